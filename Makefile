@@ -1,0 +1,160 @@
+# Every target does its own set-up from a fresh clone. `make help` lists them.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+GO            ?= go
+BIN           := $(CURDIR)/.bin
+GOLANGCI_LINT := v2.15.0
+VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS       := -X main.version=$(VERSION)
+FUZZTIME      ?= 10s
+BENCHTIME     ?= 1s
+
+# PostgreSQL refuses to run as root, so when root the data lies where the
+# unprivileged account that runs it can get to: a clone may be in /root.
+DATA ?= $(if $(filter 0,$(shell id -u)),/var/tmp/guidon-dev-$(shell pwd -P | cksum | cut -d' ' -f1),$(CURDIR)/.run/data)
+RUN  := $(CURDIR)/.run
+
+UI_SOURCES := $(shell find admin -path admin/node_modules -prune -o -path admin/dist -prune -o -type f -print 2>/dev/null)
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+##@ Run
+.PHONY: run
+run: build postgres ## Run Guidon on 127.0.0.1:8080 and the demo shop on 127.0.0.1:8090
+	@mkdir -p $(RUN)
+	@exec $(DEATHSIG) bash .ci/with-guidon $(BIN)/guidon $(DATA) 127.0.0.1:8080 $(RUN)/ready.json \
+		'$(BIN)/demo --guidon "$$URL" --key "$$SERVER_KEY" --listen 127.0.0.1:8090 --lag $(LAG)'
+
+LAG ?= 500ms
+# Where the kernel can, what make started ends with make, even after kill -9.
+DEATHSIG := $(if $(shell command -v setpriv),setpriv --pdeathsig TERM,)
+
+.PHONY: build
+build: admin $(BIN) ## Build the admin UI and the binaries into .bin
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/guidon ./cmd/demo
+
+$(BIN):
+	@mkdir -p $@
+
+##@ Test
+.PHONY: test
+test: test-go test-alloc test-admin test-browser ## Run all tests: Go with -race, the UI's, and a browser's
+
+.PHONY: test-go
+test-go: postgres
+	$(GO) test -race -timeout 10m ./...
+
+# The race detector allocates, so the allocation guards run without it.
+.PHONY: test-alloc
+test-alloc:
+	$(GO) test -run 'Alloc' ./sdk/eval/... ./sdk/propagate/...
+
+.PHONY: test-admin
+test-admin: admin/node_modules/.installed
+	cd admin && npm run --silent check && npm test --silent
+
+.PHONY: test-browser
+test-browser: build postgres chromium
+	@mkdir -p $(RUN)
+	@rm -rf $(DATA)-browser
+	bash .ci/with-guidon $(BIN)/guidon $(DATA)-browser 127.0.0.1:0 $(RUN)/browser.json \
+		'cd admin && GUIDON_E2E_URL="$$URL" GUIDON_E2E_KEY="$$ADMIN_KEY" npm run --silent e2e'
+	@rm -rf $(DATA)-browser
+
+.PHONY: proof
+proof: build postgres ## Storm the shop while flipping a flag: 0 torn with propagation, many without
+	@mkdir -p $(RUN)
+	@rm -rf $(DATA)-proof
+	bash .ci/with-guidon $(BIN)/guidon $(DATA)-proof 127.0.0.1:0 $(RUN)/proof.json '\
+		$(BIN)/demo --guidon "$$URL" --key "$$SERVER_KEY" --listen 127.0.0.1:0 --lag 500ms --ready-file $(RUN)/shop.json & \
+		SHOP=$$!; trap "kill $$SHOP" EXIT; \
+		until [ -s $(RUN)/shop.json ]; do sleep 0.1; done; \
+		$(BIN)/demo storm --shop "$$(sed -n "s|.*{\"url\":\"\([^\"]*\)\".*|\1|p" $(RUN)/shop.json)" --guidon "$$URL" --key "$$ADMIN_KEY"'
+	@rm -rf $(DATA)-proof
+
+.PHONY: bench
+bench: postgres ## Print the benchmarks beside their floors
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./sdk/... ./server/...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (10s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+##@ Check
+.PHONY: ci
+ci: ## What CI runs: test first, then every check
+	$(MAKE) test
+	$(MAKE) lint
+	$(MAKE) check-generate
+	$(MAKE) proof
+	$(MAKE) fuzz
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) admin/node_modules/.installed ## Lint Go, proto and TypeScript
+	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run ./...
+	$(GO) mod tidy -diff
+	admin/node_modules/.bin/buf lint
+	admin/node_modules/.bin/buf format -d --exit-code
+	cd admin && npm run --silent check
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint-$(GOLANGCI_LINT) admin/node_modules/.installed ## Format Go, proto and TypeScript
+	$(BIN)/golangci-lint-$(GOLANGCI_LINT) fmt ./...
+	admin/node_modules/.bin/buf format -w
+	cd admin && npx biome check --write .
+
+.PHONY: generate
+generate: admin/node_modules/.installed ## Generate Go and TypeScript from proto
+	admin/node_modules/.bin/buf generate --template proto/buf.gen.yaml
+
+.PHONY: check-generate
+check-generate: generate
+	@git diff --exit-code -- proto/gen admin/src/gen || { echo "generated code is stale: run make generate and commit"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard proto/gen admin/src/gen)" || { echo "generated files are not committed"; exit 1; }
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (needs the internet, so not part of ci)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+##@ Set up
+.PHONY: admin
+ifneq ($(shell command -v npm),)
+admin: admin/dist/app/index.html ## Build the admin UI
+else
+admin:
+	@echo "npm is not installed: building without the admin UI (the server says so at /admin/)"
+endif
+
+admin/dist/app/index.html: admin/node_modules/.installed $(UI_SOURCES)
+	cd admin && npm run --silent build
+	@touch $@
+
+admin/node_modules/.installed: admin/package-lock.json
+	cd admin && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: postgres
+postgres: ## Find PostgreSQL's server binaries, or install them (root on Debian)
+	@bash .ci/ensure postgres
+
+.PHONY: chromium
+chromium:
+	@bash .ci/ensure chromium
+
+$(BIN)/golangci-lint-$(GOLANGCI_LINT): | $(BIN)
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	@mv $(BIN)/golangci-lint $@
+
+.PHONY: clean
+clean: ## Remove what was built and the data of make run
+	rm -rf $(BIN) $(RUN) $(DATA) $(DATA)-browser $(DATA)-proof admin/dist/app admin/node_modules
