@@ -1,0 +1,76 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gowebpki/jcs"
+)
+
+// Actions of operations, as they stand in records.
+const (
+	ActionPutFlag              = "flag.put"
+	ActionSetState             = "flag.state"
+	ActionSetDefault           = "flag.default"
+	ActionArchiveFlag          = "flag.archive"
+	ActionDescribeFlag         = "flag.describe"
+	ActionPutSegment           = "segment.put"
+	ActionPutSettings          = "settings.put"
+	ActionCreateKey            = "key.create"
+	ActionRevokeKey            = "key.revoke"
+	ActionCreatePropagationKey = "propagation_key.create"
+	// ActionChange is the action of a record whose operations differ.
+	ActionChange = "change"
+)
+
+// Record is what an entry says: who did what, when and why.
+type Record struct {
+	Actor string `json:"actor"`
+	// Action is that of the operations if they agree, else ActionChange.
+	Action string `json:"action"`
+	Reason string `json:"reason,omitempty"`
+	// Change links the entries that one change set wrote in several chains.
+	Change string `json:"change"`
+	// Environment is empty in the installation's chain.
+	Environment string `json:"environment,omitempty"`
+	// Revision is the one the change made; 0 in the installation's chain.
+	Revision    int64       `json:"revision,omitempty"`
+	Correlation string      `json:"correlation,omitempty"`
+	Time        time.Time   `json:"time"`
+	Operations  []Operation `json:"operations"`
+}
+
+// Operation is one thing that was done.
+type Operation struct {
+	Action string `json:"action"`
+	// Kind is flag, segment, settings, key or propagation_key; with Name it
+	// says to what.
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Before and After are canonical documents; nil for none.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+}
+
+// Payload encodes the record as canonical JSON (RFC 8785).
+func (r Record) Payload() ([]byte, error) {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("audit record: %w", err)
+	}
+	payload, err := jcs.Transform(raw)
+	if err != nil {
+		return nil, fmt.Errorf("audit record: %w", err)
+	}
+	return payload, nil
+}
+
+// Record decodes the payload of the entry.
+func (e Entry) Record() (Record, error) {
+	var r Record
+	if err := json.Unmarshal(e.Payload, &r); err != nil {
+		return Record{}, fmt.Errorf("audit entry %d of %q: %w", e.Seq, e.Scope, err)
+	}
+	return r, nil
+}

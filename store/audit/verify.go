@@ -1,0 +1,51 @@
+package audit
+
+import (
+	"fmt"
+	"iter"
+)
+
+// BrokenError says where a chain is broken. Entries before Seq are good.
+type BrokenError struct {
+	Scope string
+	// Seq is the number the broken entry has, or should have.
+	Seq int64
+	// Reason says what does not hold.
+	Reason string
+}
+
+func (e *BrokenError) Error() string {
+	scope := e.Scope
+	if scope == Installation {
+		scope = "the installation"
+	}
+	return fmt.Sprintf("audit log of %s is broken at entry %d: %s", scope, e.Seq, e.Reason)
+}
+
+// Verify follows a chain from a head that is trusted, the zero one for the
+// whole of it, and returns the head it ends at. The error is a *BrokenError at
+// the first entry that does not hold, or the one that entries yields.
+func Verify(scope string, from Head, entries iter.Seq2[Entry, error]) (Head, error) {
+	head := from
+	for e, err := range entries {
+		if err != nil {
+			return head, err
+		}
+		want := head.Seq + 1
+		broken := func(reason string) (Head, error) {
+			return head, &BrokenError{scope, want, reason}
+		}
+		switch {
+		case e.Scope != scope:
+			return broken(fmt.Sprintf("the entry belongs to %q", e.Scope))
+		case e.Seq != want:
+			return broken(fmt.Sprintf("found entry %d", e.Seq))
+		case e.Prev != head.Hash:
+			return broken("it does not follow the entry before it")
+		case e.Hash != EntryHash(e.Scope, e.Seq, e.Prev, e.Payload):
+			return broken("its hash is not that of its content")
+		}
+		head = Head{e.Seq, e.Hash}
+	}
+	return head, nil
+}

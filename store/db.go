@@ -1,0 +1,149 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config says which database to open and how.
+type Config struct {
+	// DatabaseURL is a postgres:// URL or a keyword/value string. Required.
+	DatabaseURL string
+	// DirectURL is used for LISTEN, which a transaction-mode connection pooler
+	// cannot carry. Defaults to DatabaseURL.
+	DirectURL string
+	// MasterKey opens and seals the keys at rest. Without it everything works
+	// but PropagationKeys.
+	MasterKey MasterKey
+	// Log receives what heals by itself: a lost listener, a notification that
+	// was not sent. Defaults to discarding.
+	Log *slog.Logger
+	// MaxWrites bounds the connections that change sets and key changes use.
+	// Defaults to 8.
+	MaxWrites int32
+	// MaxReads bounds the connections that reads use, apart from the writes so
+	// that slow administration never starves snapshots. Defaults to 8.
+	MaxReads int32
+	// StatementTimeout bounds one statement on the server. Defaults to 5s.
+	StatementTimeout time.Duration
+	// LockTimeout bounds the wait for the lock of an environment. Defaults to 2s.
+	LockTimeout time.Duration
+}
+
+// DB is an open installation. It is safe for concurrent use.
+type DB struct {
+	reads, writes *pgxpool.Pool
+	direct        *pgx.ConnConfig
+	log           *slog.Logger
+	master        MasterKey
+	hint          hint
+}
+
+// requestTimeout bounds one read or one try of a write, the wait for a
+// connection included. It is longer than StatementTimeout so that the server
+// gives up first: cancelling from here costs the connection.
+const requestTimeout = 10 * time.Second
+
+// Open connects to the database and fails if it cannot be reached. It does
+// not look at the schema; see migrations.Status.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	pool, err := pgxpool.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		return nil, &FieldError{Field: "database URL", Message: "cannot be read as a Postgres URL"}
+	}
+	pool.MaxConnLifetime = time.Hour
+	pool.MaxConnLifetimeJitter = 10 * time.Minute
+	pool.MaxConnIdleTime = 5 * time.Minute
+	tune(pool.ConnConfig, c)
+	direct := pool.ConnConfig.Copy()
+	if c.DirectURL != "" {
+		if direct, err = pgx.ParseConfig(c.DirectURL); err != nil {
+			return nil, &FieldError{Field: "direct database URL", Message: "cannot be read as a Postgres URL"}
+		}
+		tune(direct, c)
+	}
+	db := &DB{direct: direct, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), master: c.MasterKey}
+
+	pool.MaxConns = cmp.Or(c.MaxReads, 8)
+	if db.reads, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return nil, dbError("open database", err)
+	}
+	pool = pool.Copy()
+	pool.MaxConns = cmp.Or(c.MaxWrites, 8)
+	if db.writes, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		db.reads.Close()
+		return nil, dbError("open database", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := db.reads.Ping(ctx); err != nil {
+		db.Close()
+		return nil, dbError("open database", err)
+	}
+	return db, nil
+}
+
+// Close waits for hints that are being sent and closes all connections. Calls
+// that are under way fail with ErrUnavailable.
+func (db *DB) Close() {
+	db.hint.wait()
+	db.writes.Close()
+	db.reads.Close()
+}
+
+// tune sets the deadlines of a connection: a peer that vanished is noticed in
+// 15 s, a statement, a lock and an idle transaction are ended by the server.
+func tune(c *pgx.ConnConfig, conf Config) {
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	c.ConnectTimeout = 5 * time.Second
+	c.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3,
+	}}).DialContext
+	p := c.RuntimeParams
+	p["application_name"] = cmp.Or(p["application_name"], "guidon")
+	p["timezone"] = "UTC"
+	p["statement_timeout"] = ms(cmp.Or(conf.StatementTimeout, 5*time.Second))
+	p["lock_timeout"] = ms(cmp.Or(conf.LockTimeout, 2*time.Second))
+	p["idle_in_transaction_session_timeout"] = ms(10 * time.Second)
+	p["client_connection_check_interval"] = ms(time.Second)
+}
+
+// querier is what a pool and a transaction have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// collect runs one statement and gathers its rows, whose columns are the
+// fields of T by name.
+func collect[T any](ctx context.Context, q querier, doing, sql string, args pgx.StrictNamedArgs) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	rows, err := q.Query(ctx, sql, args)
+	if err != nil {
+		return nil, dbError(doing, err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	return out, dbError(doing, err)
+}
+
+// collectOne is collect for a statement that yields at most one row; none is
+// ErrNotFound, with what was looked for.
+func collectOne[T any](ctx context.Context, q querier, what, sql string, args pgx.StrictNamedArgs) (T, error) {
+	out, err := collect[T](ctx, q, what, sql, args)
+	if err == nil && len(out) != 1 {
+		err = fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return out[0], nil
+}

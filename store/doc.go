@@ -1,0 +1,35 @@
+// Package store is the only package that speaks SQL. It keeps flags, their
+// versions, the audit log and the keys of one installation in Postgres.
+//
+// The one idea: configuration is written in exactly one way, [DB.Apply], and
+// every write is numbered. Apply locks the rows of the environments it
+// touches, so that the revisions of an environment are 1, 2, 3 … in commit
+// order, without gaps and for ever. Everything else is reading: a snapshot,
+// the difference between two revisions, one flag as it was. Revision 1 is the
+// environment as it was created, empty; 0 is never a revision and means
+// "newest" where a revision is asked for.
+//
+// The package does not evaluate flags, keep snapshots in memory or decide who
+// may do what; those are sdk/eval, server/hub and server/auth.
+//
+// # Why a row lock and not a sequence
+//
+// A sequence hands out numbers before commit, so a later commit can carry a
+// smaller number and a reader that polls "greater than the last one" never
+// sees it. A counter bumped under the row's lock becomes visible in the order
+// it was taken. Locks are taken in one order: environments by name, then the
+// head of the installation's audit chain.
+//
+// # Who owns which table
+//
+// One file reads and writes each table; a join lives with the owner of its
+// result.
+//
+//	environments.go  environments
+//	versions.go      flag_versions, revisions
+//	flags.go         flags, projects
+//	changes.go       changes
+//	audit.go         audit_entries, installation
+//	keys.go          api_keys
+//	propagation.go   propagation_keys
+package store

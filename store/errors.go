@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// Errors that callers match with errors.Is. Input that cannot be accepted is
+// [eval.ErrInvalid], by way of [RefusedError] or [FieldError].
+var (
+	// ErrNotFound says that a named environment, flag, segment or key does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that a flag key belongs to another project, was deleted
+	// and is not to be reused, or that a name is taken.
+	ErrExists = errors.New("already exists")
+	// ErrArchived says that the flag is archived and cannot be edited.
+	ErrArchived = errors.New("flag is archived")
+	// ErrConflict says that an environment is not at the expected revision.
+	// The error is a [*ConflictError].
+	ErrConflict = errors.New("conflict")
+	// ErrKeyReused says that an idempotency key was used for another request.
+	ErrKeyReused = errors.New("idempotency key was used for a different change set")
+	// ErrRevisionAhead says that a revision above the newest was asked for. A
+	// pin can be ahead of what this replica read; nobody may cache the answer.
+	ErrRevisionAhead = errors.New("revision is ahead of the newest")
+	// ErrUnavailable says that Postgres cannot be reached or cannot answer
+	// now. The same request may succeed later.
+	ErrUnavailable = errors.New("database unavailable")
+	// ErrContended says that the locks of the environments could not be had
+	// in five tries. Nothing was changed.
+	ErrContended = errors.New("too many changes at once")
+)
+
+// ConflictError says what happened to an environment since the revision the
+// actor saw. It matches [ErrConflict].
+type ConflictError struct {
+	Environment      string
+	Expected, Actual int64
+	// Changed names what was written after Expected, at most 100 names,
+	// sorted. Empty if Expected is ahead of Actual.
+	Changed []eval.Name
+}
+
+func (e *ConflictError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "environment %q is at revision %d, expected %d", e.Environment, e.Actual, e.Expected)
+	for i, n := range e.Changed {
+		if i == 0 {
+			b.WriteString("; changed meanwhile: ")
+		} else {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s", n.Kind, n.Name)
+	}
+	return b.String()
+}
+
+// Is reports whether target is ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// OperationError says what is wrong with one operation of a change set.
+type OperationError struct {
+	// Index counts from 0.
+	Index int
+	// Environment is empty for an operation on all of them.
+	Environment string
+	Name        eval.Name
+	// Path is a JSON path into the document, "$.flag.targeting.if[0]", or the
+	// name of the operation's field. May be empty.
+	Path string
+	// Err is the cause: one of the sentinels of this package or eval.ErrInvalid.
+	Err error
+}
+
+func (e *OperationError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "operation %d", e.Index)
+	if e.Name.Name != "" {
+		fmt.Fprintf(&b, ": %s %q", e.Name.Kind, e.Name.Name)
+	}
+	if e.Environment != "" {
+		fmt.Fprintf(&b, " in %s", e.Environment)
+	}
+	if e.Path != "" {
+		fmt.Fprintf(&b, ": %s", e.Path)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *OperationError) Unwrap() error { return e.Err }
+
+// RefusedError lists what is wrong with a change set, operation by operation,
+// at most 100 of them. Nothing was changed.
+type RefusedError struct {
+	Operations []*OperationError
+	// More is how many further problems were left out.
+	More int
+}
+
+func (e *RefusedError) Error() string {
+	lines := make([]string, 0, len(e.Operations)+1)
+	for _, o := range e.Operations {
+		lines = append(lines, o.Error())
+	}
+	if e.More > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", e.More))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.Is and errors.As look at each operation's error.
+func (e *RefusedError) Unwrap() []error {
+	errs := make([]error, len(e.Operations))
+	for i, o := range e.Operations {
+		errs[i] = o
+	}
+	return errs
+}
+
+// FieldError says what is wrong with one field of a request. It matches
+// [eval.ErrInvalid].
+type FieldError struct {
+	Field   string
+	Message string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
+
+// Is reports whether target is eval.ErrInvalid.
+func (e *FieldError) Is(target error) bool { return target == eval.ErrInvalid }
+
+// invalidError is a message of this package that matches eval.ErrInvalid.
+type invalidError string
+
+func (e invalidError) Error() string        { return string(e) }
+func (e invalidError) Is(target error) bool { return target == eval.ErrInvalid }
+
+// dbError translates what the driver says into the errors of this package.
+// Callers never match on a driver's error, so it is not wrapped.
+func dbError(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w", doing, context.Canceled)
+	case unavailable(err):
+		return fmt.Errorf("%s: %w: %v", doing, ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %v", doing, err)
+}
+
+// unavailable reports whether err comes from Postgres being away, starting,
+// stopping, full or slow, rather than from what was asked of it.
+func unavailable(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgerrcode.IsConnectionException(pg.Code) ||
+			pgerrcode.IsInsufficientResources(pg.Code) ||
+			pgerrcode.IsOperatorIntervention(pg.Code) ||
+			pg.Code == pgerrcode.ReadOnlySQLTransaction ||
+			pg.Code == pgerrcode.IdleInTransactionSessionTimeout
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false
+	}
+	_, dial := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	return dial || network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
+}

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+)
+
+// A MasterKey seals the keys that the database holds. It never prints. The
+// zero value is no key.
+type MasterKey struct{ secret [32]byte }
+
+// ErrMasterKey says that there is no master key, that its text cannot be
+// read, or that it is not the one that sealed what is to be opened.
+var ErrMasterKey = errors.New("master key")
+
+const redacted = "[redacted]"
+
+// NewMasterKey makes a master key of 32 random bytes.
+func NewMasterKey(secret [32]byte) MasterKey { return MasterKey{secret} }
+
+// ParseMasterKey reads a key of 32 bytes from hex or base64; space around it
+// is ignored.
+func ParseMasterKey(text string) (MasterKey, error) {
+	text = strings.TrimSpace(text)
+	for _, decode := range []func(string) ([]byte, error){
+		hex.DecodeString,
+		base64.StdEncoding.DecodeString, base64.RawStdEncoding.DecodeString,
+		base64.URLEncoding.DecodeString, base64.RawURLEncoding.DecodeString,
+	} {
+		if raw, err := decode(text); err == nil && len(raw) == 32 {
+			k := MasterKey{[32]byte(raw)}
+			if k.IsZero() {
+				break
+			}
+			return k, nil
+		}
+	}
+	return MasterKey{}, errors.Join(ErrMasterKey, &FieldError{"master key", "must be 32 bytes in hex or base64, not all zero"})
+}
+
+// IsZero reports whether there is no key.
+func (k MasterKey) IsZero() bool { return k == MasterKey{} }
+
+// Text returns the key in hex, for the one place that stores it.
+func (k MasterKey) Text() string { return hex.EncodeToString(k.secret[:]) }
+
+// String hides the key.
+func (MasterKey) String() string { return redacted }
+
+// GoString hides the key from %#v.
+func (MasterKey) GoString() string { return redacted }
+
+// LogValue hides the key from slog.
+func (MasterKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON hides the key.
+func (MasterKey) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }

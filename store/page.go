@@ -1,0 +1,61 @@
+package store
+
+import (
+	"encoding/base64"
+	"encoding/json"
+)
+
+// A Page asks for one piece of a list.
+type Page struct {
+	// Size is how many elements to return at most, 1 to 500. Zero means 100.
+	// A list of large documents may return fewer before it ends: the next
+	// token alone says whether there is more.
+	Size int
+	// Token is the next token of the page before, as it was given. Empty means
+	// the first page.
+	Token string
+}
+
+const (
+	defaultPage = 100
+	maxPage     = 500
+	// maxPageBytes bounds the documents of one page taken together.
+	maxPageBytes = 8 << 20
+)
+
+// limit returns the size to ask for.
+func (p Page) limit() (int, error) {
+	switch {
+	case p.Size == 0:
+		return defaultPage, nil
+	case p.Size < 0 || p.Size > maxPage:
+		return 0, &FieldError{Field: "page size", Message: "must be from 1 to 500"}
+	}
+	return p.Size, nil
+}
+
+// after decodes the token into the key of the last element of the page before
+// and reports whether there was one. A token is a cursor, not a secret: who
+// forges one sees what a page number would have shown.
+func (p Page) after(key any) (bool, error) {
+	if p.Token == "" {
+		return false, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(p.Token)
+	if err == nil {
+		err = json.Unmarshal(raw, key)
+	}
+	if err != nil {
+		return false, &FieldError{Field: "page token", Message: "is not one that a list returned"}
+	}
+	return true, nil
+}
+
+// pageToken is the token for what follows key.
+func pageToken(key any) string {
+	raw, err := json.Marshal(key)
+	if err != nil {
+		panic(err) // keys are structs of strings and numbers
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
