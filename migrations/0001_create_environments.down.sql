@@ -1,0 +1,5 @@
+SET lock_timeout = '5s';
+
+DROP TABLE revisions;
+DROP TABLE environments;
+DROP TABLE installation;

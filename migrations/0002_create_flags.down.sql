@@ -1,0 +1,5 @@
+SET lock_timeout = '5s';
+
+DROP TABLE flag_versions;
+DROP TABLE flags;
+DROP TABLE projects;

@@ -1,0 +1,54 @@
+SET lock_timeout = '5s';
+
+-- Bounded: one row per project; made when a flag first names it.
+CREATE TABLE projects (
+    name        text        PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
+    description text        NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+INSERT INTO projects (name) VALUES ('default');
+
+-- What the installation knows of a flag key, in all environments. A deleted
+-- key stays as a tombstone, so that it is never reused by accident.
+-- Bounded: one row per key that was ever used.
+CREATE TABLE flags (
+    key         text        PRIMARY KEY CHECK (key ~ '^[A-Za-z][A-Za-z0-9._-]{0,127}$'),
+    project     text        NOT NULL REFERENCES projects (name),
+    kind        text        NOT NULL CHECK (kind IN ('release', 'experiment', 'ops', 'permission', 'config')),
+    type        text        NOT NULL CHECK (type IN ('boolean', 'string', 'integer', 'float', 'object')),
+    scope       text        NOT NULL CHECK (scope IN ('request', 'local')),
+    schema      bytea,      -- JSON Schema of a config flag's values
+    owner       text        NOT NULL DEFAULT '',
+    description text        NOT NULL DEFAULT '',
+    tags        text[]      NOT NULL DEFAULT '{}',
+    links       text[]      NOT NULL DEFAULT '{}',
+    lifecycle   text        NOT NULL DEFAULT 'active' CHECK (lifecycle IN ('active', 'archived', 'deleted')),
+    created_at  timestamptz NOT NULL,
+    created_by  text        NOT NULL
+);
+
+CREATE INDEX flags_by_project ON flags (project);
+
+-- One row per version of a flag, a segment or the settings of an environment.
+-- The snapshot at revision r is the rows with
+--     from_revision <= r AND (to_revision IS NULL OR to_revision > r)
+-- and document is what is hashed and served, to the byte. Rows are written
+-- and closed only under the lock of their environment, which stands in for
+-- foreign keys.
+-- Retained: rows closed for longer than the retention of revisions, at least
+-- 30 days, may be removed; open rows never.
+CREATE TABLE flag_versions (
+    environment   text   NOT NULL,
+    kind          text   NOT NULL CHECK (kind IN ('flag', 'segment', 'settings')),
+    name          text   NOT NULL,
+    from_revision bigint NOT NULL,
+    to_revision   bigint CHECK (to_revision > from_revision),
+    document      bytea  NOT NULL,
+    hash          bytea  NOT NULL CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (environment, kind, name, from_revision)
+);
+
+CREATE UNIQUE INDEX flag_versions_open ON flag_versions (environment, kind, name) WHERE to_revision IS NULL;
+CREATE INDEX flag_versions_by_start ON flag_versions (environment, from_revision);
+CREATE INDEX flag_versions_by_end ON flag_versions (environment, to_revision) WHERE to_revision IS NOT NULL;

@@ -1,0 +1,34 @@
+SET lock_timeout = '5s';
+
+-- API keys. The text is random, so a plain SHA-256 of it is enough to
+-- recognise it and not enough to find it out. last_used_at is written at most
+-- once a minute; room in the page keeps those updates cheap.
+-- Bounded: store refuses more than 10,000 keys that are not revoked.
+CREATE TABLE api_keys (
+    id           uuid        PRIMARY KEY,
+    kind         text        NOT NULL CHECK (kind IN ('server', 'client', 'admin', 'relay')),
+    environment  text        REFERENCES environments (name),
+    name         text        NOT NULL,
+    hash         bytea       NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
+    hint         text        NOT NULL,
+    created_at   timestamptz NOT NULL,
+    created_by   text        NOT NULL,
+    expires_at   timestamptz,
+    revoked_at   timestamptz,
+    last_used_at timestamptz,
+    CHECK ((kind = 'admin') = (environment IS NULL))
+) WITH (fillfactor = 80);
+
+-- The keys that sign the guidon header, sealed under the master key. The one
+-- that is not retired signs; retired ones verify.
+-- Retained: a retired key as long as the revisions it may have signed.
+CREATE TABLE propagation_keys (
+    environment text        NOT NULL REFERENCES environments (name),
+    kid         text        NOT NULL CHECK (kid ~ '^[A-Za-z0-9-]{1,16}$'),
+    sealed      bytea       NOT NULL,
+    created_at  timestamptz NOT NULL,
+    retired_at  timestamptz,
+    PRIMARY KEY (environment, kid)
+);
+
+CREATE UNIQUE INDEX propagation_keys_signer ON propagation_keys (environment) WHERE retired_at IS NULL;

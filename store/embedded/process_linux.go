@@ -1,0 +1,7 @@
+package embedded
+
+import "syscall"
+
+// dieWithParent has the kernel ask the child for a fast shutdown when its
+// parent ends, by kill -9 too.
+func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
