@@ -1,0 +1,124 @@
+package eval
+
+// The states of a flag.
+const (
+	stateEnabled  = "ENABLED"
+	stateDisabled = "DISABLED"
+)
+
+// Level is the level of the flag language that this package evaluates. A flag
+// may say beside its definition which level it needs; one that needs a higher
+// level than this is isolated, never guessed at.
+const Level = 1
+
+// attributes are what Guidon keeps beside a flagd definition, under "guidon".
+type attributes struct {
+	project, kind, scope string
+	typ                  Type
+	pierce               string
+	archived             bool
+	attach               bool
+	overridable          bool
+	requires             []requirement
+}
+
+// requirement is a prerequisite: flag must resolve to one of variants.
+type requirement struct {
+	flag     string
+	variants []string
+}
+
+func readAttributes(v value) (attributes, error) {
+	a := attributes{kind: "release", scope: "request"}
+	if v.shape == shapeNull {
+		return a, nil
+	}
+	if v.shape != shapeObject {
+		return a, placed("", "must be an object")
+	}
+	for _, f := range v.ref.fields {
+		var err error
+		switch f.key {
+		case "project":
+			a.project, err = readWord(f.value)
+		case "kind":
+			a.kind, err = readWord(f.value, "release", "experiment", "ops", "permission", "config")
+		case "scope":
+			a.scope, err = readWord(f.value, "request", "local")
+		case "type":
+			var word string
+			if word, err = readWord(f.value, "boolean", "string", "integer", "float", "object"); err == nil {
+				a.typ, err = ParseType(word)
+			}
+		case "pierce":
+			a.pierce, err = readWord(f.value)
+		case "archived":
+			a.archived, err = readBoolean(f.value)
+		case "attach":
+			a.attach, err = readBoolean(f.value)
+		case "overridable":
+			a.overridable, err = readBoolean(f.value)
+		case "requires":
+			a.requires, err = readRequires(f.value)
+		case "level":
+			if f.value.shape != shapeNumber || !whole(f.value.num) {
+				err = placed("", "must be a whole number")
+			} else if f.value.num > Level {
+				err = placed("", "is %v; this evaluator knows the flag language up to level %d", f.value.num, Level)
+			}
+		}
+		if err != nil {
+			return a, within(pathOf(f.key), err)
+		}
+	}
+	return a, nil
+}
+
+func readWord(v value, known ...string) (string, error) {
+	if v.shape != shapeText || v.str == "" {
+		return "", placed("", "must be a non-empty string")
+	}
+	for _, word := range known {
+		if v.str == word {
+			return v.str, nil
+		}
+	}
+	if len(known) > 0 {
+		return "", placed("", "is %q; known are %q", v.str, known)
+	}
+	return v.str, nil
+}
+
+func readBoolean(v value) (bool, error) {
+	if v.shape != shapeBoolean {
+		return false, placed("", "must be true or false")
+	}
+	return v.num != 0, nil
+}
+
+func readRequires(v value) ([]requirement, error) {
+	if v.shape != shapeList {
+		return nil, placed("", "must be a list of {flag, variants}")
+	}
+	var requires []requirement
+	for i, item := range v.ref.items {
+		flag, err := readWord(item.field("flag"))
+		if err != nil {
+			return nil, within(pathOf(i, "flag"), err)
+		}
+		names := item.field("variants")
+		if names.shape != shapeList || len(names.ref.items) == 0 {
+			return nil, placed(pathOf(i, "variants"), "must be a list of at least one variant")
+		}
+		r := requirement{flag: flag}
+		for j, name := range names.ref.items {
+			word, err := readWord(name)
+			if err != nil {
+				return nil, within(pathOf(i, "variants", j), err)
+			}
+			r.variants = append(r.variants, word)
+		}
+		requires = append(requires, r)
+	}
+	return requires, nil
+}

@@ -1,0 +1,279 @@
+package eval
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Snapshot is all definitions of one environment at one revision, compiled. It
+// is immutable and may be read by any number of goroutines.
+type Snapshot struct {
+	revision int64
+	flags    map[string]*Flag
+	order    []*Flag // by key
+	segments map[string]*segment
+	settings *settings // nil: the environment has no settings row
+	digests  *digests
+
+	// users lists, for each row that flags read besides their own, the keys of
+	// those flags. It tells what a change must compile again.
+	users map[Name][]string
+}
+
+// segment is a named rule, parsed; flags compile it into their own programs.
+type segment struct {
+	row  Row
+	rule value
+	err  error // why it cannot be used
+}
+
+// settings is the settings row, parsed. A nil *settings is the zero Settings.
+type settings struct {
+	row   Row
+	value Settings
+	err   error // isolates every flag: none can be evaluated as meant
+}
+
+// Compile builds the snapshot of a revision. A flag whose definition does not
+// compile is isolated: it resolves to PARSE_ERROR and [Flag.Err] says why, while
+// its siblings live. The error of Compile itself means rows that no environment
+// can have: a name that stands twice, an unknown kind, settings of another name.
+func Compile(revision int64, rows []Row) (*Snapshot, error) {
+	seen := make(map[Name]bool, len(rows))
+	for _, row := range rows {
+		if seen[row.name()] {
+			return nil, fmt.Errorf("%s stands twice in the rows of revision %d", row.name(), revision)
+		}
+		seen[row.name()] = true
+	}
+	empty := &Snapshot{flags: map[string]*Flag{}, segments: map[string]*segment{}, users: map[Name][]string{}}
+	return empty.With(revision, rows, nil)
+}
+
+// With returns the snapshot of a later revision, which has upserts in place of
+// or besides the rows of s, and lacks deletes. It compiles the touched flags and
+// those that read a touched row, and shares all else with s, which stays as it was. A name in
+// both lists is put; one in deletes that is not there is passed over. The result
+// is what [Compile] makes of the same rows. The error is as for Compile.
+func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapshot, error) {
+	next := &Snapshot{
+		revision: revision, flags: maps.Clone(s.flags), order: s.order, segments: maps.Clone(s.segments),
+		settings: s.settings, users: maps.Clone(s.users),
+	}
+	changed := make(map[Name]bool, len(upserts)+len(deletes))
+	for _, name := range deletes {
+		changed[name] = true
+		next.remove(name)
+	}
+	for _, row := range upserts {
+		if err := next.put(row); err != nil {
+			return nil, err
+		}
+		changed[row.name()] = true
+	}
+	next.compile(next.touched(s, changed))
+	next.digests = s.digests.with(upserts, deletes)
+	return next, nil
+}
+
+func (s *Snapshot) put(row Row) error {
+	switch row.Kind {
+	case KindFlag:
+		s.flags[row.Name] = &Flag{key: row.Name, row: row}
+	case KindSegment:
+		s.segments[row.Name] = newSegment(row)
+	case KindSettings:
+		if row.Name != SettingsName {
+			return fmt.Errorf("settings are named %q, not %q", SettingsName, row.Name)
+		}
+		s.settings = newSettings(row)
+	default:
+		return fmt.Errorf("row %q is of unknown %s", row.Name, row.Kind)
+	}
+	return nil
+}
+
+func (s *Snapshot) remove(name Name) {
+	switch name.Kind {
+	case KindFlag:
+		delete(s.flags, name.Name)
+	case KindSegment:
+		delete(s.segments, name.Name)
+	case KindSettings:
+		s.settings = nil
+	}
+}
+
+// touched returns the keys of the flags to compile: the changed ones and those
+// that read what changed. Keys of flags that are gone are among them.
+func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]bool {
+	keys := make(map[string]bool, len(changed))
+	for name := range changed {
+		switch name.Kind {
+		case KindFlag:
+			keys[name.Name] = true
+		case KindSettings:
+			for key := range s.flags {
+				keys[key] = true
+			}
+		case KindSegment:
+		}
+		for _, key := range before.users[name] {
+			keys[key] = true
+		}
+	}
+	return keys
+}
+
+// compile compiles the flags of those keys anew and restores order and users.
+func (s *Snapshot) compile(keys map[string]bool) {
+	c := compiler{snapshot: s, pending: keys}
+	compiled := make([]*Flag, 0, len(keys))
+	readers := map[Name][]string{} // of what the touched flags read, before or now
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		for _, name := range s.readNames(key) {
+			readers[name] = readers[name] // present, though nobody may read it any more
+		}
+		if f := c.flag(key); f != nil {
+			compiled = append(compiled, f)
+		}
+	}
+	s.order = merged(s.order, compiled, keys)
+	for _, f := range compiled {
+		for _, name := range f.links.dependencies {
+			readers[name] = append(readers[name], f.key)
+		}
+	}
+	for name, now := range readers {
+		untouched := slices.DeleteFunc(slices.Clone(s.users[name]), func(key string) bool { return keys[key] })
+		s.users[name] = slices.Concat(untouched, now)
+	}
+}
+
+// readNames lists what the flag of that key read before this change.
+func (s *Snapshot) readNames(key string) []Name {
+	i, ok := slices.BinarySearchFunc(s.order, key, func(f *Flag, key string) int { return strings.Compare(f.key, key) })
+	if !ok {
+		return nil
+	}
+	return s.order[i].links.dependencies
+}
+
+// merged returns order with the flags of replaced taken out and compiled put in.
+// Both lists are sorted by key.
+func merged(order, compiled []*Flag, replaced map[string]bool) []*Flag {
+	out := make([]*Flag, 0, len(order)+len(compiled))
+	for _, f := range order {
+		if len(compiled) > 0 && compiled[0].key < f.key {
+			n, _ := slices.BinarySearchFunc(compiled, f.key, func(c *Flag, key string) int { return strings.Compare(c.key, key) })
+			out = append(out, compiled[:n]...)
+			compiled = compiled[n:]
+		}
+		if !replaced[f.key] {
+			out = append(out, f)
+		}
+	}
+	return append(out, compiled...)
+}
+
+func newSegment(row Row) *segment {
+	s := &segment{row: row}
+	v, err := parseStrict(row.Document)
+	if err != nil {
+		s.err = err
+		return s
+	}
+	rule, ok := v.member("segment")
+	if !ok {
+		s.err = placed("", `has no "segment"`)
+	}
+	s.rule = rule
+	return s
+}
+
+func newSettings(row Row) *settings {
+	s := &settings{row: row}
+	v, err := parseStrict(row.Document)
+	if err == nil {
+		s.value, err = readSettings(v)
+	}
+	s.err = err
+	return s
+}
+
+// Revision returns the revision the snapshot is of.
+func (s *Snapshot) Revision() int64 { return s.revision }
+
+// Digest identifies the snapshot's rows; see [Digest].
+func (s *Snapshot) Digest() Digest { return s.digests.sum }
+
+// Flag returns the flag of that key, nil when there is none.
+func (s *Snapshot) Flag(key string) *Flag { return s.flags[key] }
+
+// Flags yields all flags, isolated and archived ones too, sorted by key.
+func (s *Snapshot) Flags() iter.Seq[*Flag] { return slices.Values(s.order) }
+
+// Len returns the number of flags.
+func (s *Snapshot) Len() int { return len(s.order) }
+
+// Settings returns the environment's settings. When there is no settings row
+// nothing travels and fractional is v2.
+func (s *Snapshot) Settings() Settings { return s.settings.get() }
+
+func (s *settings) get() Settings {
+	if s == nil || s.err != nil {
+		return Settings{Fractional: FractionalV2}
+	}
+	return s.value
+}
+
+// Row returns the row of that name; false means there is none.
+func (s *Snapshot) Row(n Name) (Row, bool) {
+	switch n.Kind {
+	case KindFlag:
+		if f := s.flags[n.Name]; f != nil {
+			return f.row, true
+		}
+	case KindSegment:
+		if g := s.segments[n.Name]; g != nil {
+			return g.row, true
+		}
+	case KindSettings:
+		if s.settings != nil && n.Name == SettingsName {
+			return s.settings.row, true
+		}
+	}
+	return Row{}, false
+}
+
+// Rows yields all rows, sorted by kind and name.
+func (s *Snapshot) Rows() iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for _, f := range s.order {
+			if !yield(f.row) {
+				return
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.segments)) {
+			if !yield(s.segments[name].row) {
+				return
+			}
+		}
+		if s.settings != nil {
+			yield(s.settings.row)
+		}
+	}
+}
+
+// Evaluate resolves the flag of that key as [Flag.Evaluate] does; there is no such
+// flag, FLAG_NOT_FOUND.
+func (s *Snapshot) Evaluate(key string, c *Context, t int64) Resolution {
+	f := s.flags[key]
+	if f == nil {
+		return Resolution{variant: codeDefault, reason: reasonError, code: codeFlagNotFound}
+	}
+	return f.Evaluate(c, t)
+}

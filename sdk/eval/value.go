@@ -1,0 +1,201 @@
+package eval
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+)
+
+// shape is the JSON type of a value.
+type shape uint8
+
+const (
+	shapeNull shape = iota
+	shapeBoolean
+	shapeNumber
+	shapeText
+	shapeList
+	shapeObject
+)
+
+var shapeNames = [...]string{"null", "a boolean", "a number", "a string", "a list", "an object"}
+
+func (s shape) String() string { return shapeNames[s] }
+
+// value is a JSON value laid out so that the evaluator passes it in registers
+// and never boxes: definitions, contexts and intermediate results are all made
+// of it. The zero value is null.
+type value struct {
+	shape shape
+	num   float64 // of a number; 1 or 0 of a boolean
+	str   string  // of a text
+	ref   *branch // of a list or an object; never nil for those
+}
+
+// branch is the inside of a list (items) or of an object (fields). It is never
+// changed once it can be reached from a value.
+type branch struct {
+	items  []value
+	fields []field
+	// hashes[i] is the hash of fields[i].key. Up to linearFields they stand in
+	// the order of arrival and are scanned; beyond, both are sorted by hash.
+	hashes []uint32
+}
+
+type field struct {
+	key   string
+	value value
+}
+
+// linearFields is the number of hashes that fit a cache line, up to which a scan
+// beats a search.
+const linearFields = 16
+
+// seed makes the layout of objects unpredictable to whoever sends contexts. No
+// result depends on it.
+var seed = maphash.MakeSeed()
+
+func hashKey(key string) uint32 { return uint32(maphash.String(seed, key)) }
+
+var null value
+
+func booleanValue(b bool) value {
+	if b {
+		return value{shape: shapeBoolean, num: 1}
+	}
+	return value{shape: shapeBoolean}
+}
+
+func numberValue(f float64) value { return value{shape: shapeNumber, num: f} }
+
+func textValue(s string) value { return value{shape: shapeText, str: s} }
+
+func listValue(items []value) value { return value{shape: shapeList, ref: &branch{items: items}} }
+
+// objectValue takes ownership of fields. Of a key that occurs twice the last
+// stands; the repeated key is returned for those who refuse it.
+func objectValue(fields []field) (v value, repeated string, twice bool) {
+	b := &branch{fields: fields, hashes: make([]uint32, len(fields))}
+	if len(fields) > linearFields {
+		slices.SortStableFunc(fields, func(x, y field) int {
+			hx, hy := hashKey(x.key), hashKey(y.key)
+			if hx != hy {
+				if hx < hy {
+					return -1
+				}
+				return 1
+			}
+			return strings.Compare(x.key, y.key)
+		})
+	}
+	kept := fields[:0]
+	for _, f := range fields {
+		if at := b.duplicateOf(kept, f.key); at >= 0 {
+			repeated, twice = f.key, true
+			kept[at] = f
+			continue
+		}
+		b.hashes[len(kept)] = hashKey(f.key)
+		kept = append(kept, f)
+	}
+	b.fields, b.hashes = kept, b.hashes[:len(kept)]
+	return value{shape: shapeObject, ref: b}, repeated, twice
+}
+
+// duplicateOf looks for key among the fields kept so far: all of them in a small
+// object, the last alone in one sorted by hash and key.
+func (b *branch) duplicateOf(kept []field, key string) int {
+	first := 0
+	if len(b.fields) > linearFields {
+		first = max(0, len(kept)-1)
+	}
+	for i := first; i < len(kept); i++ {
+		if kept[i].key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// find returns the field of that key, whose hash the caller has already.
+func (b *branch) find(hash uint32, key string) (value, bool) {
+	if b == nil {
+		return null, false
+	}
+	from := 0
+	if len(b.hashes) > linearFields {
+		from, _ = slices.BinarySearch(b.hashes, hash)
+	}
+	for i := from; i < len(b.hashes); i++ {
+		if b.hashes[i] == hash && b.fields[i].key == key {
+			return b.fields[i].value, true
+		}
+		if b.hashes[i] > hash && len(b.hashes) > linearFields {
+			break
+		}
+	}
+	return null, false
+}
+
+// member returns a member of an object; false when v is no object or lacks it.
+func (v value) member(key string) (value, bool) {
+	if v.shape != shapeObject {
+		return null, false
+	}
+	return v.ref.find(hashKey(key), key)
+}
+
+// field returns a member of an object, or null when v is none or lacks it.
+func (v value) field(key string) value {
+	member, _ := v.member(key)
+	return member
+}
+
+// sorted returns the fields of an object in the order of [Canonical].
+func (b *branch) sorted() []field {
+	fields := slices.Clone(b.fields)
+	slices.SortFunc(fields, func(x, y field) int { return compareUTF16(x.key, y.key) })
+	return fields
+}
+
+// truthy is JsonLogic's idea of true: not null, false, 0, "", [] or {}.
+func (v value) truthy() bool {
+	switch v.shape {
+	case shapeBoolean, shapeNumber:
+		return v.num != 0
+	case shapeText:
+		return v.str != ""
+	case shapeList:
+		return len(v.ref.items) > 0
+	case shapeObject:
+		return len(v.ref.fields) > 0
+	default:
+		return false
+	}
+}
+
+// toAny converts to what encoding/json would have decoded.
+func (v value) toAny() any {
+	switch v.shape {
+	case shapeBoolean:
+		return v.num != 0
+	case shapeNumber:
+		return v.num
+	case shapeText:
+		return v.str
+	case shapeList:
+		items := make([]any, len(v.ref.items))
+		for i, item := range v.ref.items {
+			items[i] = item.toAny()
+		}
+		return items
+	case shapeObject:
+		fields := make(map[string]any, len(v.ref.fields))
+		for _, f := range v.ref.fields {
+			fields[f.key] = f.value.toAny()
+		}
+		return fields
+	default:
+		return nil
+	}
+}
