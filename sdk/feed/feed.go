@@ -1,0 +1,197 @@
+package feed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// Config says where a [Feed] gets its revisions and whom it tells. Callbacks
+// run one at a time, on the feed's own goroutines: they must return soon, and
+// must not call WaitReady.
+type Config struct {
+	// Source is required.
+	Source Source
+	// Client tells the server who is connected. Defaults to nobody.
+	Client *guidonv1.Client
+	// Log gets one line when a stream is lost and one when values are current
+	// again; attempts in between are Debug. Defaults to none.
+	Log *slog.Logger
+	// Status is called after each step of the stream's life: opened, current,
+	// lost, an attempt failed, stale. Steps may leave the status as it was.
+	Status func(Status)
+	// Changed gets the sorted keys of the flags that a new revision created,
+	// removed or made different from the one before it, in themselves or in
+	// what they read. Never called for the first snapshot.
+	Changed func(keys []string)
+	// Keys gets the environment's propagation keys as the server sent them, at
+	// the start of a stream and whenever they change. They hold secrets.
+	Keys func(*guidonv1.PropagationKeys)
+	// StaleAfter is how long the stream may be lost before the values count as
+	// stale. Defaults to 5s.
+	StaleAfter time.Duration
+	// Budget bounds how long [Feed.FlagAt] may take, if the caller's context
+	// does not end sooner. Defaults to 50ms.
+	Budget time.Duration
+	// Superseded is how many flags of older revisions are kept. Defaults to
+	// 4,096.
+	Superseded int
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Status == nil {
+		c.Status = func(Status) {}
+	}
+	if c.Changed == nil {
+		c.Changed = func([]string) {}
+	}
+	if c.Keys == nil {
+		c.Keys = func(*guidonv1.PropagationKeys) {}
+	}
+	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
+	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)
+	c.Superseded = cmp.Or(c.Superseded, 4096)
+	return c
+}
+
+// Feed follows one environment. Make one with [New]. All methods are safe for
+// concurrent use.
+type Feed struct {
+	config Config
+	stats  Stats
+
+	snapshot atomic.Pointer[eval.Snapshot]
+	ready    chan struct{} // closed with the first snapshot
+	ended    chan struct{} // closed when Run returns
+	running  atomic.Bool
+
+	superseded *superseded
+
+	advancedMu sync.Mutex
+	// advanced is closed, and replaced, by each new snapshot.
+	advanced chan struct{}
+	// waited is the newest revision a pin waited for in vain: those up to it go
+	// to the server at once, so that a lagging process waits once per revision
+	// and not once per flag.
+	waited int64
+
+	heard       atomic.Int64 // unix nanoseconds of the last event
+	transitions sync.Mutex
+	condition   atomic.Pointer[condition]
+	staleClock  *time.Timer
+
+	// distrust is set when a digest did not match: the next stream starts from
+	// nothing. Used by Run alone.
+	distrust bool
+}
+
+// New makes a feed that knows nothing yet. It starts nothing: see [Feed.Run].
+func New(config Config) *Feed {
+	f := &Feed{
+		config:   config.withDefaults(),
+		ready:    make(chan struct{}),
+		ended:    make(chan struct{}),
+		advanced: make(chan struct{}),
+	}
+	f.superseded = newSuperseded(f.config.Superseded, &f.stats)
+	f.condition.Store(&condition{})
+	f.staleClock = time.AfterFunc(time.Hour, f.goStale)
+	f.staleClock.Stop()
+	return f
+}
+
+var errRan = errors.New("feed: Run was called before")
+
+// Run keeps the snapshot current until ctx ends, then returns nil when all it
+// started has ended. It retries for ever, whatever the server says. A Feed runs
+// once; a second call returns an error at once.
+func (f *Feed) Run(ctx context.Context) error {
+	if !f.running.CompareAndSwap(false, true) {
+		return errRan
+	}
+	defer f.end()
+	f.transition(f.startStaleClock)
+	var retry backoff
+	for {
+		s := stream{feed: f}
+		err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // ended as asked
+		}
+		f.stats.Lost.Add(1)
+		wait := retry.after(err, s.lived())
+		f.logLoss(ctx, err, wait)
+		f.lose(err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// logLoss warns when a stream that was current is lost. What follows until it is
+// current again is detail.
+func (f *Feed) logLoss(ctx context.Context, err error, wait time.Duration) {
+	level := slog.LevelDebug
+	if f.condition.Load().lostSince.IsZero() {
+		level = slog.LevelWarn
+	}
+	f.config.Log.LogAttrs(ctx, level, "stream of flags lost", slog.Any("error", err), slog.Duration("retry_in", wait))
+}
+
+func (f *Feed) end() {
+	f.superseded.end()
+	f.transition(func(c *condition) { c.connected = false })
+	f.transitions.Lock() // no transition is under way or comes after this
+	defer f.transitions.Unlock()
+	f.staleClock.Stop()
+	close(f.ended)
+}
+
+// Snapshot is the newest one, nil before the first. It never goes back, neither
+// in revision nor to nil, and costs one atomic load.
+func (f *Feed) Snapshot() *eval.Snapshot { return f.snapshot.Load() }
+
+// Environment is the one the stream is of; empty until the first stream.
+func (f *Feed) Environment() string { return f.condition.Load().environment }
+
+// Stats are the feed's counters. They are alive: read them by Load.
+func (f *Feed) Stats() *Stats { return &f.stats }
+
+// ErrEnded is returned by [Feed.WaitReady] when Run returned before there was a
+// snapshot.
+var ErrEnded = errors.New("feed: ended")
+
+// WaitReady waits for the first snapshot. It returns nil as soon as there is
+// one, even if it is stale by now; an error that wraps ctx's and names what the
+// server last said; or [ErrEnded].
+func (f *Feed) WaitReady(ctx context.Context) error {
+	select { // a feed that has values is ready even if ctx has ended too
+	case <-f.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-f.ready:
+		return nil
+	case <-f.ended:
+		return ErrEnded
+	case <-ctx.Done():
+		if last := f.Status().LastError; last != "" {
+			return fmt.Errorf("feed: no snapshot yet: %w (last error: %s)", ctx.Err(), last)
+		}
+		return fmt.Errorf("feed: no snapshot yet: %w", ctx.Err())
+	}
+}

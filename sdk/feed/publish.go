@@ -1,0 +1,58 @@
+package feed
+
+import (
+	"slices"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// publish makes next the newest snapshot, keeps what it supersedes for the pins
+// that are still under way, and tells who waits. Run alone calls it.
+func (f *Feed) publish(next *eval.Snapshot) {
+	held := f.snapshot.Load()
+	var keys []string
+	if held != nil {
+		keys = changed(held, next)
+		// Before the swap: a pin that finds the newer flag must find the older
+		// one in the cache already.
+		f.superseded.retire(held, keys)
+	}
+	f.snapshot.Store(next)
+	f.advancedMu.Lock()
+	close(f.advanced)
+	f.advanced = make(chan struct{})
+	f.advancedMu.Unlock()
+	if held == nil {
+		close(f.ready)
+		return
+	}
+	if len(keys) > 0 {
+		f.config.Changed(keys)
+	}
+}
+
+// changed lists the flags that differ between two snapshots, sorted. It trusts
+// what each flag knows of its age, which covers what the flag reads.
+func changed(held, next *eval.Snapshot) []string {
+	var keys []string
+	kept := 0
+	for flag := range next.Flags() {
+		before := held.Flag(flag.Key())
+		if before != nil {
+			kept++
+		}
+		if before == nil || flag.EffectiveFrom() > held.Revision() {
+			keys = append(keys, flag.Key())
+		}
+	}
+	if kept == held.Len() {
+		return keys
+	}
+	for flag := range held.Flags() {
+		if next.Flag(flag.Key()) == nil {
+			keys = append(keys, flag.Key())
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}

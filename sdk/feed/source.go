@@ -1,0 +1,61 @@
+package feed
+
+import (
+	"context"
+	"iter"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+)
+
+// Source is where a [Feed] gets revisions from: [Connect] in an application,
+// and whatever wraps it. Its methods are called from several goroutines.
+type Source interface {
+	// Sync opens a stream and yields its events in order, until the stream ends.
+	// An error is yielded once, last, with a nil event; a stream that ends
+	// without one was closed by the server. It must return soon after ctx ends.
+	// Events belong to the receiver.
+	Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error]
+	// Definition reads what one flag was at a revision.
+	Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error)
+}
+
+// Connect is the Source over a Guidon server. Credentials, compression and
+// message limits are the client's.
+func Connect(client guidonv1connect.SyncServiceClient) Source {
+	return connectSource{client}
+}
+
+type connectSource struct {
+	client guidonv1connect.SyncServiceClient
+}
+
+func (s connectSource) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {
+	return func(yield func(*guidonv1.SyncServiceSyncResponse, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := s.client.Sync(ctx, have)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		// Cancelled before it is closed, so that closing never waits for the
+		// rest of a stream that has no end.
+		defer func() {
+			cancel()
+			_ = stream.Close() // there is nothing left to read or to report
+		}()
+		for stream.Receive() {
+			if !yield(stream.Msg(), nil) {
+				return
+			}
+		}
+		if err := stream.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+func (s connectSource) Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
+	return s.client.GetDefinition(ctx, want)
+}

@@ -1,0 +1,184 @@
+package feed
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// fetchWithin bounds one question to the server. It is longer than what any
+// caller waits, so that over a slow network the answer is there for the next.
+const fetchWithin = 2 * time.Second
+
+var errEnded = errors.New("the feed has ended")
+
+// span is what a flag was from one revision up to, not including, another.
+type span struct {
+	key      string
+	from, to int64
+	flag     *eval.Flag // nil: it did not exist
+}
+
+func (s span) holds(revision int64) bool { return s.from <= revision && revision < s.to }
+
+// superseded is a bounded cache of flags as they were, and the one place where
+// they are asked of the server.
+type superseded struct {
+	limit int
+	stats *Stats
+
+	mu      sync.Mutex
+	recent  *list.List // of span, most recently used first
+	byKey   map[string][]*list.Element
+	flights map[flight]*call
+	ended   bool
+	pending sync.WaitGroup
+}
+
+type flight struct {
+	key      string
+	revision int64
+}
+
+// call is a question under way; its results are set before done is closed.
+type call struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	flag   *eval.Flag
+	err    error
+}
+
+func newSuperseded(limit int, stats *Stats) *superseded {
+	return &superseded{
+		limit: limit, stats: stats, recent: list.New(),
+		byKey: map[string][]*list.Element{}, flights: map[flight]*call{},
+	}
+}
+
+// lookup finds a flag that is in the cache.
+func (s *superseded) lookup(key string, revision int64) (*eval.Flag, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(key, revision)
+}
+
+func (s *superseded) find(key string, revision int64) (*eval.Flag, bool) {
+	for _, element := range s.byKey[key] {
+		if found := element.Value.(span); found.holds(revision) {
+			s.recent.MoveToFront(element)
+			s.stats.SupersededHits.Add(1)
+			return found.flag, true
+		}
+	}
+	return nil, false
+}
+
+// retire keeps what the named flags were in a snapshot that is about to be
+// replaced. They were that at least until its revision: what came between it
+// and the next one is not known here.
+func (s *superseded) retire(held *eval.Snapshot, keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		was := span{key: key, from: held.Revision(), to: held.Revision() + 1, flag: held.Flag(key)}
+		if was.flag != nil {
+			was.from = was.flag.EffectiveFrom()
+		}
+		s.add(was)
+	}
+}
+
+// add keeps a span, in place of one that began with it and ended sooner.
+func (s *superseded) add(found span) {
+	for _, element := range s.byKey[found.key] {
+		if known := element.Value.(span); known.from == found.from {
+			found.to = max(found.to, known.to)
+			element.Value = found
+			s.recent.MoveToFront(element)
+			return
+		}
+	}
+	s.byKey[found.key] = append(s.byKey[found.key], s.recent.PushFront(found))
+	if s.recent.Len() > s.limit {
+		s.evict(s.recent.Back())
+	}
+}
+
+func (s *superseded) evict(oldest *list.Element) {
+	key := s.recent.Remove(oldest).(span).key
+	s.stats.Evicted.Add(1)
+	kept := s.byKey[key][:0]
+	for _, element := range s.byKey[key] {
+		if element != oldest {
+			kept = append(kept, element)
+		}
+	}
+	clear(s.byKey[key][len(kept):])
+	if s.byKey[key] = kept; len(kept) == 0 {
+		delete(s.byKey, key)
+	}
+}
+
+// fetch asks for a flag at a revision and waits for the answer until ctx ends.
+// Callers with the same question share one; it goes on when they have left.
+func (s *superseded) fetch(ctx context.Context, key string, revision int64, ask func(context.Context, string, int64) (span, error)) (*eval.Flag, error) {
+	s.mu.Lock()
+	if flag, ok := s.find(key, revision); ok {
+		s.mu.Unlock()
+		return flag, nil
+	}
+	if s.ended {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errEnded)
+	}
+	id := flight{key, revision}
+	current, shared := s.flights[id]
+	if !shared {
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchWithin)
+		current = &call{cancel: cancel, done: make(chan struct{})}
+		s.flights[id] = current
+		s.stats.Fetches.Add(1)
+		s.pending.Go(func() { s.answer(asking, id, current, ask) })
+	}
+	s.mu.Unlock()
+	select {
+	case <-current.done:
+		return current.flag, current.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %q at %d: %w", ErrUnavailable, key, revision, ctx.Err())
+	}
+}
+
+// answer asks the server and gives all who wait the result. Failures are not
+// kept: the next caller asks again.
+func (s *superseded) answer(ctx context.Context, id flight, c *call, ask func(context.Context, string, int64) (span, error)) {
+	defer c.cancel()
+	found, err := ask(ctx, id.key, id.revision)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.flights, id)
+	if err != nil {
+		s.stats.FetchFailures.Add(1)
+		c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	} else {
+		s.add(found)
+		c.flag = found.flag
+	}
+	close(c.done)
+}
+
+// end refuses further questions, stops those under way and waits for them.
+func (s *superseded) end() {
+	s.mu.Lock()
+	s.ended = true
+	for _, under := range s.flights {
+		under.cancel()
+	}
+	s.mu.Unlock()
+	s.pending.Wait()
+}
