@@ -183,6 +183,23 @@ func escapedLength(s string) int {
 	return n
 }
 
+// length is how many bytes append would write.
+func (a Attribute) length() int {
+	var text [96]byte
+	if a.kind == textAttribute {
+		return len(a.Name) + len("=") + escapedLength(a.text)
+	}
+	return len(a.append(text[:0]))
+}
+
+// undecidedLength is how long the value is without decisions, if the longest
+// key id signs it.
+func (h Header) undecidedLength() int {
+	var text [HeaderBudget]byte
+	h.Decisions, h.KeyID = nil, ""
+	return len(h.appendSigned(text[:0])) + maxKeyID + len(`;d="";s=::`) + tagLength
+}
+
 // appendNumber writes f as RFC 8785 does, which is what ECMAScript prints: the
 // shortest digits that read back as f, with an exponent only outside
 // [1e-6, 1e21).

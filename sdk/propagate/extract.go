@@ -1,0 +1,127 @@
+package propagate
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// maxSkew is how far a root's clock may be from ours without being counted. It
+// is only counted: re-rooting old headers would tear requests whose messages
+// wait in a queue.
+const maxSkew = 60 * time.Second
+
+// Extract returns ctx with the State of the request that c belongs to: pinned
+// as its header says if Mode and signature allow, else a fresh root, open for
+// Enrich. A bad header is as good as none; it is counted by what is wrong with
+// it and never fails the request.
+func (p *Propagator) Extract(ctx context.Context, c Carrier) context.Context {
+	s, _ := p.extract(c)
+	return withState(ctx, s)
+}
+
+// extract also returns what became of the header.
+func (p *Propagator) extract(c Carrier) (*State, Outcome) {
+	s := p.newState()
+	if p.config.Mode == Edge {
+		outcome := p.inspect(c)
+		p.counters.header(outcome)
+		s.external, _ = p.correlationOf(c)
+		correlation, root := newIDs(p.config.Now())
+		s.root(correlation, root, nil)
+		return s, outcome
+	}
+	correlation, _ := p.correlationOf(c)
+	outcome := Absent
+	if p.config.Mode == Internal {
+		outcome = p.follow(s, c)
+		p.counters.header(outcome)
+	}
+	if outcome == Verified {
+		return s, outcome
+	}
+	made, root := newIDs(p.config.Now())
+	if correlation == "" {
+		correlation = made
+	}
+	s.root(correlation, root, nil)
+	if outcome == Absent && p.config.Mode == Internal {
+		p.counters.event(OrphanRooted)
+	}
+	return s, outcome
+}
+
+// inspect counts what arrives at an edge. A valid header there means that an
+// internal caller came in by the front door, or that the mode is wrong.
+func (p *Propagator) inspect(c Carrier) Outcome {
+	values := c.Values(HeaderName)
+	if len(values) == 0 {
+		return Absent
+	}
+	if len(values) == 1 {
+		if _, err := p.config.Keys.Verify(values[0]); err == nil {
+			p.counters.event(ValidAtEdge)
+		}
+	}
+	return Stripped
+}
+
+// follow makes s the State of a header that may be trusted. A header that only
+// another service can read leaves s unpinned but is remembered, to be passed
+// on as it came.
+func (p *Propagator) follow(s *State, c Carrier) Outcome {
+	values := c.Values(HeaderName)
+	switch len(values) {
+	case 0:
+		return Absent
+	case 1:
+	default:
+		return Duplicate
+	}
+	pin, err := p.config.Keys.Verify(values[0])
+	outcome := Verified
+	if refused, ok := errors.AsType[*HeaderError](err); ok {
+		outcome = refused.Outcome
+	} else if pin.Environment != p.config.Environment() {
+		outcome = ForeignEnvironment
+	}
+	if outcome != Verified {
+		if outcome.forwardable() {
+			s.received = values[0]
+			p.counters.event(Forwarded)
+		}
+		return outcome
+	}
+	s.correlation, s.received, s.pin = pin.Correlation, values[0], pin
+	if skew := p.config.Now().Sub(time.Unix(pin.Time, 0)); skew.Abs() > maxSkew {
+		p.counters.event(ClockSkew)
+	}
+	if newest := p.config.Snapshots.Snapshot(); newest != nil && newest.Revision() == pin.Revision {
+		s.snapshot = newest
+	}
+	s.sealed.Store(true)
+	return Verified
+}
+
+func (p *Propagator) correlationOf(c Carrier) (id string, refused bool) {
+	id, refused = inboundCorrelation(c)
+	if refused {
+		p.counters.event(CorrelationRefused)
+	}
+	return id, refused
+}
+
+// Inject writes into c what an outgoing call carries, and seals the State of
+// ctx: the header as it was received or as this root minted it, and the
+// correlation ID. Whether the destination may see it is the caller's to know;
+// Transport decides for HTTP. Without a State it writes nothing.
+func (p *Propagator) Inject(ctx context.Context, c Carrier) {
+	s := stateOf(ctx)
+	if s == nil {
+		return
+	}
+	if value, ok := s.Header(); ok && p.config.Mode != Off {
+		c.Set(HeaderName, value)
+	}
+	c.Set("x-correlation-id", s.correlation)
+}

@@ -1,0 +1,113 @@
+package propagate
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Middleware puts the State of each request into its context before next runs,
+// and answers with the correlation ID. At an edge, and wherever the header was
+// refused, next does not see it either. Applied twice, the inner one does
+// nothing. A bad header never makes a bad request.
+func (p *Propagator) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s := stateOf(r.Context()); s != nil && s.p.same(p) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s, outcome := p.extract(HTTPCarrier(r.Header))
+		if p.config.Context != nil && !s.off && !s.sealed.Load() {
+			s.add(p.config.Context(r))
+		}
+		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
+		r = r.WithContext(withState(r.Context(), s))
+		switch {
+		case p.config.Mode == Edge:
+			r.Header, _ = stripped(r.Header)
+		case outcome != Verified && outcome != Absent && !outcome.forwardable():
+			r.Header = r.Header.Clone()
+			delete(r.Header, canonicalName(HeaderName))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// stripped returns h without anything that could be taken for a guidon header
+// further down: the names themselves, spellings that some proxy or framework
+// would make the same, and baggage members. It copies h only if need be.
+func stripped(h http.Header) (clean http.Header, changed bool) {
+	own := func() {
+		if !changed {
+			h, changed = h.Clone(), true
+		}
+	}
+	for name, values := range h {
+		if looksLikeOurs(name) {
+			own()
+			delete(h, name)
+		} else if name == "Baggage" {
+			if kept, ours := strippedBaggage(values); ours {
+				own()
+				if h[name] = kept; len(kept) == 0 {
+					delete(h, name)
+				}
+			}
+		}
+	}
+	return h, changed
+}
+
+// looksLikeOurs reports whether name, spelled without - and _ and in lower
+// case, is that of one of our headers. The override, which is for edges, is not.
+func looksLikeOurs(name string) bool {
+	rest, ok := cutSpelling(name, "guidon")
+	if !ok {
+		return false
+	}
+	last, ok := cutSpelling(rest, "seen")
+	return ok && onlyJoiners(last) || onlyJoiners(rest)
+}
+
+// cutSpelling cuts word off the start of name, whatever its case and with any
+// - and _ in between.
+func cutSpelling(name, word string) (rest string, ok bool) {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '-' || c == '_':
+		case c|0x20 != word[0]:
+			return "", false
+		default:
+			if word = word[1:]; word == "" {
+				return name[i+1:], true
+			}
+		}
+	}
+	return "", false
+}
+
+func onlyJoiners(s string) bool { return strings.Trim(s, "-_") == "" }
+
+// strippedBaggage drops the members of W3C baggage whose key starts like ours.
+func strippedBaggage(lines []string) (kept []string, ours bool) {
+	for _, line := range lines {
+		members := strings.Split(line, ",")
+		left := members[:0]
+		for _, member := range members {
+			key, _, _ := strings.Cut(member, "=")
+			key = strings.TrimSpace(key)
+			if plain, err := url.PathUnescape(key); err == nil {
+				key = plain
+			}
+			if _, is := cutSpelling(key, "guidon"); is {
+				ours = true
+				continue
+			}
+			left = append(left, member)
+		}
+		if len(left) > 0 {
+			kept = append(kept, strings.Join(left, ","))
+		}
+	}
+	return kept, ours
+}

@@ -1,0 +1,41 @@
+package propagate
+
+import "fmt"
+
+// Mode says how far a listener trusts what arrives (propagation.md §2).
+type Mode uint8
+
+const (
+	// Edge believes nothing: guidon headers, look-alikes and baggage members
+	// are removed before the handler runs, and every request is a root. It is
+	// the zero value, so that forgetting to choose is safe.
+	Edge Mode = iota
+
+	// Internal is for listeners that only services of the zone can reach:
+	// signed headers are followed, and correlation IDs are taken over.
+	Internal
+
+	// Off neither reads nor writes guidon headers: every evaluation uses the
+	// newest revision. Correlation IDs are handled as in Internal.
+	Off
+)
+
+var modeNames = [...]string{"edge", "internal", "off"}
+
+// String returns "edge", "internal" or "off".
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return fmt.Sprintf("mode(%d)", uint8(m))
+}
+
+// ParseMode reads what String writes.
+func ParseMode(name string) (Mode, error) {
+	for m, n := range modeNames {
+		if n == name {
+			return Mode(m), nil
+		}
+	}
+	return Edge, fmt.Errorf("propagation mode %q is none of edge, internal, off", name)
+}

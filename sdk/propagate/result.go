@@ -1,0 +1,108 @@
+package propagate
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// Origin says where the answer to an evaluation came from.
+type Origin string
+
+const (
+	OriginPin       Origin = "pin"       // evaluated at the pinned revision
+	OriginRoot      Origin = "root"      // decided at the root and carried in the header
+	OriginOverride  Origin = "override"  // forced for this request
+	OriginEmergency Origin = "emergency" // forced by a kill switch
+	OriginNewest    Origin = "newest"    // newest revision: local scope, or no State
+	OriginNone      Origin = "none"      // nothing was there to evaluate; see the error code
+)
+
+// The error codes of OpenFeature that arise here rather than in evaluation.
+const (
+	codeNotReady       eval.ErrorCode = "PROVIDER_NOT_READY"
+	codeInvalidContext eval.ErrorCode = "INVALID_CONTEXT"
+)
+
+// Result is a resolution together with what propagation had to do with it. Its
+// Reason, ErrorCode and Message stand before those of the Resolution inside.
+type Result struct {
+	eval.Resolution
+
+	// Revision is the one whose definition gave the answer.
+	Revision int64
+
+	// Pinned is the revision the request is pinned to; 0 if the answer came
+	// from the newest.
+	Pinned int64
+
+	Origin Origin
+
+	// CreatedAfterPin says that the flag exists now but did not at the pin:
+	// the answer is the code default.
+	CreatedAfterPin bool
+
+	// PinUnavailable says that the definition at the pin could not be had: the
+	// answer is the code default and an ERROR, never another revision's value.
+	PinUnavailable bool
+
+	// IgnoredAttributes names attributes passed at the call that the answer
+	// does not depend on, because the request's context was settled before,
+	// sorted.
+	IgnoredAttributes []string
+
+	code   eval.ErrorCode
+	detail string
+}
+
+// Reason says why the result is what it is.
+func (r Result) Reason() eval.Reason {
+	if r.code != eval.CodeNone {
+		return eval.ReasonError
+	}
+	return r.Resolution.Reason()
+}
+
+// ErrorCode says what went wrong; empty unless the reason is ERROR.
+func (r Result) ErrorCode() eval.ErrorCode {
+	if r.code != eval.CodeNone {
+		return r.code
+	}
+	return r.Resolution.ErrorCode()
+}
+
+// Message describes an error for a person; empty if there is none.
+func (r Result) Message() string {
+	if r.code != eval.CodeNone {
+		return r.detail
+	}
+	return r.Resolution.Message()
+}
+
+// Metadata returns the flag's metadata and beside it where the answer came
+// from, in a map of its own: "revision", "origin" and, where they apply,
+// "pinnedRevision", "createdAfterPin", "PIN_UNAVAILABLE" and
+// "ignoredAttributes" (names with commas between). All values are strings,
+// booleans or numbers, as OpenFeature wants.
+func (r Result) Metadata() map[string]any {
+	m := make(map[string]any, 8)
+	if f := r.Flag(); f != nil {
+		maps.Copy(m, f.Metadata())
+	}
+	m["revision"] = r.Revision
+	m["origin"] = string(r.Origin)
+	if r.Pinned != 0 {
+		m["pinnedRevision"] = r.Pinned
+	}
+	if r.CreatedAfterPin {
+		m["createdAfterPin"] = true
+	}
+	if r.PinUnavailable {
+		m["PIN_UNAVAILABLE"] = true
+	}
+	if len(r.IgnoredAttributes) > 0 {
+		m["ignoredAttributes"] = strings.Join(r.IgnoredAttributes, ",")
+	}
+	return m
+}

@@ -1,0 +1,135 @@
+package propagate
+
+import (
+	"slices"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// The shares of HeaderBudget (propagation.md §4). What is left beside the
+// longest fixed part is more than one decision.
+const (
+	maxSubjectBytes   = 512
+	maxAttributeBytes = 1024
+	maxDecisionBytes  = 1024
+	maxRootDecisions  = 24
+)
+
+// settle works out, from all the root knows, what travels. It runs once, with
+// the lock held, just before s is sealed.
+//
+// Whatever cannot travel is no reason to disagree: an attribute that stays
+// behind is kept from evaluation at the root too, except that the flags which
+// read it are decided here, once, with everything the root knows.
+func (s *State) settle() {
+	plan := s.p.plans.of(s.snapshot)
+	s.settleSubject()
+	stranded := s.settleAttributes(plan)
+	s.fullCtx, _ = eval.NewContext(s.full) // add lets only usable attributes in
+	s.travelling.Store(contextOf(&s.pin, s.snapshot.Settings().Travel))
+
+	wanted := plan.rooted
+	if len(stranded) > 0 {
+		wanted = slices.Concat(plan.rooted, stranded)
+		slices.SortFunc(wanted, byKey)
+		wanted = slices.Compact(wanted)
+	}
+	for _, f := range plan.attached {
+		if !slices.Contains(wanted, f) {
+			wanted = append(wanted[:len(wanted):len(wanted)], f)
+		}
+	}
+	s.decide(wanted)
+}
+
+func (s *State) settleSubject() {
+	subject, ok := s.full[targetingKey].(string)
+	switch {
+	case !ok || subject == "":
+	case !validText(subject) || escapedLength(subject) > maxSubjectBytes:
+		s.p.counters.event(SubjectLeftOut)
+	default:
+		s.pin.Subject, s.pin.HasSubject = subject, true
+		return
+	}
+	delete(s.full, targetingKey)
+}
+
+// settleAttributes puts the travelling attributes into the pin and returns the
+// flags that read one which the root has but which cannot travel.
+func (s *State) settleAttributes(plan *plan) (stranded []*eval.Flag) {
+	size := 0
+	for _, t := range plan.travel {
+		value, ok := s.full[t.attribute]
+		if !ok {
+			continue
+		}
+		a, ok := attributeOf(t.wire, value)
+		if ok {
+			size += a.length() + len("&")
+		}
+		if !ok || size > maxAttributeBytes || s.pin.has(a.Name) {
+			s.p.counters.event(AttributeLeftOut)
+			stranded = append(stranded, t.readers...)
+			continue
+		}
+		s.pin.Attributes = append(s.pin.Attributes, a)
+	}
+	return stranded
+}
+
+// has reports whether the last attribute goes by that name already: two
+// attributes with one alias cannot both travel.
+func (h *Header) has(name string) bool {
+	n := len(h.Attributes)
+	return n > 0 && h.Attributes[n-1].Name == name
+}
+
+// attributeOf goes through eval.Context, which knows how every Go number reads.
+func attributeOf(wire string, value any) (Attribute, bool) {
+	c, err := eval.NewContext(map[string]any{"v": value})
+	if err != nil {
+		return Attribute{}, false
+	}
+	plain, ok := c.Value("v")
+	if !ok {
+		return Attribute{}, false
+	}
+	return NewAttribute(wire, plain)
+}
+
+// decide takes the root decisions, those that nobody else could take first.
+//
+// Beyond the bounds a flag gets none, and then not even the root uses what
+// does not travel: everybody evaluates it from the travelling context, the
+// root included. That answer may be poorer, but all hops share it, whereas a
+// root that kept its richer answer to itself would tear the request.
+func (s *State) decide(wanted []*eval.Flag) {
+	if len(wanted) == 0 {
+		return
+	}
+	room := min(maxDecisionBytes, HeaderBudget-s.pin.undecidedLength())
+	decided := make([]Decision, 0, min(len(wanted), maxRootDecisions))
+	for _, f := range wanted {
+		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: f.Evaluate(s.fullCtx, s.pin.Time).Variant()}
+		size := len(d.Flag) + len(":") + len(d.Variant) + len("^ ")
+		if len(decided) == maxRootDecisions || size > room || !validVariant(d.Variant) && d.Variant != "" || !validFlagKey(d.Flag) {
+			s.p.counters.flag(OverBudget, d.Flag)
+			continue
+		}
+		room -= size
+		decided = append(decided, d)
+	}
+	s.pin.Decisions = decided
+	s.pin.sort()
+}
+
+func byKey(a, b *eval.Flag) int {
+	switch {
+	case a.Key() < b.Key():
+		return -1
+	case a.Key() > b.Key():
+		return 1
+	}
+	return 0
+}

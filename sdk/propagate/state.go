@@ -1,0 +1,148 @@
+package propagate
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+var (
+	// ErrSealed is returned by Enrich once the State's context can no longer
+	// change, since a decision or a call was already based on it.
+	ErrSealed = errors.New("the request's flag state is sealed")
+
+	// ErrNoState is returned by Enrich if no State is in the context.
+	ErrNoState = errors.New("the context carries no flag state")
+)
+
+// targetingKey is the evaluation context's name for the subject.
+const targetingKey = "targetingKey"
+
+// State is the flag state of one request: the pin, the subject, the travelling
+// attributes, the root's clock and the decisions that travel.
+//
+// In the process that rooted it, a State is open until the first evaluation of
+// a request flag or the first outgoing call, and sealed, that is immutable,
+// from then on; elsewhere it is sealed from the start. It lives in a
+// context.Context, is shared by all who have that context, and is safe for
+// concurrent use.
+type State struct {
+	p           *Propagator
+	correlation string
+	external    string
+	received    string // these bytes go out instead of a header of our own
+	off         bool   // only the correlation ID is of use
+
+	sealed  atomic.Bool
+	mu      sync.Mutex // guards what follows until sealed; nobody writes it afterwards
+	pin     Header
+	full    map[string]any // all this process knows of the subject; nil unless rooted here
+	fullCtx *eval.Context  // the same, for evaluating
+
+	// snapshot is that of the pin, if this process happened to have it: it
+	// answers for every flag without history, however far the newest moves on.
+	snapshot *eval.Snapshot
+
+	travelling atomic.Pointer[eval.Context] // subject and attributes as every hop sees them
+	minting    sync.Once
+	minted     string
+}
+
+type stateKey struct{}
+
+func stateOf(ctx context.Context) *State {
+	s, _ := ctx.Value(stateKey{}).(*State)
+	return s
+}
+
+func withState(ctx context.Context, s *State) context.Context {
+	return context.WithValue(ctx, stateKey{}, s)
+}
+
+// FromContext returns the State of the request that ctx belongs to. There is
+// none outside requests and where propagation is off.
+func FromContext(ctx context.Context) (*State, bool) {
+	s := stateOf(ctx)
+	return s, s != nil && !s.off
+}
+
+// CorrelationID returns the request's correlation ID.
+func (s *State) CorrelationID() string { return s.correlation }
+
+// ExternalRequestID returns the ID that a caller from outside sent along, for
+// logs, or "". Within the zone the request goes by its CorrelationID.
+func (s *State) ExternalRequestID() string { return s.external }
+
+// Sealed reports whether the State can no longer change.
+func (s *State) Sealed() bool { return s.sealed.Load() }
+
+// Pin returns what travels: revision, subject, attributes, clock, decisions.
+// It reports false for a State that is still open. The caller must not change
+// the lists.
+func (s *State) Pin() (Header, bool) {
+	if !s.sealed.Load() {
+		return Header{}, false
+	}
+	return s.pin, true
+}
+
+// Revision returns the revision the request is pinned to, or 0 if that is not
+// settled yet because no snapshot has arrived.
+func (s *State) Revision() int64 {
+	if !s.sealed.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	return s.pin.Revision
+}
+
+// Header seals the State and returns the value that outgoing calls carry. It
+// reports false if there is nothing to carry: this process has no snapshot or
+// no signing key yet. A header that was received is returned as it came.
+func (s *State) Header() (string, bool) {
+	if s.off {
+		return "", false
+	}
+	sealed := s.seal(nil)
+	if s.received != "" {
+		return s.received, true
+	}
+	if !sealed {
+		return "", false
+	}
+	s.minting.Do(func() {
+		value, err := s.p.config.Keys.Sign(s.pin)
+		if err != nil { // no key, or no environment yet
+			s.p.counters.event(NotMinted)
+			return
+		}
+		s.minted = value
+	})
+	return s.minted, s.minted != ""
+}
+
+// Enrich adds attributes to the evaluation context of the request, "targetingKey"
+// among them; later ones win. It fails with ErrSealed once the State is sealed,
+// with ErrNoState if ctx carries none, and with an error that names the place
+// if an attribute is of a type that no evaluation can use; then nothing is added.
+func Enrich(ctx context.Context, attributes map[string]any) error {
+	s, ok := FromContext(ctx)
+	if !ok {
+		return ErrNoState
+	}
+	if _, err := eval.NewContext(attributes); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sealed.Load() {
+		s.p.counters.event(LateEnrich)
+		return ErrSealed
+	}
+	maps.Copy(s.full, attributes)
+	return nil
+}

@@ -1,0 +1,148 @@
+package propagate
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// EventKind names what a Propagator counts besides the outcomes of headers.
+type EventKind uint8
+
+const (
+	HeaderRefused      EventKind = iota // an inbound header was not followed; see Event.Outcome
+	ValidAtEdge                         // a rightly signed header arrived at an edge: is the listener's mode right?
+	Forwarded                           // an unreadable header is passed on as it is
+	ClockSkew                           // a followed header's clock is more than 60 s away from ours
+	CorrelationRefused                  // an inbound correlation ID was not valid and was replaced
+	Rooted                              // a State was rooted here
+	OrphanRooted                        // of these, at an internal listener without any header: did a hop drop it?
+	NotMinted                           // a root's header could not be written: no key, no environment, or no snapshot
+	LateEnrich                          // Enrich after sealing
+	SubjectLeftOut                      // a root's targeting key is too long to travel
+	AttributeLeftOut                    // an attribute of a root could not travel; what reads it was decided at the root
+	AttributeUnusable                   // an attribute of a root is of a type no evaluation can use
+	NoState                             // per flag: a request flag evaluated without a State
+	OtherSubject                        // per flag: evaluated for another targeting key than the request's
+	IgnoredAttributes                   // per flag: attributes passed at a call after sealing
+	UnknownVariant                      // per flag: a decision that travelled names a variant unknown at the pin
+	OverBudget                          // per flag: no room for its root decision
+	CreatedAfterPin                     // per flag: did not exist at the pin
+	PinFetched                          // per flag: the definition at the pin was asked for
+	PinUnavailable                      // per flag: and could not be had
+	eventKinds
+)
+
+var eventNames = [eventKinds]string{
+	"header_refused", "valid_at_edge", "forwarded", "clock_skew", "correlation_refused", "rooted", "orphan_rooted",
+	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
+	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "created_after_pin", "pin_fetched",
+	"pin_unavailable",
+}
+
+// String returns the kind in snake case, fit for a metric label.
+func (k EventKind) String() string {
+	if k < eventKinds {
+		return eventNames[k]
+	}
+	return fmt.Sprintf("event(%d)", uint8(k))
+}
+
+// Event is something an operator may want to read once: an Observer is told of
+// the first of each, and the counters tell how often it happened since.
+type Event struct {
+	Kind    EventKind
+	Flag    string  // of the kinds that are per flag
+	Outcome Outcome // of HeaderRefused
+}
+
+// Stats is a copy of a Propagator's counters at one moment, counted since the
+// Propagator was made.
+type Stats struct {
+	Headers map[Outcome]uint64 // inbound requests and messages by what became of their header
+	Events  map[EventKind]uint64
+	Flags   map[EventKind]map[string]uint64 // the kinds that are per flag, by flag key
+}
+
+// maxTalliedFlags bounds the memory of per-flag counters; flags beyond it are
+// counted in the totals only.
+const maxTalliedFlags = 10_000
+
+// counters is shared by a Propagator and its WithMode copies.
+type counters struct {
+	observer func(Event)
+	headers  [outcomes]atomic.Uint64
+	events   [eventKinds]atomic.Uint64
+
+	mu    sync.RWMutex
+	flags map[Event]*atomic.Uint64
+}
+
+func (c *counters) header(o Outcome) {
+	first := c.headers[o].Add(1) == 1
+	if o == Absent || o == Verified {
+		return
+	}
+	c.events[HeaderRefused].Add(1)
+	if first {
+		c.observe(Event{Kind: HeaderRefused, Outcome: o})
+	}
+}
+
+func (c *counters) event(kind EventKind) {
+	if c.events[kind].Add(1) == 1 {
+		c.observe(Event{Kind: kind})
+	}
+}
+
+func (c *counters) flag(kind EventKind, key string) {
+	c.events[kind].Add(1)
+	e := Event{Kind: kind, Flag: key}
+	c.mu.RLock()
+	n := c.flags[e]
+	c.mu.RUnlock()
+	if n == nil {
+		n = c.newTally(e)
+	}
+	if n != nil && n.Add(1) == 1 {
+		c.observe(e)
+	}
+}
+
+func (c *counters) newTally(e Event) *atomic.Uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flags[e] == nil && len(c.flags) < maxTalliedFlags {
+		c.flags[e] = new(atomic.Uint64)
+	}
+	return c.flags[e]
+}
+
+func (c *counters) observe(e Event) {
+	if c.observer != nil {
+		c.observer(e)
+	}
+}
+
+func (c *counters) stats() Stats {
+	s := Stats{
+		Headers: make(map[Outcome]uint64, outcomes),
+		Events:  make(map[EventKind]uint64, eventKinds),
+		Flags:   make(map[EventKind]map[string]uint64),
+	}
+	for o := range c.headers {
+		s.Headers[Outcome(o)] = c.headers[o].Load()
+	}
+	for k := range c.events {
+		s.Events[EventKind(k)] = c.events[k].Load()
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for e, n := range c.flags {
+		if s.Flags[e.Kind] == nil {
+			s.Flags[e.Kind] = make(map[string]uint64)
+		}
+		s.Flags[e.Kind][e.Flag] = n.Load()
+	}
+	return s
+}
