@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes: 0 ok, 1 failed, 2 not understood.
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) int {
+	understood := false
+	root := shopCommand()
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(root.ErrOrStderr(), "demo:", err)
+		if !understood {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}
+
+func shopCommand() *cobra.Command {
+	config := Config{Propagation: on}
+	var readyFile string
+	cmd := &cobra.Command{
+		Use:   "demo --guidon URL --key KEY",
+		Short: "A small shop of five services in which every request sees one flag state",
+		Args:  cobra.NoArgs, SilenceErrors: true, SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return open(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), config, readyFile)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&config.Guidon, "guidon", "", "URL of Guidon")
+	f.StringVar(&config.Key, "key", "", "server key of one environment")
+	f.StringVar(&config.Listen, "listen", "127.0.0.1:8090", "address of web; the other four services take free ports")
+	f.DurationVar(&config.Lag, "lag", 0, "delay the streams, so that services learn of a change up to this much later than each other")
+	f.Var(&config.Propagation, "propagation", "whether the guidon header travels; POST /propagation switches it later")
+	f.StringVar(&readyFile, "ready-file", "", "write the URLs here, as JSON, when the shop is open")
+	required(cmd, "guidon", "key")
+	return cmd
+}
+
+func required(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // the flag is not defined: a mistake in this file
+		}
+	}
+}
