@@ -21,6 +21,7 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	understood := false
 	root := shopCommand()
+	root.AddCommand(stormCommand())
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -52,6 +53,31 @@ func shopCommand() *cobra.Command {
 	f.Var(&config.Propagation, "propagation", "whether the guidon header travels; POST /propagation switches it later")
 	f.StringVar(&readyFile, "ready-file", "", "write the URLs here, as JSON, when the shop is open")
 	required(cmd, "guidon", "key")
+	return cmd
+}
+
+func stormCommand() *cobra.Command {
+	var config Storm
+	cmd := &cobra.Command{
+		Use:   "storm --shop URL --guidon URL --key KEY",
+		Short: "Load a running shop while flipping a flag, with propagation and without, and compare",
+		Long: "Loads a running shop while flipping " + flipped + " through Guidon's API, with\n" +
+			"propagation and then without. Fails if a request was torn with it, or none was\n" +
+			"without it: then the comparison proves nothing.",
+		Args: cobra.NoArgs, SilenceErrors: true, SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return config.Run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&config.Shop, "shop", "", "URL of the shop")
+	f.StringVar(&config.Guidon, "guidon", "", "URL of Guidon")
+	f.StringVar(&config.Key, "key", "", "admin key: the storm changes a flag")
+	f.StringVar(&config.Environment, "environment", "development", "environment that the shop's key belongs to")
+	f.IntVar(&config.Requests, "requests", 300, "requests in each mode")
+	f.IntVar(&config.Concurrency, "concurrency", 8, "requests at the same time")
+	f.DurationVar(&config.FlipEvery, "flip-every", defaultFlipEvery, "time between two flips")
+	required(cmd, "shop", "guidon", "key")
 	return cmd
 }
 
