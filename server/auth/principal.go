@@ -1,0 +1,78 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/guidon-flags/guidon/store"
+)
+
+// Errors of this package. None of them says whether a key, an environment or
+// a flag exists.
+var (
+	// ErrNoPrincipal says that a call carries no key, or none that is valid.
+	ErrNoPrincipal = errors.New("not authenticated")
+	// ErrDenied says that the principal may not do this.
+	ErrDenied = errors.New("permission denied")
+)
+
+// Kind is what a key is for.
+type Kind string
+
+// The kinds of key.
+const (
+	// Server is a key of one environment: it evaluates, syncs and reads flags.
+	Server Kind = "server"
+	// Admin is a key of the installation: it does everything.
+	Admin Kind = "admin"
+)
+
+// Principal is who makes a call. The zero value is nobody: it has no kind, and
+// no kind is allowed nothing.
+type Principal struct {
+	// KeyID names the key. It is no secret.
+	KeyID string
+	// Name is what people call the key.
+	Name string
+	Kind Kind
+	// environment that a server key belongs to; empty for an admin key.
+	environment string
+	// text is for asking again; behind a pointer it never prints.
+	text *store.KeyText
+}
+
+// String is the principal as the audit log shows it: "key:<id> <name>".
+func (p Principal) String() string {
+	if p.KeyID == "" {
+		return "nobody"
+	}
+	return "key:" + p.KeyID + " " + p.Name
+}
+
+// Environment is the environment a call that asks for the one called name is
+// about. A server key stands for its own environment: an empty name means that
+// one, and any other is [ErrDenied], whether it exists or not. An admin key
+// gets what it asks for, an empty name included.
+func (p Principal) Environment(name string) (string, error) {
+	switch {
+	case p.Kind == Admin:
+		return name, nil
+	case p.Kind == Server && p.environment != "" && (name == "" || name == p.environment):
+		return p.environment, nil
+	}
+	return "", fmt.Errorf("%w: this key is not for environment %q", ErrDenied, name)
+}
+
+type principalKey struct{}
+
+// WithPrincipal returns a context that carries p.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// FromContext returns the principal of a call, or nobody.
+func FromContext(ctx context.Context) Principal {
+	p, _ := ctx.Value(principalKey{}).(Principal)
+	return p
+}

@@ -1,0 +1,202 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+
+	"github.com/guidon-flags/guidon/server/auth"
+)
+
+const (
+	requestHeader     = "X-Request-Id"
+	correlationHeader = "X-Correlation-ID"
+)
+
+// call is what is known of one RPC: for its log line, for the metrics, for the
+// audit log. The goroutine that serves the call owns it.
+type call struct {
+	procedure     string // "unknown" if it is none of ours, so that metrics stay bounded
+	requestID     string
+	correlationID string
+	principal     auth.Principal
+	// control sets the deadlines of the connection the call came on.
+	control *http.ResponseController
+	// code is how the call ended; 0 for well. err is why, for the operator.
+	code connect.Code
+	err  error
+}
+
+type callKey struct{}
+
+// callOf returns the call that ctx belongs to. It is never nil.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
+}
+
+// observe gives each RPC its identity, and reports how it ended whatever
+// ended it: the handler, the permission table, a body that cannot be read.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now() //nolint:forbidigo // measures, decides nothing
+		c := newCall(r)
+		w.Header().Set(requestHeader, c.requestID)
+		w.Header().Set(correlationHeader, c.correlationID)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		recorder := &recorder{ResponseWriter: w}
+		c.control = http.NewResponseController(recorder)
+		defer func() {
+			panicked := recover()
+			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares with == too
+				c.code, c.err = connect.CodeInternal, panicError(panicked)
+				if recorder.status == 0 {
+					http.Error(w, "internal error; request "+c.requestID, http.StatusInternalServerError)
+				}
+			} else if c.code == 0 {
+				c.code = statusCode(recorder.status)
+			}
+			s.report(r.Context(), c, time.Since(start)) //nolint:forbidigo // see above
+			if panicked == http.ErrAbortHandler {       //nolint:errorlint // see above
+				panic(panicked)
+			}
+		}()
+		next.ServeHTTP(recorder, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	})
+}
+
+func newCall(r *http.Request) *call {
+	c := &call{
+		procedure:     "unknown",
+		requestID:     inboundID(r, requestHeader),
+		correlationID: inboundID(r, correlationHeader),
+	}
+	if auth.Known(r.URL.Path) {
+		c.procedure = r.URL.Path
+	}
+	if c.correlationID == "" {
+		c.correlationID = c.requestID
+	}
+	if c.correlationID == "" {
+		c.correlationID = newID()
+	}
+	if c.requestID == "" {
+		c.requestID = newID()
+	}
+	return c
+}
+
+// report writes the one log line of a call and counts it.
+func (s *Server) report(ctx context.Context, c *call, took time.Duration) {
+	s.metrics.call(c, took)
+	level := slog.LevelDebug
+	if c.code == connect.CodeInternal || c.code == connect.CodeUnknown || c.code == connect.CodeDataLoss {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("procedure", c.procedure),
+		slog.String("code", codeName(c.code)),
+		slog.Duration("took", took),
+		slog.String("request_id", c.requestID),
+		slog.String("correlation_id", c.correlationID),
+		slog.String("key_id", c.principal.KeyID),
+	}
+	if c.err != nil {
+		attrs = append(attrs, slog.Any("error", c.err))
+	}
+	s.log.LogAttrs(ctx, level, "call", attrs...)
+}
+
+// inboundID returns the ID that a caller sent under a header, if there is
+// exactly one and it is well formed (propagation.md §8). It is taken whole or
+// not at all: repairing it would let two IDs become one.
+func inboundID(r *http.Request, header string) string {
+	values := r.Header.Values(header)
+	if len(values) != 1 || len(values[0]) < 16 || len(values[0]) > 64 {
+		return ""
+	}
+	for _, b := range []byte(values[0]) {
+		switch {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b == '-', b == '_':
+		default:
+			return ""
+		}
+	}
+	return values[0]
+}
+
+// newID returns a UUIDv7 as 32 hex digits.
+func newID() string {
+	id := uuid.Must(uuid.NewV7()) // fails only if the system has no randomness
+	return hex.EncodeToString(id[:])
+}
+
+// panicError is a panic as an error, with where it happened.
+func panicError(panicked any) error {
+	return fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+}
+
+// codeName is how a code is called in logs and metrics.
+func codeName(code connect.Code) string {
+	if code == 0 {
+		return "ok"
+	}
+	return code.String()
+}
+
+// statusCode is the code of an answer that no handler gave: Connect refused
+// the request before, by its HTTP status.
+func statusCode(status int) connect.Code {
+	switch status {
+	case 0, http.StatusOK:
+		return 0
+	case http.StatusUnauthorized:
+		return connect.CodeUnauthenticated
+	case http.StatusForbidden:
+		return connect.CodePermissionDenied
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return connect.CodeUnimplemented
+	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge:
+		return connect.CodeResourceExhausted
+	default:
+		return connect.CodeInvalidArgument
+	}
+}
+
+// recorder notes the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Flush is what Connect asks of a writer it streams to.
+func (r *recorder) Flush() { _ = http.NewResponseController(r.ResponseWriter).Flush() }
+
+// Unwrap is for [http.ResponseController].
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

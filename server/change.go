@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// settleTimeout bounds how long an applied change waits for this replica to
+// see it, so that who writes here reads what was written.
+const settleTimeout = 500 * time.Millisecond
+
+// changes answers ChangeService.
+type changes struct{ *Server }
+
+func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest) (*guidonv1.ChangeServiceApplyResponse, error) {
+	operations, err := fromOperations(req.GetOperations())
+	if err != nil {
+		return nil, err
+	}
+	c := callOf(ctx)
+	applied, err := s.store.Apply(ctx, store.ChangeSet{
+		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
+		CorrelationID: c.correlationID, Expect: req.GetExpectedRevisions(), Operations: operations, DryRun: req.GetDryRun(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !req.GetDryRun() && !applied.Unchanged {
+		s.settle(ctx, applied.Revisions)
+		s.log.LogAttrs(ctx, slog.LevelInfo, "change applied", slog.String("change_id", applied.ChangeID),
+			slog.Any("revisions", applied.Revisions), slog.String("key_id", c.principal.KeyID), slog.String("correlation_id", c.correlationID))
+	}
+	return &guidonv1.ChangeServiceApplyResponse{
+		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
+	}, nil
+}
+
+// settle waits for this replica's hub to reach revisions. If that takes too
+// long it does not matter to the change, which is committed.
+func (s changes) settle(ctx context.Context, revisions map[string]int64) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for name, revision := range revisions {
+		if e, err := s.hub.Environment(name); err == nil {
+			_ = e.Await(ctx, revision)
+		}
+	}
+}

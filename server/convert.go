@@ -1,0 +1,272 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
+)
+
+// fromOperations converts the operations of a change set. An error names the
+// operation by its index.
+func fromOperations(operations []*guidonv1.Operation) ([]store.Operation, error) {
+	out := make([]store.Operation, len(operations))
+	for i, o := range operations {
+		converted, err := fromOperation(o)
+		if err != nil {
+			return nil, &store.OperationError{Index: i, Err: err}
+		}
+		out[i] = converted
+	}
+	return out, nil
+}
+
+func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
+	switch o := o.GetOperation().(type) {
+	case *guidonv1.Operation_PutFlag:
+		p := o.PutFlag
+		definition, err := fromStruct("definition", p.GetDefinition())
+		return store.PutFlag{
+			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
+			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
+			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
+		}, err
+	case *guidonv1.Operation_SetState:
+		p := o.SetState
+		return store.SetState{Environment: p.GetEnvironment(), Key: p.GetKey(), State: p.GetState()}, nil
+	case *guidonv1.Operation_SetDefaultVariant:
+		p := o.SetDefaultVariant
+		return store.SetDefaultVariant{Environment: p.GetEnvironment(), Key: p.GetKey(), Variant: p.GetVariant()}, nil
+	case *guidonv1.Operation_ArchiveFlag:
+		return store.ArchiveFlag{Key: o.ArchiveFlag.GetKey()}, nil
+	case *guidonv1.Operation_PutSegment:
+		p := o.PutSegment
+		condition, err := fromValue("condition", p.GetCondition())
+		return store.PutSegment{Environment: p.GetEnvironment(), Name: p.GetName(), Project: p.GetProject(), Condition: condition}, err
+	case *guidonv1.Operation_PutSettings:
+		p := o.PutSettings
+		return store.PutSettings{Environment: p.GetEnvironment(), Settings: fromSettings(p.GetSettings())}, nil
+	}
+	return nil, &store.FieldError{Field: "operation", Message: "is empty, or one that this server does not know"}
+}
+
+func fromStruct(field string, s *structpb.Struct) ([]byte, error) {
+	if s == nil {
+		return nil, &store.FieldError{Field: field, Message: "is required"}
+	}
+	return fromMessage(field, s)
+}
+
+func fromValue(field string, v *structpb.Value) ([]byte, error) {
+	if v.GetKind() == nil {
+		return nil, &store.FieldError{Field: field, Message: "is required"}
+	}
+	return fromMessage(field, v)
+}
+
+func fromMessage(field string, m interface{ MarshalJSON() ([]byte, error) }) ([]byte, error) {
+	raw, err := m.MarshalJSON()
+	if err != nil {
+		return nil, &store.FieldError{Field: field, Message: err.Error()} // NaN, an infinity, text that is not UTF-8
+	}
+	return raw, nil
+}
+
+func fromSettings(s *guidonv1.Settings) eval.Settings {
+	out := eval.Settings{Fractional: s.GetFractional()}
+	for _, t := range s.GetTravel() {
+		out.Travel = append(out.Travel, eval.Travel{Attribute: t.GetAttribute(), As: t.GetAlias()})
+	}
+	return out
+}
+
+func toSettings(s eval.Settings) *guidonv1.Settings {
+	out := &guidonv1.Settings{Fractional: s.Fractional}
+	for _, t := range s.Travel {
+		out.Travel = append(out.Travel, &guidonv1.TravelAttribute{Attribute: t.Attribute, Alias: t.As})
+	}
+	return out
+}
+
+func toChanges(changed []store.Changed) []*guidonv1.Change {
+	out := make([]*guidonv1.Change, len(changed))
+	for i, c := range changed {
+		out[i] = &guidonv1.Change{Environment: c.Environment, Kind: c.Kind.String(), Name: c.Name, Action: string(c.Action)}
+	}
+	return out
+}
+
+func toEnvironment(e *hub.Environment) *guidonv1.Environment {
+	head := e.Head()
+	return &guidonv1.Environment{
+		Name: e.Name(), Revision: head.Revision(), Digest: head.Snapshot().Digest().String(), Protected: head.Protected(),
+		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()), //nolint:gosec // far below 2^31
+	}
+}
+
+// toFlag converts what a snapshot knows of a flag.
+func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
+	out := &guidonv1.Flag{
+		Key: f.Key(), Environment: environment, Project: f.Project(), Kind: f.Kind(), Scope: f.Scope(), Type: f.Type().String(),
+		State: f.State(), DefaultVariant: f.DefaultVariant(), Archived: f.Archived(), Revision: f.Row().From,
+		Reads: f.Reads(), NotTravelling: f.NotTravelling(),
+	}
+	var document struct {
+		Flag json.RawMessage `json:"flag"`
+	}
+	if err := json.Unmarshal(f.Row().Document, &document); err != nil {
+		return nil, fmt.Errorf("document of flag %q: %w", f.Key(), err)
+	}
+	out.Definition = &structpb.Struct{}
+	if err := protojson.Unmarshal(document.Flag, out.Definition); err != nil {
+		return nil, fmt.Errorf("definition of flag %q: %w", f.Key(), err)
+	}
+	return out, nil
+}
+
+// describe adds what only the store knows: what describes the key in all
+// environments, and who wrote this version.
+func describe(out *guidonv1.Flag, f store.Flag) {
+	out.Owner, out.Description, out.Tags = f.Owner, f.Description, f.Tags
+	out.UpdatedAt, out.UpdatedBy = toTime(f.UpdatedAt), f.UpdatedBy
+}
+
+// compile makes a flag of its document alone: for what the document itself
+// says, not for what it reads.
+func compile(key string, revision int64, document []byte) (*eval.Flag, error) {
+	s, err := eval.Compile(revision, []eval.Row{{Kind: eval.KindFlag, Name: key, From: revision, Document: document}})
+	if err != nil {
+		return nil, err
+	}
+	return s.Flag(key), nil
+}
+
+func toResolution(key string, revision int64, r eval.Resolution) (*guidonv1.Resolution, error) {
+	out := &guidonv1.Resolution{
+		Key: key, Variant: r.Variant(), Reason: r.Reason().String(), ErrorCode: r.ErrorCode().String(), Revision: revision,
+	}
+	if out.ErrorCode != "" {
+		out.ErrorMessage = r.Message()
+	}
+	var err error
+	if v := r.Value(); v != nil {
+		if out.Value, err = structpb.NewValue(v); err != nil {
+			return nil, fmt.Errorf("value of flag %q: %w", key, err)
+		}
+	}
+	if f := r.Flag(); f != nil {
+		if out.Metadata, err = structpb.NewStruct(f.Metadata()); err != nil {
+			return nil, fmt.Errorf("metadata of flag %q: %w", key, err)
+		}
+	}
+	return out, nil
+}
+
+func toSteps(trace []eval.Step) ([]*guidonv1.Step, error) {
+	out := make([]*guidonv1.Step, len(trace))
+	for i, step := range trace {
+		seen, err := structpb.NewStruct(step.Seen)
+		if err != nil {
+			return nil, fmt.Errorf("what %s read: %w", step.Path, err)
+		}
+		out[i] = &guidonv1.Step{Path: step.Path, Text: step.Text, Seen: seen, Outcome: step.Outcome}
+		if b := step.Fractional; b != nil {
+			out[i].Bucketing = &guidonv1.Bucketing{Value: b.Value, Hash: b.Hash, Bucket: b.Bucket, Sum: b.Sum}
+			for _, r := range b.Ranges {
+				out[i].Bucketing.Ranges = append(out[i].Bucketing.Ranges, &guidonv1.BucketRange{Variant: r.Variant, From: r.From, To: r.To})
+			}
+		}
+	}
+	return out, nil
+}
+
+func toAuditEntry(e audit.Entry) (*guidonv1.AuditEntry, error) {
+	record, err := e.Record()
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.AuditEntry{
+		Environment: record.Environment, Sequence: e.Seq, Revision: record.Revision, OccurredAt: toTime(record.Time),
+		Actor: record.Actor, Action: record.Action, Reason: record.Reason, ChangeId: record.Change,
+		CorrelationId: record.Correlation, Hash: e.Hash.String(),
+	}
+	for _, o := range record.Operations {
+		change := &guidonv1.AuditChange{Kind: o.Kind, Name: o.Name, Action: changeAction(o)}
+		if change.Fields, err = toFields(o.Before, o.After); err != nil {
+			return nil, fmt.Errorf("audit entry %d of %q: %w", e.Seq, e.Scope, err)
+		}
+		out.Changes = append(out.Changes, change)
+	}
+	return out, nil
+}
+
+// changeAction is what an operation did, in the words of the API.
+func changeAction(o audit.Operation) string {
+	switch {
+	case o.Action == audit.ActionArchiveFlag:
+		return string(store.ActionArchived)
+	case o.Action == audit.ActionRevokeKey:
+		return "revoked"
+	case o.Before == nil:
+		return string(store.ActionCreated)
+	}
+	return string(store.ActionChanged)
+}
+
+// toFields lists the fields in which two documents differ. One that was not
+// there before is one field, the whole.
+func toFields(before, after json.RawMessage) ([]*guidonv1.FieldChange, error) {
+	diff, err := audit.Diff(before, after)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*guidonv1.FieldChange, len(diff))
+	for i, d := range diff {
+		out[i] = &guidonv1.FieldChange{Path: d.Path}
+		if out[i].Before, err = toValue(d.Before); err != nil {
+			return nil, err
+		}
+		if out[i].After, err = toValue(d.After); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// toValue converts JSON; nil stays nil.
+func toValue(raw json.RawMessage) (*structpb.Value, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	v := &structpb.Value{}
+	return v, protojson.Unmarshal(raw, v)
+}
+
+func toKey(k store.Key) *guidonv1.Key {
+	return &guidonv1.Key{
+		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint,
+		CreatedAt: toTime(k.CreatedAt), CreatedBy: k.CreatedBy, ExpiresAt: toTime(k.ExpiresAt),
+		RevokedAt: toTime(k.RevokedAt), LastUsedAt: toTime(k.LastUsedAt),
+	}
+}
+
+// toTime converts a time; the zero time is unset.
+func toTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// toRows converts rows as Sync would send them.
+func toRows(rows []eval.Row) []*guidonv1.Row { return hub.Rows(slices.Values(rows)) }

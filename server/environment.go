@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"slices"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// environments answers EnvironmentService.
+type environments struct{ *Server }
+
+// environment is the one that a call is about: what the request names, as far
+// as the caller's key allows.
+func (s *Server) environment(ctx context.Context, name string) (*hub.Environment, error) {
+	name, err := auth.FromContext(ctx).Environment(name)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, &store.FieldError{Field: "environment", Message: "is required with a key that does not belong to one"}
+	}
+	return s.hub.Environment(name)
+}
+
+func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceGetRequest) (*guidonv1.EnvironmentServiceGetResponse, error) {
+	e, err := s.environment(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &guidonv1.EnvironmentServiceGetResponse{Environment: toEnvironment(e)}, nil
+}
+
+func (s environments) List(_ context.Context, req *guidonv1.EnvironmentServiceListRequest) (*guidonv1.EnvironmentServiceListResponse, error) {
+	if err := s.hub.Ready(); err != nil && len(slices.Collect(s.hub.Environments())) == 0 {
+		return nil, err
+	}
+	page, next, err := pageOf(slices.Collect(s.hub.Environments()), (*hub.Environment).Name, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.EnvironmentServiceListResponse{NextPageToken: next}
+	for _, e := range page {
+		out.Environments = append(out.Environments, toEnvironment(e))
+	}
+	return out, nil
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// evaluations answers EvaluationService.
+type evaluations struct{ *Server }
+
+func (s evaluations) Evaluate(ctx context.Context, req *guidonv1.EvaluationServiceEvaluateRequest) (*guidonv1.EvaluationServiceEvaluateResponse, error) {
+	snapshot, context, err := s.subject(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := askedType(req.GetType())
+	if err != nil {
+		return nil, err
+	}
+	resolution, err := toResolution(req.GetKey(), snapshot.Revision(), snapshot.Evaluate(req.GetKey(), context, s.now().Unix()).As(asked))
+	if err != nil {
+		return nil, err
+	}
+	return &guidonv1.EvaluationServiceEvaluateResponse{Resolution: resolution}, nil
+}
+
+func (s evaluations) EvaluateAll(ctx context.Context, req *guidonv1.EvaluationServiceEvaluateAllRequest) (*guidonv1.EvaluationServiceEvaluateAllResponse, error) {
+	snapshot, context, err := s.subject(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.EvaluationServiceEvaluateAllResponse{
+		Revision: snapshot.Revision(), Resolutions: make([]*guidonv1.Resolution, 0, snapshot.Len()),
+	}
+	t := s.now().Unix()
+	for f := range snapshot.Flags() {
+		resolution, err := toResolution(f.Key(), snapshot.Revision(), f.Evaluate(context, t))
+		if err != nil {
+			return nil, err
+		}
+		out.Resolutions = append(out.Resolutions, resolution)
+	}
+	return out, nil
+}
+
+func (s evaluations) Explain(ctx context.Context, req *guidonv1.EvaluationServiceExplainRequest) (*guidonv1.EvaluationServiceExplainResponse, error) {
+	snapshot, context, err := s.subject(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := askedType(req.GetType())
+	if err != nil {
+		return nil, err
+	}
+	var explanation eval.Explanation
+	if f := snapshot.Flag(req.GetKey()); f != nil {
+		explanation = f.Explain(context, s.now().Unix())
+	} else {
+		explanation.Resolution = snapshot.Evaluate(req.GetKey(), context, s.now().Unix())
+	}
+	out := &guidonv1.EvaluationServiceExplainResponse{}
+	if out.Resolution, err = toResolution(req.GetKey(), snapshot.Revision(), explanation.Resolution.As(asked)); err != nil {
+		return nil, err
+	}
+	out.Steps, err = toSteps(explanation.Trace)
+	return out, err
+}
+
+// subject is what the three calls have in common: the snapshot to evaluate,
+// and for whom.
+func (s evaluations) subject(ctx context.Context, req interface {
+	GetEnvironment() string
+	GetRevision() int64
+	GetContext() *structpb.Struct
+},
+) (*eval.Snapshot, *eval.Context, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, err := e.At(ctx, req.GetRevision())
+	if err != nil {
+		return nil, nil, err
+	}
+	context, err := eval.ContextFromStruct(req.GetContext())
+	if err != nil {
+		return nil, nil, &store.FieldError{Field: "context", Message: err.Error()}
+	}
+	return snapshot, context, nil
+}
+
+// askedType is the type that a caller wants; none means the flag's own.
+func askedType(name string) (eval.Type, error) {
+	if name == "" {
+		return eval.Any, nil
+	}
+	t, err := eval.ParseType(name)
+	if err != nil {
+		return eval.Any, &store.FieldError{Field: "type", Message: err.Error()}
+	}
+	return t, nil
+}

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// flags answers FlagService.
+type flags struct{ *Server }
+
+func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*guidonv1.FlagServiceGetResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
+	if errors.Is(err, hub.ErrBehind) {
+		return nil, fmt.Errorf("%w: %w", store.ErrRevisionAhead, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Flag() == nil {
+		return nil, fmt.Errorf("flag %q in environment %q: %w", req.GetKey(), e.Name(), store.ErrNotFound)
+	}
+	out, err := toFlag(e.Name(), d.Flag())
+	if err != nil {
+		return nil, err
+	}
+	described, err := s.store.Flag(ctx, e.Name(), req.GetKey(), req.GetRevision())
+	if err != nil && (!errors.Is(err, store.ErrUnavailable) || req.GetRevision() != 0) {
+		return nil, err
+	}
+	// Without Postgres the flag is shown without what describes it.
+	describe(out, described)
+	return &guidonv1.FlagServiceGetResponse{Flag: out}, nil
+}
+
+func (s flags) History(ctx context.Context, req *guidonv1.FlagServiceHistoryRequest) (*guidonv1.FlagServiceHistoryResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	page, err := storePage(req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	versions, next, err := s.store.FlagHistory(ctx, e.Name(), req.GetKey(), page)
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.FlagServiceHistoryResponse{NextPageToken: next}
+	for _, v := range versions {
+		f, err := compile(req.GetKey(), v.Revision, v.After)
+		if err != nil {
+			return nil, err
+		}
+		version := &guidonv1.FlagVersion{Reason: v.Reason, ChangeId: v.ChangeID}
+		if version.Flag, err = toFlag(e.Name(), f); err != nil {
+			return nil, err
+		}
+		version.Flag.UpdatedAt, version.Flag.UpdatedBy = toTime(v.Time), v.Actor
+		out.Versions = append(out.Versions, version)
+	}
+	return out, nil
+}

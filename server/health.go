@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/grpchealth"
+
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// live says that the process serves requests. It asks nobody else: a database
+// that is away is no reason to restart this process.
+func live(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// ready says whether this replica should get traffic, and why not.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := s.readiness(); err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "not ready: "+reason(err)+"\n")
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// readiness is why this replica should not get traffic; nil if it should.
+func (s *Server) readiness() error {
+	if s.draining.Err() != nil {
+		return errDraining
+	}
+	return s.hub.Ready()
+}
+
+// reason is an error without what drivers add to it: who asks whether we are
+// ready carries no key.
+func reason(err error) string {
+	text := err.Error()
+	if i := strings.Index(text, store.ErrUnavailable.Error()); i >= 0 {
+		text = text[:i] + store.ErrUnavailable.Error()
+	}
+	return text
+}
+
+// health answers grpc.health.v1 with readiness, for the server as a whole and
+// for each service.
+type health struct{ server *Server }
+
+// Check implements [grpchealth.Checker].
+func (h health) Check(_ context.Context, request *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	switch request.Service {
+	case "", guidonv1connect.AuditServiceName, guidonv1connect.ChangeServiceName, guidonv1connect.EnvironmentServiceName,
+		guidonv1connect.EvaluationServiceName, guidonv1connect.FlagServiceName, guidonv1connect.KeyServiceName,
+		guidonv1connect.SyncServiceName:
+	default:
+		return nil, answer(&call{}, errUnknownService)
+	}
+	if h.server.readiness() != nil {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}
+
+var errUnknownService = errors.New("no such service")

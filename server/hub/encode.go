@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+const (
+	// chunkBytes is the largest payload of one event of a snapshot.
+	chunkBytes = 256 << 10
+	// compressFrom is the payload from which gzip pays.
+	compressFrom = 1 << 10
+)
+
+// Since returns the events that lead a client from what it has to h, encoded
+// once for all clients that have the same: a delta, or a snapshot where the
+// client has nothing, too little, or something with another digest (in hex).
+// Nothing is returned to a client that has h already or something newer.
+func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncResponse {
+	switch revision := h.Revision(); {
+	case have > revision:
+		return nil
+	case have == revision && digest == h.snapshot.Digest().String():
+		return nil
+	}
+	i := slices.IndexFunc(h.steps, func(s step) bool { return s.from == have })
+	if i < 0 || h.steps[i].digest.String() != digest {
+		return h.encode(0, h.encodeSnapshot)
+	}
+	names := map[eval.Name]struct{}{}
+	for _, s := range h.steps[i:] {
+		for _, name := range s.names {
+			names[name] = struct{}{}
+		}
+	}
+	if len(names) > 16 && 2*len(names) > h.snapshot.Len() {
+		return h.encode(0, h.encodeSnapshot)
+	}
+	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse { return h.encodeDelta(have, names) })
+}
+
+// encode returns what make returned the first time it was asked for key.
+func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncResponse) []*guidonv1.SyncServiceSyncResponse {
+	h.mu.Lock()
+	if h.encoded == nil {
+		h.encoded = map[int64]func() []*guidonv1.SyncServiceSyncResponse{}
+	}
+	once, ok := h.encoded[key]
+	if !ok {
+		once = sync.OnceValue(encode)
+		h.encoded[key] = once
+	}
+	h.mu.Unlock()
+	return once()
+}
+
+func (h *Head) encodeDelta(from int64, names map[eval.Name]struct{}) []*guidonv1.SyncServiceSyncResponse {
+	rows := &guidonv1.Rows{}
+	for name := range names {
+		if row, ok := h.snapshot.Row(name); ok {
+			rows.Upserts = append(rows.Upserts, Row(row))
+		} else {
+			rows.Deletes = append(rows.Deletes, &guidonv1.RowName{Kind: name.Kind.String(), Name: name.Name})
+		}
+	}
+	slices.SortFunc(rows.Upserts, compareNames[*guidonv1.Row])
+	slices.SortFunc(rows.Deletes, compareNames[*guidonv1.RowName])
+	payload, encoding := pack(rows)
+	return []*guidonv1.SyncServiceSyncResponse{{Event: &guidonv1.SyncServiceSyncResponse_Delta{Delta: &guidonv1.Delta{
+		FromRevision: from, ToRevision: h.Revision(), Digest: h.snapshot.Digest().String(),
+		Encoding: encoding, Payload: payload, CommittedAt: timestamppb.New(h.committedAt),
+	}}}}
+}
+
+func (h *Head) encodeSnapshot() []*guidonv1.SyncServiceSyncResponse {
+	payload, encoding := pack(&guidonv1.Rows{Upserts: Rows(h.snapshot.Rows())})
+	digest := h.snapshot.Digest().String()
+	var events []*guidonv1.SyncServiceSyncResponse
+	for last := false; !last; {
+		n := min(len(payload), chunkBytes)
+		last = n == len(payload)
+		events = append(events, &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Snapshot{
+			Snapshot: &guidonv1.SnapshotChunk{
+				Revision: h.Revision(), Digest: digest, Encoding: encoding, Payload: payload[:n:n], Last: last,
+			},
+		}})
+		payload = payload[n:]
+	}
+	return events
+}
+
+// Row returns a row as it goes over the wire. The document is shared.
+func Row(r eval.Row) *guidonv1.Row {
+	return &guidonv1.Row{Kind: r.Kind.String(), Name: r.Name, FromRevision: r.From, Document: r.Document}
+}
+
+// Rows returns rows as they go over the wire. The documents are shared.
+func Rows(rows iter.Seq[eval.Row]) []*guidonv1.Row {
+	var out []*guidonv1.Row
+	for r := range rows {
+		out = append(out, Row(r))
+	}
+	return out
+}
+
+// pack encodes rows and names the encoding.
+func pack(rows *guidonv1.Rows) (payload []byte, encoding string) {
+	raw, err := proto.Marshal(rows)
+	if err != nil {
+		panic(fmt.Sprintf("rows cannot be encoded: %v", err)) // names and documents are valid UTF-8: eval checked them
+	}
+	if len(raw) < compressFrom {
+		return raw, "identity"
+	}
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(raw) // a buffer takes everything
+	_ = w.Close()
+	return b.Bytes(), "gzip"
+}
+
+// named is what rows and row names have in common.
+type named interface {
+	GetKind() string
+	GetName() string
+}
+
+func compareNames[T named](a, b T) int {
+	return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
+}

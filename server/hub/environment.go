@@ -1,0 +1,179 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync/atomic"
+	"time"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// Environment is one environment as this replica knows it. It is safe for
+// concurrent use. It satisfies [propagate.Snapshots].
+type Environment struct {
+	name string
+	hub  *Hub
+	// head is swapped by the looking goroutine alone.
+	head atomic.Pointer[Head]
+	// lookedAt is when head was last known to be the newest, in Unix nanoseconds.
+	lookedAt atomic.Int64
+	// fault is why the environment cannot be brought up to the database, ever.
+	fault atomic.Pointer[error]
+}
+
+var _ propagate.Snapshots = (*Environment)(nil)
+
+func newEnvironment(h *Hub, name string) *Environment {
+	return &Environment{name: name, hub: h}
+}
+
+// Name returns the environment's name.
+func (e *Environment) Name() string { return e.name }
+
+// Head returns the newest revision. It is never nil and needs no Postgres.
+func (e *Environment) Head() *Head { return e.head.Load() }
+
+// Snapshot returns the newest snapshot. It is never nil and needs no Postgres.
+func (e *Environment) Snapshot() *eval.Snapshot { return e.Head().snapshot }
+
+// Age is how long ago the newest snapshot was last known to be the newest.
+func (e *Environment) Age() time.Duration {
+	return e.hub.cfg.Now().Sub(time.Unix(0, e.lookedAt.Load()))
+}
+
+// Watch yields the newest revision at once, and then each newer one as it is
+// published, until ctx ends. After idle without a newer one it yields the same
+// again; an idle of 0 means never. A slow caller skips revisions; it never sees
+// them out of order.
+func (e *Environment) Watch(ctx context.Context, idle time.Duration) iter.Seq[*Head] {
+	return func(yield func(*Head) bool) {
+		var beat <-chan time.Time
+		if idle > 0 {
+			ticker := time.NewTicker(idle)
+			defer ticker.Stop()
+			beat = ticker.C
+		}
+		for ctx.Err() == nil {
+			head := e.Head()
+			if !yield(head) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-head.superseded:
+			case <-beat:
+			}
+		}
+	}
+}
+
+// Await makes the hub look, and returns once the environment is at revision or
+// a newer one, or ctx ends. The error is then [ErrBehind].
+func (e *Environment) Await(ctx context.Context, revision int64) error {
+	for asked := false; ; asked = true {
+		head := e.Head()
+		if head.Revision() >= revision {
+			return nil
+		}
+		if !asked {
+			e.hub.Look()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %d of environment %q; this replica is at %d", ErrBehind, revision, e.name, e.Head().Revision())
+		case <-head.superseded:
+		}
+	}
+}
+
+// regress notes that the database is behind what was served.
+func (e *Environment) regress(err error) { e.fault.Store(&err) }
+
+// advance brings the environment to what the database says it is. Only the
+// looking goroutine calls it.
+func (e *Environment) advance(ctx context.Context, row store.Environment, position int, refreshKeys bool) error {
+	old := e.head.Load()
+	if old != nil && row.Revision < old.Revision() {
+		e.regress(fmt.Errorf("the database is at revision %d, older than revision %d, which was served: was it restored from a backup?",
+			row.Revision, old.Revision()))
+		return nil
+	}
+	e.fault.Store(nil)
+	head, err := e.next(ctx, old, row.Revision)
+	if err != nil {
+		return err
+	}
+	var keysErr error
+	if refreshKeys {
+		head, keysErr = e.withKeys(ctx, head)
+	}
+	if old == nil || head != old || head.position != position || head.protected != row.Protected {
+		head = head.clone()
+		head.position, head.protected = position, row.Protected
+		if head.Revision() == row.Revision {
+			head.committedAt = row.UpdatedAt
+		}
+		e.head.Store(head)
+		if old != nil {
+			close(old.superseded)
+		}
+	}
+	e.lookedAt.Store(e.hub.cfg.Now().UnixNano())
+	return keysErr
+}
+
+// next returns the head at revision: old itself if it is at it already.
+func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Head, error) {
+	db := e.hub.cfg.Store
+	if old == nil {
+		rows, revision, err := db.SnapshotRows(ctx, e.name, 0)
+		if err != nil {
+			return nil, err
+		}
+		snapshot, err := eval.Compile(revision, rows)
+		if err != nil {
+			return nil, err
+		}
+		return newHead(snapshot), nil
+	}
+	if revision == old.Revision() {
+		return old, nil
+	}
+	upserts, deletes, err := db.Delta(ctx, e.name, old.Revision(), revision)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := old.snapshot.With(revision, upserts, deletes)
+	if err != nil {
+		return nil, err
+	}
+	return old.followedBy(snapshot, upserts, deletes, e.hub.cfg.DeltaBytes), nil
+}
+
+// withKeys reads the propagation keys. A hub without a master key has none: its
+// SDKs neither sign nor verify.
+func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
+	keys, signer, err := e.hub.cfg.Store.PropagationKeys(ctx, e.name)
+	if errors.Is(err, store.ErrMasterKey) {
+		return head, nil
+	}
+	if err != nil {
+		return head, err
+	}
+	message := &guidonv1.PropagationKeys{Signer: signer}
+	for _, k := range keys {
+		message.Keys = append(message.Keys, &guidonv1.PropagationKey{Id: k.ID, Secret: k.Secret[:]})
+	}
+	if head.keys != nil && equalKeys(head.keys, message) {
+		return head, nil
+	}
+	head = head.clone()
+	head.keys = message
+	return head, nil
+}

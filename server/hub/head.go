@@ -1,0 +1,104 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// Head is an environment at the revision that was its newest when the head was
+// published. It is immutable; what it hands out is shared and must not be
+// changed.
+type Head struct {
+	snapshot    *eval.Snapshot
+	steps       []step
+	keys        *guidonv1.PropagationKeys
+	committedAt time.Time
+	position    int
+	protected   bool
+	// superseded is closed when the next head has been published.
+	superseded chan struct{}
+
+	// encoded holds what watchers asked for, by the revision they have; 0 is
+	// the snapshot. Whoever asks first encodes.
+	mu      sync.Mutex
+	encoded map[int64]func() []*guidonv1.SyncServiceSyncResponse
+}
+
+// step says what changed after one older revision, up to the next step's.
+type step struct {
+	from   int64
+	digest eval.Digest // at from
+	names  []eval.Name
+}
+
+// bytes estimates what the step keeps in memory.
+func (s step) bytes() int {
+	n := 64
+	for _, name := range s.names {
+		n += 40 + len(name.Name)
+	}
+	return n
+}
+
+func newHead(s *eval.Snapshot) *Head {
+	return &Head{snapshot: s, superseded: make(chan struct{})}
+}
+
+// clone returns a head with the same content that has not been published.
+func (h *Head) clone() *Head {
+	return &Head{
+		snapshot: h.snapshot, steps: h.steps, keys: h.keys, committedAt: h.committedAt,
+		position: h.position, protected: h.protected, superseded: make(chan struct{}),
+	}
+}
+
+// followedBy returns the head for s, which differs from h in the rows given,
+// and forgets old steps so that the rest stays within limit bytes.
+func (h *Head) followedBy(s *eval.Snapshot, upserts []eval.Row, deletes []eval.Name, limit int) *Head {
+	last := step{from: h.Revision(), digest: h.snapshot.Digest(), names: append([]eval.Name(nil), deletes...)}
+	for _, row := range upserts {
+		last.names = append(last.names, eval.Name{Kind: row.Kind, Name: row.Name})
+	}
+	next := h.clone()
+	next.snapshot = s
+	next.steps = append(h.steps, last) // the older head never looks beyond its own length
+	size := 0
+	for i := len(next.steps) - 1; i >= 0; i-- {
+		if size += next.steps[i].bytes(); size > limit {
+			next.steps = next.steps[i+1:]
+			break
+		}
+	}
+	return next
+}
+
+// Revision returns the revision.
+func (h *Head) Revision() int64 { return h.snapshot.Revision() }
+
+// Snapshot returns the snapshot at the revision.
+func (h *Head) Snapshot() *eval.Snapshot { return h.snapshot }
+
+// Protected reports whether changes to the environment need a reason.
+func (h *Head) Protected() bool { return h.protected }
+
+// CommittedAt returns when the revision was committed.
+func (h *Head) CommittedAt() time.Time { return h.committedAt }
+
+// Keys returns the keys that sign and verify the guidon header; never nil, and
+// empty where the installation has no master key. Two heads with the same keys
+// return the same pointer.
+func (h *Head) Keys() *guidonv1.PropagationKeys {
+	if h.keys == nil {
+		return noKeys
+	}
+	return h.keys
+}
+
+var noKeys = &guidonv1.PropagationKeys{}
+
+func equalKeys(a, b *guidonv1.PropagationKeys) bool { return proto.Equal(a, b) }

@@ -1,0 +1,169 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store"
+)
+
+const (
+	// refreshTimeout bounds the wait for a revision that is not here yet.
+	refreshTimeout = time.Second
+	// loadTimeout bounds one read of something older.
+	loadTimeout = 5 * time.Second
+)
+
+// history reaches what is older than the newest revision. What was read is
+// kept, within bounds; what many ask for at once is read once.
+type history struct {
+	flights singleflight.Group
+	kept    *cache
+}
+
+func newHistory(limit int) *history { return &history{kept: newCache(limit)} }
+
+// Definition is what one flag was during some revisions.
+type Definition struct {
+	// Rows are what the flag needs to be compiled alone: itself, the segments
+	// it reads, the settings. None if the flag did not exist.
+	Rows []eval.Row
+	// From and To bound the revisions for which the rows hold: From ≤ r < To.
+	// A To of 0 means that they hold to this day.
+	From, To int64
+
+	flag *eval.Flag
+}
+
+// Flag returns the flag, compiled; nil if it did not exist.
+func (d Definition) Flag() *eval.Flag { return d.flag }
+
+// Definition returns what the flag called key was at revision; 0 means the
+// newest. A revision that is newer than the hub's is waited for, a second at
+// most; the error is then [ErrBehind].
+func (e *Environment) Definition(ctx context.Context, key string, revision int64) (Definition, error) {
+	if err := e.Reach(ctx, revision); err != nil {
+		return Definition{}, err
+	}
+	head := e.Snapshot()
+	if f := head.Flag(key); f != nil && (revision == 0 || revision >= f.EffectiveFrom()) {
+		d := Definition{From: f.EffectiveFrom(), flag: f}
+		for _, name := range f.Dependencies() {
+			if row, ok := head.Row(name); ok {
+				d.Rows = append(d.Rows, row)
+			}
+		}
+		return d, nil
+	} else if f == nil && (revision == 0 || revision == head.Revision()) {
+		return Definition{From: head.Revision()}, nil
+	}
+	found, err := e.hub.history.load(ctx, place{e.name, key}, revision, func(ctx context.Context) (entry, error) {
+		rows, from, to, err := e.hub.cfg.Store.Superseded(ctx, e.name, key, revision)
+		if err != nil {
+			return entry{}, err
+		}
+		compiled, err := eval.Compile(revision, rows)
+		if err != nil {
+			return entry{}, err
+		}
+		until := to
+		if to == 0 {
+			until = head.Revision() + 1 // as far as it is known
+		}
+		d := Definition{Rows: rows, From: from, To: to, flag: compiled.Flag(key)}
+		return entry{value: d, from: from, to: until, bytes: size(rows)}, nil
+	})
+	d, _ := found.(Definition)
+	return d, err
+}
+
+// FlagAt returns the flag called key as of revision, nil if it did not exist
+// then. See [propagate.Snapshots].
+func (e *Environment) FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error) {
+	d, err := e.Definition(ctx, key, revision)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+	}
+	return d.flag, nil
+}
+
+// At returns the snapshot at revision; 0 means the newest. A revision that no
+// replica has published is [store.ErrRevisionAhead].
+func (e *Environment) At(ctx context.Context, revision int64) (*eval.Snapshot, error) {
+	if err := e.Reach(ctx, revision); errors.Is(err, ErrBehind) {
+		return nil, fmt.Errorf("%w: environment %q is at revision %d, %d was asked for",
+			store.ErrRevisionAhead, e.name, e.Head().Revision(), revision)
+	} else if err != nil {
+		return nil, err
+	}
+	if head := e.Snapshot(); revision == 0 || revision == head.Revision() {
+		return head, nil
+	}
+	found, err := e.hub.history.load(ctx, place{environment: e.name}, revision, func(ctx context.Context) (entry, error) {
+		rows, _, err := e.hub.cfg.Store.SnapshotRows(ctx, e.name, revision)
+		if err != nil {
+			return entry{}, err
+		}
+		compiled, err := eval.Compile(revision, rows)
+		return entry{value: compiled, from: revision, to: revision + 1, bytes: size(rows)}, err
+	})
+	s, _ := found.(*eval.Snapshot)
+	return s, err
+}
+
+// Reach waits for a revision that is newer than the head, a second at most. The
+// error is then [ErrBehind].
+func (e *Environment) Reach(ctx context.Context, revision int64) error {
+	if revision < 0 {
+		return &store.FieldError{Field: "revision", Message: "must not be negative, is " + strconv.FormatInt(revision, 10)}
+	}
+	if revision <= e.Head().Revision() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	return e.Await(ctx, revision)
+}
+
+// load returns what is kept of a place at a revision, or reads it. A caller
+// that goes away does not take the read away from the others.
+func (h *history) load(ctx context.Context, at place, revision int64, read func(context.Context) (entry, error)) (any, error) {
+	if value, ok := h.kept.get(at, revision); ok {
+		return value, nil
+	}
+	flight := at.environment + "\x00" + at.flag + "\x00" + strconv.FormatInt(revision, 10)
+	result := h.flights.DoChan(flight, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		defer cancel()
+		found, err := read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h.kept.put(at, found)
+		return found.value, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-result:
+		return r.Val, r.Err
+	}
+}
+
+// size estimates what rows keep in memory, compiled: measured at about four
+// times their documents.
+func size(rows []eval.Row) int {
+	n := 512
+	for r := range slices.Values(rows) {
+		n += 256 + 4*len(r.Document)
+	}
+	return n
+}

@@ -1,0 +1,226 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/guidon-flags/guidon/store"
+)
+
+// Errors of this package.
+var (
+	// ErrNotReady says that nothing has been read from the database yet.
+	ErrNotReady = errors.New("no environment has been read from the database yet")
+	// ErrUnknownEnvironment says that there is no environment of that name.
+	ErrUnknownEnvironment = errors.New("no such environment")
+	// ErrBehind says that a revision is newer than what this replica has read,
+	// though it may exist. The same request may succeed later.
+	ErrBehind = errors.New("revision is not here yet")
+)
+
+const (
+	// lookTimeout bounds one look, so that a database that hangs is noticed.
+	lookTimeout = 5 * time.Second
+	// keysInterval is how often propagation keys are read again.
+	keysInterval = time.Minute
+)
+
+// Config says where a hub reads and how often.
+type Config struct {
+	// Store is read for revisions. Required.
+	Store *store.DB
+	// Log gets one line when the database is lost and one when it is back.
+	// Required.
+	Log *slog.Logger
+	// PollInterval is how often the hub looks for newer revisions even when no
+	// notification came. It bounds staleness if notifications are lost.
+	// Defaults to 1s.
+	PollInterval time.Duration
+	// StaleAfter is how long ago the last successful look at an environment
+	// may be before the hub stops being ready. Defaults to 30s.
+	StaleAfter time.Duration
+	// DeltaBytes bounds what is kept for each environment to tell a watcher
+	// that is some revisions behind what changed meanwhile. One that is
+	// further behind gets a snapshot. Defaults to 1 MiB.
+	DeltaBytes int
+	// HistoryBytes bounds the older snapshots and definitions kept in memory,
+	// over all environments. Defaults to 64 MiB.
+	HistoryBytes int
+	// Now is the clock. Defaults to time.Now.
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	c.PollInterval = cmp.Or(c.PollInterval, time.Second)
+	c.StaleAfter = cmp.Or(c.StaleAfter, 30*time.Second)
+	c.DeltaBytes = cmp.Or(c.DeltaBytes, 1<<20)
+	c.HistoryBytes = cmp.Or(c.HistoryBytes, 64<<20)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Hub holds the environments of one installation. Its methods are safe for
+// concurrent use. Until [Hub.Run] has looked once, it has no environments.
+type Hub struct {
+	cfg     Config
+	history *history
+	// poke wakes the looking goroutine. One pending wake-up is enough,
+	// whatever its cause, so further ones are dropped.
+	poke chan struct{}
+	// environments is replaced, never changed, by the looking goroutine.
+	environments atomic.Pointer[map[string]*Environment]
+	// failure is why the last look failed; nil if it did not.
+	failure atomic.Pointer[error]
+	keysAt  time.Time // owned by the looking goroutine
+}
+
+// New returns a hub that knows nothing yet. It starts nothing; see [Hub.Run].
+func New(cfg Config) *Hub {
+	cfg = cfg.withDefaults()
+	h := &Hub{cfg: cfg, poke: make(chan struct{}, 1), history: newHistory(cfg.HistoryBytes)}
+	h.environments.Store(&map[string]*Environment{})
+	return h
+}
+
+// Run keeps the hub current until ctx ends, and returns why it ended. A
+// database that is away is no reason: Run goes on trying.
+func (h *Hub) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.cfg.Store.Listen(ctx, h.Look) })
+	g.Go(func() error {
+		tick := time.NewTicker(h.cfg.PollInterval)
+		defer tick.Stop()
+		for {
+			h.lookOnce(ctx)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-h.poke:
+			case <-tick.C:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// Look makes the hub look for newer revisions now. It does not wait; see
+// [Environment.Await].
+func (h *Hub) Look() {
+	select {
+	case h.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Environment returns the environment called name. The error is [ErrNotReady]
+// or [ErrUnknownEnvironment].
+func (h *Hub) Environment(name string) (*Environment, error) {
+	environments := *h.environments.Load()
+	if e, ok := environments[name]; ok {
+		return e, nil
+	}
+	if len(environments) == 0 {
+		return nil, ErrNotReady
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknownEnvironment, name)
+}
+
+// Environments yields all environments in their configured order.
+func (h *Hub) Environments() iter.Seq[*Environment] {
+	return slices.Values(slices.SortedFunc(maps.Values(*h.environments.Load()), func(a, b *Environment) int {
+		return cmp.Or(cmp.Compare(a.Head().position, b.Head().position), cmp.Compare(a.name, b.name))
+	}))
+}
+
+// Ready returns nil if every environment is known to be current, and else says
+// which one is not and why.
+func (h *Hub) Ready() error {
+	environments := *h.environments.Load()
+	if len(environments) == 0 {
+		return h.because(ErrNotReady)
+	}
+	for e := range h.Environments() {
+		if fault := e.fault.Load(); fault != nil {
+			return fmt.Errorf("environment %q: %w", e.name, *fault)
+		}
+		if age := e.Age(); age > h.cfg.StaleAfter {
+			return h.because(fmt.Errorf("environment %q: revision %d was last known to be the newest %s ago",
+				e.name, e.Head().Revision(), age.Truncate(time.Second)))
+		}
+	}
+	return nil
+}
+
+// because adds why the last look failed.
+func (h *Hub) because(err error) error {
+	if failure := h.failure.Load(); failure != nil {
+		return fmt.Errorf("%w: %w", err, *failure)
+	}
+	return err
+}
+
+// lookOnce looks, and logs when that stops or starts to succeed: once each.
+func (h *Hub) lookOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := h.look(ctx)
+	failed := h.failure.Load() != nil
+	switch {
+	case err == nil && failed:
+		h.failure.Store(nil)
+		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "revisions can be read again")
+	case err != nil:
+		h.failure.Store(&err)
+		if !failed && !errors.Is(err, context.Canceled) {
+			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot read revisions", slog.Any("error", err))
+		}
+	}
+}
+
+// look brings every environment up to the database. One that fails does not
+// keep the others back.
+func (h *Hub) look(ctx context.Context) error {
+	listed, err := h.cfg.Store.Environments(ctx)
+	if err != nil {
+		return err
+	}
+	environments := *h.environments.Load()
+	refreshKeys := h.cfg.Now().Sub(h.keysAt) >= keysInterval
+	var failures []error
+	found := make(map[string]*Environment, len(listed))
+	for position, row := range listed {
+		e, ok := environments[row.Name]
+		if !ok {
+			e = newEnvironment(h, row.Name)
+		}
+		if err := e.advance(ctx, row, position, refreshKeys || !ok); err != nil {
+			failures = append(failures, fmt.Errorf("environment %q: %w", row.Name, err))
+		}
+		if e.head.Load() != nil {
+			found[row.Name] = e
+		}
+	}
+	for name, e := range environments {
+		if _, ok := found[name]; !ok {
+			e.regress(fmt.Errorf("the database does not have it any more, revision %d was served", e.Head().Revision()))
+			found[name] = e
+		}
+	}
+	if refreshKeys && len(failures) == 0 {
+		h.keysAt = h.cfg.Now()
+	}
+	h.environments.Store(&found)
+	return errors.Join(failures...)
+}

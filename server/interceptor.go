@@ -1,0 +1,73 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/guidon-flags/guidon/server/auth"
+)
+
+// callTimeout bounds a unary call, whatever its client asks for.
+const callTimeout = 30 * time.Second
+
+// gate lets a call through if its key may make it. It runs before the message
+// is read: a caller without a key makes us read its headers and no more.
+func (s *Server) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, header http.Header) (context.Context, error) {
+	c := callOf(ctx)
+	principal, err := s.auth.Authenticate(ctx, header)
+	if err != nil {
+		return nil, answer(c, err)
+	}
+	c.principal = principal
+	if err := auth.Authorize(principal, spec.Procedure); err != nil {
+		return nil, answer(c, err)
+	}
+	return auth.WithPrincipal(ctx, principal), nil
+}
+
+// recovered turns a panic of a handler into an error like any other.
+func recovered(ctx context.Context, _ connect.Spec, _ http.Header, panicked any) error {
+	return answer(callOf(ctx), panicError(panicked))
+}
+
+// interceptor stands around every handler: it bounds how long a call takes,
+// asks the permission table once more, so that a handler mounted without the
+// gate is closed and not open, and applies the error table.
+type interceptor struct{}
+
+func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		c := callOf(ctx)
+		if err := auth.Authorize(auth.FromContext(ctx), request.Spec().Procedure); err != nil {
+			return nil, answer(c, err)
+		}
+		response, err := next(ctx, request)
+		if err != nil {
+			return nil, answer(c, err)
+		}
+		return response, nil
+	}
+}
+
+func (interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		c := callOf(ctx)
+		if err := auth.Authorize(auth.FromContext(ctx), conn.Spec().Procedure); err != nil {
+			return answer(c, err)
+		}
+		if err := next(ctx, conn); err != nil {
+			return answer(c, err)
+		}
+		return nil
+	}
+}
+
+// WrapStreamingClient is for clients; there are none here.
+func (interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}

@@ -1,0 +1,48 @@
+package server
+
+import (
+	"math"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+)
+
+const (
+	// maxBody bounds a request, as sent and decompressed.
+	maxBody = 1 << 20
+	// maxChange bounds a change set; only admin keys get to send one.
+	maxChange = 32 << 20
+	// readTimeout bounds how long a request may take to arrive.
+	readTimeout = 30 * time.Second
+)
+
+// bodyLimit is how long the body of a procedure may be.
+func bodyLimit(procedure string) int {
+	if procedure == guidonv1connect.ChangeServiceApplyProcedure {
+		return maxChange
+	}
+	return maxBody
+}
+
+// procedureOptions are the options that depend on the procedure.
+func procedureOptions(spec connect.Spec) []connect.HandlerOption {
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(bodyLimit(spec.Procedure))}
+	if spec.Procedure == guidonv1connect.SyncServiceSyncProcedure {
+		// What Sync sends is compressed already, once for all streams.
+		options = append(options, connect.WithCompressMinBytes(math.MaxInt))
+	}
+	return options
+}
+
+// limit is the second wall around a body, beneath Connect, and the only one in
+// time: whoever sends slowly is cut off.
+func limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = callOf(r.Context()).control.SetReadDeadline(time.Now().Add(readTimeout)) //nolint:forbidigo // a deadline
+		r.Body = http.MaxBytesReader(w, r.Body, int64(bodyLimit(r.URL.Path)))
+		next.ServeHTTP(w, r)
+	})
+}

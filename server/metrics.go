@@ -1,0 +1,83 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/guidon-flags/guidon/server/hub"
+)
+
+// metrics is what /metrics shows. Labels are bounded: procedures by the
+// permission table, codes by Connect, environments by the database.
+type metrics struct {
+	registry *prometheus.Registry
+	calls    *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	streams  *prometheus.GaugeVec
+	stalled  prometheus.Counter
+}
+
+func newMetrics(version string, h *hub.Hub) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "guidon_rpc_total", Help: "RPCs that ended, by procedure and code.",
+		}, []string{"procedure", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "guidon_rpc_seconds", Help: "How long RPCs took; for a stream, how long it was open.",
+			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600},
+		}, []string{"procedure"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "guidon_sync_streams", Help: "Open Sync streams.",
+		}, []string{"environment"}),
+		stalled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "guidon_sync_stalled_total", Help: "Sync streams that were cut because the client did not read.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, build, held{h},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) call(c *call, took time.Duration) {
+	m.calls.WithLabelValues(c.procedure, codeName(c.code)).Inc()
+	m.seconds.WithLabelValues(c.procedure).Observe(took.Seconds())
+}
+
+// held shows what the hub holds at the moment it is asked.
+type held struct{ hub *hub.Hub }
+
+var (
+	revisionDesc = prometheus.NewDesc("guidon_environment_revision",
+		"Newest revision this replica has read.", []string{"environment"}, nil)
+	ageDesc = prometheus.NewDesc("guidon_environment_age_seconds",
+		"Time since the revision was last known to be the newest.", []string{"environment"}, nil)
+	flagsDesc = prometheus.NewDesc("guidon_environment_flags",
+		"Flags in the newest revision, archived ones included.", []string{"environment"}, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (held) Describe(ch chan<- *prometheus.Desc) {
+	ch <- revisionDesc
+	ch <- ageDesc
+	ch <- flagsDesc
+}
+
+// Collect implements [prometheus.Collector].
+func (c held) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, v float64, name string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, name)
+	}
+	for e := range c.hub.Environments() {
+		snapshot := e.Snapshot()
+		gauge(revisionDesc, float64(snapshot.Revision()), e.Name())
+		gauge(ageDesc, e.Age().Seconds(), e.Name())
+		gauge(flagsDesc, float64(snapshot.Len()), e.Name())
+	}
+}

@@ -1,0 +1,55 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+	// grace is what calls have left to end by themselves after all streams
+	// were told to go.
+	grace = 5 * time.Second
+)
+
+// Serve answers requests on l until ctx ends, and then stops: it accepts no
+// more connections, tells each open stream to go elsewhere at a moment of its
+// own within Config.Drain, waits for calls under way, and closes what is left.
+// It returns nil if the stop was clean. A Server serves once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	web := &http.Server{
+		Handler:           s,
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	stopped := make(chan error, 1)
+	unlisten := context.AfterFunc(ctx, func() {
+		s.drain()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain+grace)
+		defer cancel()
+		err := web.Shutdown(ctx)
+		if err != nil {
+			_ = web.Close() // what did not end by itself
+		}
+		stopped <- err
+	})
+	if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) && unlisten() {
+		s.drain()
+		return errors.Join(err, web.Close()) // the listener broke
+	}
+	return <-stopped
+}

@@ -1,0 +1,126 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// Config says what a server serves.
+type Config struct {
+	// Store is written to, and read for history. Required.
+	Store *store.DB
+	// Hub gives current state. Its Run is the caller's to call. Required.
+	Hub *hub.Hub
+	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
+	Admin http.Handler
+	// Log gets a line for each call at level Debug, or Error where someone must
+	// act. Required.
+	Log *slog.Logger
+	// Version of the program, for metrics. Defaults to "devel".
+	Version string
+	// Heartbeat is how often a Sync stream carries something at the latest.
+	// Defaults to 15s.
+	Heartbeat time.Duration
+	// Progress is how long one write to a Sync stream may take before the
+	// client is cut off. Defaults to 10s.
+	Progress time.Duration
+	// Recheck is how often the key of an open stream is verified again.
+	// Defaults to 3s.
+	Recheck time.Duration
+	// Drain is the time over which the streams of a server that stops are told
+	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
+	Drain time.Duration
+	// OpenEnvironment names an environment that calls without a key may use as
+	// if they carried its server key. Only for a listener that nothing else
+	// can reach. Defaults to none.
+	OpenEnvironment string
+	// Now is the clock of evaluations. Defaults to time.Now.
+	Now func() time.Time
+}
+
+// Server answers Guidon's API. Its methods are safe for concurrent use.
+type Server struct {
+	cfg     Config
+	store   *store.DB
+	hub     *hub.Hub
+	auth    *auth.Authenticator
+	log     *slog.Logger
+	metrics *metrics
+	handler http.Handler
+	now     func() time.Time
+	// draining ends when the server begins to stop.
+	draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
+	drain    context.CancelFunc
+	// open counts Sync streams.
+	open atomic.Int64
+}
+
+// New returns a server. It starts nothing; see [Server.Serve].
+func New(cfg Config) *Server {
+	cfg.Version = cmp.Or(cfg.Version, "devel")
+	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 15*time.Second)
+	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
+	cfg.Recheck = cmp.Or(cfg.Recheck, 3*time.Second)
+	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	if cfg.Admin == nil {
+		cfg.Admin = http.NotFoundHandler()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{
+		cfg: cfg, store: cfg.Store, hub: cfg.Hub, log: cfg.Log, now: cfg.Now,
+		auth:    auth.New(auth.Config{Keys: cfg.Store, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
+		metrics: newMetrics(cfg.Version, cfg.Hub),
+	}
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.handler = s.mux()
+	return s
+}
+
+// ServeHTTP answers one request. It is for those who own an [http.Server].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// mux lays out everything that is reachable. What needs no key is here in
+// full: liveness, readiness, metrics, grpc.health.v1 and the files of the UI.
+func (s *Server) mux() http.Handler {
+	mux := http.NewServeMux()
+	options := connect.WithHandlerOptions(
+		connect.WithRequestGate(s.gate),
+		connect.WithRecover(recovered),
+		connect.WithInterceptors(interceptor{}),
+		connect.WithCodec(binaryCodec{}),
+		connect.WithCodec(jsonCodec{"json"}),
+		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
+		connect.WithConditionalHandlerOptions(procedureOptions),
+	)
+	service := func(path string, h http.Handler) { mux.Handle(path, s.observe(limit(h))) }
+	service(guidonv1connect.NewAuditServiceHandler(audits{s}, options))
+	service(guidonv1connect.NewChangeServiceHandler(changes{s}, options))
+	service(guidonv1connect.NewEnvironmentServiceHandler(environments{s}, options))
+	service(guidonv1connect.NewEvaluationServiceHandler(evaluations{s}, options))
+	service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
+	service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
+	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
+
+	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))
+	mux.HandleFunc("GET /healthz", live)
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/admin/", s.cfg.Admin)
+	mux.Handle("GET /{$}", http.RedirectHandler("/admin/", http.StatusFound))
+	return http.NewCrossOriginProtection().Handler(mux)
+}

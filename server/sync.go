@@ -1,0 +1,191 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// drainPace is the time for each open stream over which a server that stops
+// spreads its goodbyes, until Config.Drain bounds them all.
+const drainPace = time.Millisecond
+
+// syncs answers SyncService.
+type syncs struct{ *Server }
+
+func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, out *connect.ServerStream[guidonv1.SyncServiceSyncResponse]) error {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return err
+	}
+	if req.GetHaveRevision() < 0 {
+		return &store.FieldError{Field: "have_revision", Message: "must not be negative"}
+	}
+	gauge := s.metrics.streams.WithLabelValues(e.Name())
+	gauge.Inc()
+	defer gauge.Dec()
+	s.open.Add(1)
+	defer s.open.Add(-1)
+
+	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest()}
+	// The request has been read; from here on the connection may be silent.
+	_ = stream.call.control.SetReadDeadline(time.Time{})
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(s.draining, stop)()
+	if err := stream.run(watching); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // the client went away
+	}
+	return stream.leave(ctx)
+}
+
+// stream is one Sync call. One goroutine owns it.
+type stream struct {
+	*Server
+	environment *hub.Environment
+	out         *connect.ServerStream[guidonv1.SyncServiceSyncResponse]
+	call        *call
+
+	// have and digest are what the client holds after what was sent.
+	have   int64
+	digest string
+	keys   *guidonv1.PropagationKeys
+	// sentAt and checkedAt are when something was last sent, and the key last
+	// found to be good.
+	sentAt, checkedAt time.Time
+}
+
+// run sends what the client lacks, and keeps it current until ctx ends.
+func (s *stream) run(ctx context.Context) error {
+	s.checkedAt = s.now()
+	for head := range s.environment.Watch(ctx, min(s.cfg.Heartbeat, s.cfg.Recheck)) {
+		if s.keys == nil {
+			if err := s.hello(head); err != nil {
+				return err
+			}
+		}
+		if now := s.now(); now.Sub(s.checkedAt) >= s.cfg.Recheck {
+			if err := s.auth.Recheck(ctx, s.call.principal); err != nil && ctx.Err() == nil {
+				return err
+			}
+			s.checkedAt = now
+		}
+		if err := s.update(head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stream) hello(head *hub.Head) error {
+	s.keys = head.Keys()
+	if s.have > head.Revision() {
+		s.hub.Look() // another replica is ahead of this one
+	}
+	return s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
+		Environment: s.environment.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
+		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: s.keys,
+	}}})
+}
+
+// update sends what is new at head; if nothing is, and nothing was for long, a
+// heartbeat.
+func (s *stream) update(head *hub.Head) error {
+	if keys := head.Keys(); keys != s.keys {
+		s.keys = keys
+		if err := s.send(&guidonv1.SyncServiceSyncResponse{
+			Event: &guidonv1.SyncServiceSyncResponse_PropagationKeys{PropagationKeys: keys},
+		}); err != nil {
+			return err
+		}
+	}
+	events := head.Since(s.have, s.digest)
+	for _, event := range events {
+		if err := s.send(event); err != nil {
+			return err
+		}
+	}
+	if len(events) > 0 {
+		s.have, s.digest = head.Revision(), head.Snapshot().Digest().String()
+		return nil
+	}
+	// Ticks come a little early or late; half of one is near enough.
+	if s.now().Sub(s.sentAt) < s.cfg.Heartbeat-min(s.cfg.Heartbeat, s.cfg.Recheck)/2 {
+		return nil
+	}
+	return s.send(&guidonv1.SyncServiceSyncResponse{
+		Event: &guidonv1.SyncServiceSyncResponse_Heartbeat{Heartbeat: &guidonv1.Heartbeat{Revision: head.Revision()}},
+	})
+}
+
+// send writes one event. A client that takes none of it within Config.Progress
+// is cut off: it would hold memory for nothing, and find out by itself.
+func (s *stream) send(event *guidonv1.SyncServiceSyncResponse) error {
+	start := s.now()
+	_ = s.call.control.SetWriteDeadline(start.Add(s.cfg.Progress))
+	if err := s.out.Send(event); err != nil {
+		if s.now().Sub(start) >= s.cfg.Progress {
+			s.metrics.stalled.Inc()
+			return fmt.Errorf("%w: %w", errStalled, err)
+		}
+		return fmt.Errorf("%w: %w", context.Canceled, err)
+	}
+	_ = s.call.control.SetWriteDeadline(time.Time{})
+	s.sentAt = s.now()
+	return nil
+}
+
+// leave tells the client to go elsewhere, at a moment of its own.
+func (s *stream) leave(ctx context.Context) error {
+	spread := min(s.cfg.Drain, time.Duration(s.open.Load())*drainPace)
+	wait := time.NewTimer(rand.N(spread + 1)) //nolint:gosec // spreads load, guards nothing
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_GoingAway{
+		GoingAway: &guidonv1.GoingAway{RetryAfter: durationpb.New(rand.N(spread + 1))}, //nolint:gosec // see above
+	}})
+	return errors.Join(errDraining, err)
+}
+
+func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To}, nil
+}
+
+func (s syncs) GetSnapshot(ctx context.Context, req *guidonv1.SyncServiceGetSnapshotRequest) (*guidonv1.SyncServiceGetSnapshotResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := e.At(ctx, req.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	return &guidonv1.SyncServiceGetSnapshotResponse{
+		Environment: e.Name(), Revision: snapshot.Revision(), Digest: snapshot.Digest().String(), Rows: hub.Rows(snapshot.Rows()),
+	}, nil
+}
