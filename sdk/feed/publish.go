@@ -32,20 +32,21 @@ func (f *Feed) publish(next *eval.Snapshot) {
 }
 
 // changed lists the flags that differ between two snapshots, sorted. It trusts
-// what each flag knows of its age, which covers what the flag reads.
+// what each flag knows of its age, which covers what the flag reads, and so
+// looks at nearly all of them in passing only.
 func changed(held, next *eval.Snapshot) []string {
 	var keys []string
-	kept := 0
+	created := 0
 	for flag := range next.Flags() {
-		before := held.Flag(flag.Key())
-		if before != nil {
-			kept++
+		if flag.EffectiveFrom() <= held.Revision() {
+			continue
 		}
-		if before == nil || flag.EffectiveFrom() > held.Revision() {
-			keys = append(keys, flag.Key())
+		keys = append(keys, flag.Key())
+		if held.Flag(flag.Key()) == nil {
+			created++
 		}
 	}
-	if kept == held.Len() {
+	if held.Len()+created == next.Len() {
 		return keys
 	}
 	for flag := range held.Flags() {
