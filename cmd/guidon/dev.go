@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/guidon-flags/guidon/migrations"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/embedded"
+)
+
+const (
+	// importEnvironment is where dev puts the flags of --import.
+	importEnvironment = "development"
+	// startTimeout bounds the time from an open database to a server that has
+	// read it.
+	startTimeout = 15 * time.Second
+	// devDrain is how long Ctrl-C may take because of open streams: there is
+	// no crowd of services that must not come back all at once.
+	devDrain = 200 * time.Millisecond
+)
+
+func newDevCommand() *cobra.Command {
+	var d dev
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine: a Postgres of its own, the server, flags and keys",
+		Long: "Run everything on this machine: a Postgres of its own in --data, which PostgreSQL's installed\n" +
+			"binaries run and which nothing else can reach; the schema; a master key and API keys, made\n" +
+			"once; the server; and the flags of --import. It prints the URLs and the keys when all is\n" +
+			"ready. A second start, after Ctrl-C or after kill -9, carries on where the first ended.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.out = cmd.OutOrStdout()
+			return d.run(cmd.Context(), d.logger(cmd.ErrOrStderr()))
+		},
+	}
+	d.register(cmd.Flags(), slog.LevelWarn)
+	cmd.Flags().Lookup("database-url").Usage = "use this Postgres instead of one in --data"
+	cmd.Flags().Lookup("master-key-file").Usage = "use this master key instead of one in --data"
+	cmd.Flags().StringVar(&d.data, "data", "", "directory that keeps everything between runs (required)")
+	cmd.Flags().StringArrayVar(&d.imports, "import", nil,
+		"flagd document whose flags go into "+importEnvironment+" unless they are there; may be repeated")
+	cmd.Flags().StringVar(&d.openEnvironment, "open-environment", "",
+		"answer calls without a key as if they had this environment's server key; on a loopback address only")
+	cmd.Flags().StringVar(&d.readyFile, "ready-file", "", "write URLs and keys here, as JSON, when all is ready")
+	if err := cmd.MarkFlagRequired("data"); err != nil {
+		panic(err) // it was defined just above
+	}
+	return cmd
+}
+
+// dev is one run of guidon dev.
+type dev struct {
+	serveFlags
+	data            string
+	imports         []string
+	openEnvironment string
+	readyFile       string
+	out             io.Writer
+}
+
+func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
+	dir, err := openDataDir(d.data)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	if err := removeReady(d.readyFile); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeReady(d.readyFile)) }()
+	// Listening comes before Postgres: that the address is taken is the
+	// likeliest failure.
+	listener, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if d.openEnvironment != "" && !isLoopback(listener.Addr()) {
+		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", listener.Addr())
+	}
+
+	// The shell's GUIDON_DATABASE_URL is not looked at: it may be another
+	// installation's, which dev must not migrate or fill.
+	url := d.databaseURL
+	var postgres *embedded.Server
+	if url == "" {
+		postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir.path, "postgres"), Log: log})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, postgres.Stop()) }()
+		url = postgres.DatabaseURL()
+	}
+	db, keys, err := d.prepare(ctx, url, dir, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+
+	config := serverConfig(db, log)
+	config.Drain = devDrain
+	config.OpenEnvironment = d.openEnvironment
+	return serve(ctx, listener, config, func(ctx context.Context) error {
+		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys}
+		r.AdminURL = r.URL + "/admin/"
+		if err := d.fill(ctx, newAPI(r.URL, keys.admin, time.Minute), config.Hub); err != nil {
+			return err
+		}
+		if d.readyFile != "" {
+			if err := r.write(d.readyFile); err != nil {
+				return err
+			}
+		}
+		r.print(d.out, dir.path)
+		return untilStopped(ctx, postgres)
+	})
+}
+
+// prepare brings the database to this build's schema and makes sure of keys.
+func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.Logger) (_ *store.DB, keys apiKeys, err error) {
+	if err := migrations.Up(ctx, url); err != nil {
+		return nil, keys, err
+	}
+	// As with the database, the shell's master key may be another installation's.
+	var master store.MasterKey
+	if d.masterKeyFile != "" {
+		master, err = d.masterKey()
+	} else {
+		master, err = dir.masterKey()
+	}
+	if err != nil {
+		return nil, keys, err
+	}
+	db, err := openCurrent(ctx, url, master, log)
+	if err != nil {
+		return nil, keys, err
+	}
+	if keys, err = dir.apiKeys(ctx, db); err == nil && d.openEnvironment != "" && keys.servers[d.openEnvironment] == "" {
+		err = usagef("--open-environment %q: there is no such environment", d.openEnvironment)
+	}
+	if err != nil {
+		db.Close()
+		return nil, keys, err
+	}
+	return db, keys, nil
+}
+
+// fill waits until the server has read the database, imports the documents and
+// waits until the server has seen them too.
+func (d *dev) fill(ctx context.Context, api *api, h *hub.Hub) error {
+	if err := awaitReady(ctx, h); err != nil {
+		return err
+	}
+	for _, file := range d.imports {
+		data, err := readFile(file, nil)
+		if err != nil {
+			return err
+		}
+		set, err := newImportSet(file, data, target{
+			environment: importEnvironment, reason: "dev --import " + filepath.Base(file), createOnly: true,
+		})
+		if err != nil {
+			return err
+		}
+		res, err := set.apply(ctx, api, false, false)
+		if err != nil {
+			return err
+		}
+		for name, revision := range res.GetRevisions() {
+			environment, err := h.Environment(name)
+			if err != nil {
+				return err
+			}
+			if err := environment.Await(ctx, revision); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// awaitReady waits until every environment has been read once.
+func awaitReady(ctx context.Context, h *hub.Hub) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := h.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// untilStopped waits for the end of ctx, or of Postgres, which is an error.
+func untilStopped(ctx context.Context, postgres *embedded.Server) error {
+	if postgres == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-postgres.Done():
+		return errors.New("the embedded Postgres ended by itself")
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+func newEnvironmentCommand(out *output) *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use:   "environment",
+		Short: "Read environments and set what all evaluations in them depend on",
+	}
+	r.register(cmd.PersistentFlags())
+	cmd.AddCommand(
+		newEnvironmentListCommand(out, &r),
+		newEnvironmentGetCommand(out, &r),
+		newEnvironmentSetCommand(out, &r),
+	)
+	return cmd
+}
+
+func newEnvironmentListCommand(out *output, r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List environments in their configured order",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			environments, _, err := pages(0, func(size int32, token string) ([]*guidonv1.Environment, string, error) {
+				res, err := api.environments.List(cmd.Context(),
+					&guidonv1.EnvironmentServiceListRequest{PageSize: size, PageToken: token})
+				return res.GetEnvironments(), res.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), list("environments", environments), func(w io.Writer) {
+				row(w, "NAME", "REVISION", "FLAGS", "PROTECTED", "TRAVEL", "FRACTIONAL")
+				for _, e := range environments {
+					row(w, e.GetName(), e.GetRevision(), e.GetFlagCount(), e.GetProtected(),
+						travel(e.GetSettings()), e.GetSettings().GetFractional())
+				}
+			})
+		},
+	}
+}
+
+func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use:   "get NAME",
+		Short: "Show one environment",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			res, err := api.environments.Get(cmd.Context(), &guidonv1.EnvironmentServiceGetRequest{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			e := res.GetEnvironment()
+			return out.print(cmd.OutOrStdout(), message{e}, func(w io.Writer) {
+				row(w, "name", e.GetName())
+				row(w, "revision", e.GetRevision())
+				row(w, "digest", e.GetDigest())
+				row(w, "flags", e.GetFlagCount())
+				row(w, "protected", e.GetProtected())
+				row(w, "travel", travel(e.GetSettings()))
+				row(w, "fractional", e.GetSettings().GetFractional())
+			})
+		},
+	}
+}
+
+func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
+	var attributes []string
+	var fractional, reason string
+	cmd := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Change an environment's settings; what is not named stays",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			travel, err := parseTravel(attributes)
+			if err != nil {
+				return err
+			}
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			current, err := api.environments.Get(cmd.Context(), &guidonv1.EnvironmentServiceGetRequest{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			settings := current.GetEnvironment().GetSettings()
+			if settings == nil {
+				settings = &guidonv1.Settings{}
+			}
+			if cmd.Flags().Changed("travel") {
+				settings.Travel = travel
+			}
+			if cmd.Flags().Changed("fractional") {
+				settings.Fractional = fractional
+			}
+			res, err := api.apply(cmd.Context(), &guidonv1.ChangeServiceApplyRequest{
+				Operations: []*guidonv1.Operation{{Operation: &guidonv1.Operation_PutSettings{
+					PutSettings: &guidonv1.PutSettings{Environment: args[0], Settings: settings},
+				}}},
+				// Settings are replaced whole, so nothing may have come between
+				// the reading and the writing.
+				ExpectedRevisions: map[string]int64{args[0]: current.GetEnvironment().GetRevision()},
+				Reason:            reason,
+			})
+			if err != nil {
+				return err
+			}
+			return printApplied(cmd.OutOrStdout(), out, res)
+		},
+	}
+	cmd.Flags().StringSliceVar(&attributes, "travel", nil,
+		"attributes that may travel in the header, as NAME or NAME=ALIAS; replaces the list, \"\" empties it")
+	cmd.Flags().StringVar(&fractional, "fractional", "", "bucketing algorithm of percentage splits: v2 or v3")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
+	cmd.MarkFlagsOneRequired("travel", "fractional")
+	return cmd
+}
+
+func parseTravel(attributes []string) ([]*guidonv1.TravelAttribute, error) {
+	var travel []*guidonv1.TravelAttribute
+	for _, a := range attributes {
+		name, alias, aliased := strings.Cut(a, "=")
+		if name == "" || aliased && alias == "" {
+			return nil, usagef("--travel %q: want NAME or NAME=ALIAS", a)
+		}
+		travel = append(travel, &guidonv1.TravelAttribute{Attribute: name, Alias: alias})
+	}
+	return travel, nil
+}
+
+// travel prints the allow-list the way --travel reads it.
+func travel(s *guidonv1.Settings) string {
+	names := make([]string, len(s.GetTravel()))
+	for i, a := range s.GetTravel() {
+		names[i] = a.GetAttribute()
+		if alias := a.GetAlias(); alias != "" && alias != a.GetAttribute() {
+			names[i] = fmt.Sprintf("%s=%s", a.GetAttribute(), alias)
+		}
+	}
+	return strings.Join(names, ",")
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+func newEvalCommand(out *output) *cobra.Command {
+	var r remote
+	var req guidonv1.EvaluationServiceEvaluateRequest
+	var attributes string
+	cmd := &cobra.Command{
+		Use:   "eval KEY",
+		Short: "Evaluate one flag, at the newest revision or an older one",
+		Long: "Evaluate one flag, at the newest revision or an older one. An evaluation never fails:\n" +
+			"an unknown flag or a wrong type is a result too, with reason ERROR and an error code.\n" +
+			"A value of null stands for the caller's own default.",
+		Example: `  guidon eval checkout.new-pricing --environment development --context '{"targetingKey":"ann","plan":"gold"}'`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Context = &structpb.Struct{}
+			if err := protojson.Unmarshal([]byte(attributes), req.GetContext()); err != nil {
+				return usagef("--context: want a JSON object: %w", err)
+			}
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			req.Key = args[0]
+			res, err := api.evaluation.Evaluate(cmd.Context(), &req)
+			if err != nil {
+				return err
+			}
+			v := newResolution(res.GetResolution())
+			return out.print(cmd.OutOrStdout(), v, func(w io.Writer) {
+				row(w, "key", v.Key)
+				row(w, "value", string(v.Value))
+				row(w, "variant", v.Variant)
+				row(w, "reason", v.Reason)
+				if v.ErrorCode != "" {
+					row(w, "error", v.ErrorCode+": "+res.GetResolution().GetErrorMessage())
+				}
+				row(w, "revision", v.Revision)
+				row(w, "metadata", string(v.Metadata))
+			})
+		},
+	}
+	r.register(cmd.Flags())
+	requireEnvironment(cmd, &req.Environment)
+	cmd.Flags().StringVar(&attributes, "context", "{}", "the evaluation context, a JSON object")
+	cmd.Flags().Int64Var(&req.Revision, "revision", 0, "evaluate as of this revision (default the newest)")
+	cmd.Flags().StringVar(&req.Type, "type", "", "boolean, string, integer, float or object (default the flag's own)")
+	return cmd
+}
+
+// resolution is what eval prints.
+type resolution struct {
+	Key       string          `json:"key"`
+	Value     json.RawMessage `json:"value"`
+	Variant   string          `json:"variant"`
+	Reason    string          `json:"reason"`
+	ErrorCode string          `json:"errorCode,omitempty"`
+	Revision  int64           `json:"revision"`
+	Metadata  json.RawMessage `json:"metadata"`
+}
+
+func newResolution(r *guidonv1.Resolution) resolution {
+	v := resolution{
+		Key: r.GetKey(), Value: json.RawMessage("null"), Variant: r.GetVariant(), Reason: r.GetReason(),
+		ErrorCode: r.GetErrorCode(), Revision: r.GetRevision(), Metadata: json.RawMessage("{}"),
+	}
+	if r.GetValue() != nil {
+		v.Value = compact(r.GetValue())
+	}
+	if r.GetMetadata() != nil {
+		v.Metadata = compact(r.GetMetadata())
+	}
+	return v
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+func newFlagCommand(out *output) *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use:   "flag",
+		Short: "Read flags, switch them on and off, archive them",
+	}
+	r.register(cmd.PersistentFlags())
+	cmd.AddCommand(
+		newFlagListCommand(out, &r),
+		newFlagGetCommand(out, &r),
+		newFlagStateCommand(out, &r, "enable", "ENABLED", "Switch a flag on"),
+		newFlagStateCommand(out, &r, "disable", "DISABLED", "Switch a flag off: every caller gets its own default"),
+		newFlagSetDefaultCommand(out, &r),
+		newFlagArchiveCommand(out, &r),
+	)
+	return cmd
+}
+
+func newFlagListCommand(out *output, r *remote) *cobra.Command {
+	var req guidonv1.FlagServiceListRequest
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List flags by key",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			flags, more, err := pages(limit, func(size int32, token string) ([]*guidonv1.Flag, string, error) {
+				req.PageSize, req.PageToken = size, token
+				res, err := api.flags.List(cmd.Context(), &req)
+				return res.GetFlags(), res.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
+			}
+			noteMore(cmd, more)
+			return out.print(cmd.OutOrStdout(), list("flags", flags), func(w io.Writer) {
+				row(w, "KEY", "ENVIRONMENT", "STATE", "DEFAULT", "TYPE", "KIND", "SCOPE", "PROJECT", "REVISION", "UPDATED")
+				for _, f := range flags {
+					row(w, f.GetKey(), f.GetEnvironment(), state(f), f.GetDefaultVariant(), f.GetType(),
+						f.GetKind(), f.GetScope(), f.GetProject(), f.GetRevision(), when(f.GetUpdatedAt()))
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&req.Environment, "environment", "", "environment to list (default all)")
+	cmd.Flags().StringVar(&req.Project, "project", "", "only flags of this project")
+	cmd.Flags().StringVar(&req.Query, "query", "", "only flags whose key or description contains this")
+	cmd.Flags().BoolVar(&req.IncludeArchived, "archived", false, "archived flags too")
+	registerLimit(cmd.Flags(), &limit, 0)
+	return cmd
+}
+
+func newFlagGetCommand(out *output, r *remote) *cobra.Command {
+	var req guidonv1.FlagServiceGetRequest
+	cmd := &cobra.Command{
+		Use:   "get KEY",
+		Short: "Show one flag of one environment",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			req.Key = args[0]
+			res, err := api.flags.Get(cmd.Context(), &req)
+			if err != nil {
+				return err
+			}
+			f := res.GetFlag()
+			return out.print(cmd.OutOrStdout(), message{f}, func(w io.Writer) {
+				row(w, "key", f.GetKey())
+				row(w, "environment", f.GetEnvironment())
+				row(w, "project", f.GetProject())
+				row(w, "state", state(f))
+				row(w, "default variant", f.GetDefaultVariant())
+				row(w, "type", f.GetType())
+				row(w, "kind", f.GetKind())
+				row(w, "scope", f.GetScope())
+				row(w, "revision", f.GetRevision())
+				row(w, "updated", when(f.GetUpdatedAt())+" by "+f.GetUpdatedBy())
+				row(w, "owner", f.GetOwner())
+				row(w, "description", f.GetDescription())
+				row(w, "tags", join(f.GetTags()))
+				row(w, "reads", join(f.GetReads()))
+				row(w, "not travelling", join(f.GetNotTravelling()))
+				row(w, "definition", compact(f.GetDefinition()))
+			})
+		},
+	}
+	requireEnvironment(cmd, &req.Environment)
+	cmd.Flags().Int64Var(&req.Revision, "revision", 0, "as of this revision (default the newest)")
+	return cmd
+}
+
+func newFlagStateCommand(out *output, r *remote, verb, state, short string) *cobra.Command {
+	var c change
+	op := &guidonv1.SetState{State: state}
+	cmd := &cobra.Command{
+		Use:   verb + " KEY",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			op.Environment, op.Key = c.environment, args[0]
+			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r,
+				&guidonv1.Operation{Operation: &guidonv1.Operation_SetState{SetState: op}})
+		},
+	}
+	c.register(cmd)
+	return cmd
+}
+
+func newFlagSetDefaultCommand(out *output, r *remote) *cobra.Command {
+	var c change
+	var op guidonv1.SetDefaultVariant
+	cmd := &cobra.Command{
+		Use:   "set-default KEY VARIANT",
+		Short: "Choose the variant served where no rule decides",
+		Long:  "Choose the variant served where no rule decides. An empty VARIANT (\"\") leaves the value to each caller.",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			op.Environment, op.Key, op.Variant = c.environment, args[0], args[1]
+			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r,
+				&guidonv1.Operation{Operation: &guidonv1.Operation_SetDefaultVariant{SetDefaultVariant: &op}})
+		},
+	}
+	c.register(cmd)
+	return cmd
+}
+
+func newFlagArchiveCommand(out *output, r *remote) *cobra.Command {
+	var c change
+	cmd := &cobra.Command{
+		Use:   "archive KEY",
+		Short: "Retire a flag in every environment",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r, &guidonv1.Operation{
+				Operation: &guidonv1.Operation_ArchiveFlag{ArchiveFlag: &guidonv1.ArchiveFlag{Key: args[0]}},
+			})
+		},
+	}
+	c.registerReason(cmd)
+	return cmd
+}
+
+// change holds the flags of a command that changes one environment by one
+// operation.
+type change struct {
+	environment      string
+	reason           string
+	expectedRevision int64
+}
+
+func (c *change) register(cmd *cobra.Command) {
+	requireEnvironment(cmd, &c.environment)
+	c.registerReason(cmd)
+	cmd.Flags().Int64Var(&c.expectedRevision, "expected-revision", 0,
+		"fail with exit code 3 unless this is the environment's newest revision (default: do not check)")
+}
+
+func (c *change) registerReason(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.reason, "reason", "", "why; required where an environment is protected")
+}
+
+func (c *change) apply(ctx context.Context, w io.Writer, out *output, r *remote, op *guidonv1.Operation) error {
+	api, err := r.open()
+	if err != nil {
+		return err
+	}
+	req := &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{op}, Reason: c.reason}
+	if c.expectedRevision != 0 {
+		req.ExpectedRevisions = map[string]int64{c.environment: c.expectedRevision}
+	}
+	res, err := api.apply(ctx, req)
+	if err != nil {
+		return err
+	}
+	return printApplied(w, out, res)
+}
+
+// printApplied says what a change set did.
+func printApplied(w io.Writer, out *output, res *guidonv1.ChangeServiceApplyResponse) error {
+	return out.print(w, message{res}, func(w io.Writer) {
+		for _, c := range res.GetChanges() {
+			if revision, ok := res.GetRevisions()[c.GetEnvironment()]; ok {
+				row(w, c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment(), fmt.Sprintf("revision %d", revision))
+			} else {
+				row(w, c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment())
+			}
+		}
+		for _, warning := range res.GetWarnings() {
+			row(w, "warning: "+warning)
+		}
+	})
+}
+
+// state is a flag's state as people speak of it.
+func state(f *guidonv1.Flag) string {
+	if f.GetArchived() {
+		return "ARCHIVED"
+	}
+	return f.GetState()
+}
+
+func requireEnvironment(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVar(name, "environment", "", "environment (required)")
+	if err := cmd.MarkFlagRequired("environment"); err != nil {
+		panic(err) // it was defined on the line above
+	}
+}
+
+func registerLimit(flags *pflag.FlagSet, limit *int, def int) {
+	flags.IntVar(limit, "limit", def, "print at most this many; 0 means all")
+}
+
+// noteMore says on standard error that a list was cut.
+func noteMore(cmd *cobra.Command, more bool) {
+	if more {
+		fmt.Fprintln(cmd.ErrOrStderr(), "there are more: raise --limit, or 0 for all")
+	}
+}

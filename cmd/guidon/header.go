@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/guidon-flags/guidon/sdk/propagate"
+)
+
+func newHeaderCommand(out *output) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "header",
+		Short: "Look at the guidon header of a request",
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "decode VALUE",
+		Short: "Print every part of a header value, without a server",
+		Long: "Print every part of a header value, without a server. The signature is not checked, since\n" +
+			"that takes the environment's propagation key: what is printed is what the header claims.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			decoded, err := propagate.Decode(args[0])
+			if err != nil {
+				return err
+			}
+			h := newHeader(decoded, len(args[0]))
+			return out.print(cmd.OutOrStdout(), h, h.table)
+		},
+	})
+	return cmd
+}
+
+// header is what header decode prints.
+type header struct {
+	CorrelationID string           `json:"correlationId"`
+	Root          string           `json:"root"`
+	Environment   string           `json:"environment"`
+	Revision      int64            `json:"revision"`
+	Known         int64            `json:"known"`
+	Time          int64            `json:"time"`
+	TargetingKey  *string          `json:"targetingKey"`
+	Attributes    map[string]any   `json:"attributes"`
+	Decisions     []headerDecision `json:"decisions"`
+	KeyID         string           `json:"keyId"`
+	Bytes         int              `json:"bytes"`
+
+	attributes []propagate.Attribute // in their order on the wire
+}
+
+type headerDecision struct {
+	Flag string `json:"flag"`
+	// Variant is empty for the caller's default.
+	Variant string `json:"variant"`
+	// By is root, override or emergency.
+	By string `json:"by"`
+	// Emergency is the revision of an emergency.
+	Emergency int64 `json:"emergency,omitempty"`
+}
+
+var deciders = map[propagate.Mark]string{
+	propagate.MarkRoot: "root", propagate.MarkOverride: "override", propagate.MarkEmergency: "emergency",
+}
+
+func newHeader(d propagate.Header, length int) header {
+	h := header{
+		CorrelationID: d.Correlation, Root: d.Root, Environment: d.Environment, Revision: d.Revision, Known: d.Known,
+		Time: d.Time, Attributes: map[string]any{}, Decisions: []headerDecision{}, KeyID: d.KeyID, Bytes: length,
+		attributes: d.Attributes,
+	}
+	if d.HasSubject {
+		h.TargetingKey = &d.Subject
+	}
+	for _, a := range d.Attributes {
+		h.Attributes[a.Name] = a.Value()
+	}
+	for _, x := range d.Decisions {
+		h.Decisions = append(h.Decisions, headerDecision{x.Flag, x.Variant, deciders[x.Mark], x.Emergency})
+	}
+	return h
+}
+
+func (h header) table(w io.Writer) {
+	row(w, "correlation id", h.CorrelationID)
+	row(w, "root", h.Root)
+	row(w, "environment", h.Environment)
+	row(w, "revision", h.Revision)
+	if h.Known != 0 {
+		row(w, "emergencies known to", h.Known)
+	}
+	row(w, "time", fmt.Sprintf("%d (%s)", h.Time, time.Unix(h.Time, 0).UTC().Format(time.RFC3339)))
+	if h.TargetingKey != nil {
+		row(w, "targeting key", *h.TargetingKey)
+	}
+	for _, a := range h.attributes {
+		row(w, "attribute "+a.Name, string(encoded(a.Value())))
+	}
+	for _, d := range h.Decisions {
+		variant := d.Variant
+		if variant == "" {
+			variant = "(the caller's default)"
+		}
+		by := "by " + d.By
+		if d.Emergency != 0 {
+			by += fmt.Sprintf(" of revision %d", d.Emergency)
+		}
+		row(w, "decided "+d.Flag, variant, by)
+	}
+	row(w, "signed by key", h.KeyID, "signature not checked")
+	row(w, "length", fmt.Sprintf("%d bytes", h.Bytes))
+}

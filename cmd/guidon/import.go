@@ -1,0 +1,237 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+// maxImport is the largest document, in bytes, that a server takes.
+const maxImport = 32 << 20
+
+func newImportCommand(out *output) *cobra.Command {
+	var r remote
+	var into target
+	var isolate, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Bring the flags and segments of a flagd document into an environment",
+		Long: "Bring the flags and segments of a flagd document into an environment, in one change set:\n" +
+			"whole or not at all. FILE may be - for standard input. Flags that exist are overwritten,\n" +
+			"others stay; every difference is printed. The document's own metadata becomes part of each\n" +
+			"flag's, except flagSetId: that is the project.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			data, err := readFile(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			set, err := newImportSet(args[0], data, into)
+			if err != nil {
+				return err
+			}
+			before, err := api.documents(cmd.Context(), into.environment)
+			if err != nil {
+				return err
+			}
+			res, err := set.apply(cmd.Context(), api, isolate, dryRun)
+			if err != nil {
+				return err
+			}
+			result := set.result(res, before)
+			result.DryRun = dryRun
+			return out.print(cmd.OutOrStdout(), result, result.table)
+		},
+	}
+	r.register(cmd.Flags())
+	requireEnvironment(cmd, &into.environment)
+	cmd.Flags().StringVar(&into.project, "project", "",
+		"project that owns the flags (default: a flag keeps its own, a new one goes to \"default\")")
+	cmd.Flags().StringVar(&into.reason, "reason", "", "why; required where the environment is protected")
+	cmd.Flags().BoolVar(&isolate, "isolate-invalid", false, "leave out what is refused and import the rest")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen and change nothing")
+	return cmd
+}
+
+// readFile reads a document of at most maxImport bytes; - is standard input.
+func readFile(name string, stdin io.Reader) ([]byte, error) {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxImport+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxImport {
+		return nil, fmt.Errorf("%s: more than %d MiB", name, maxImport>>20)
+	}
+	return data, nil
+}
+
+// documents reads what an environment holds now, by kind and name.
+func (a *api) documents(ctx context.Context, environment string) (map[string]json.RawMessage, error) {
+	res, err := a.sync.GetSnapshot(ctx, &guidonv1.SyncServiceGetSnapshotRequest{Environment: environment})
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[string]json.RawMessage, len(res.GetRows()))
+	for _, r := range res.GetRows() {
+		rows[r.GetKind()+" "+r.GetName()] = r.GetDocument()
+	}
+	return rows, nil
+}
+
+// apply sends the set. With isolate it leaves out what the server refuses and
+// tries again, until nothing is refused or nothing is left.
+func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (*guidonv1.ChangeServiceApplyResponse, error) {
+	if len(s.refused) > 0 && !isolate {
+		return nil, &refusedError{s.file, s.refused}
+	}
+	for len(s.items) > 0 {
+		res, err := api.apply(ctx, &guidonv1.ChangeServiceApplyRequest{
+			Operations: s.operations(), Reason: s.into.reason, DryRun: dryRun,
+		})
+		if err == nil {
+			return res, nil
+		}
+		refused, ok := s.locate(err)
+		if !ok {
+			return nil, err
+		}
+		if !isolate {
+			return nil, &refusedError{s.file, refused}
+		}
+		s.leaveOut(refused)
+	}
+	return &guidonv1.ChangeServiceApplyResponse{}, nil
+}
+
+// locate turns the problems of a refused change set into places in the file.
+// It reports false if they are not all about its operations.
+func (s *importSet) locate(err error) ([]refusal, bool) {
+	call, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return nil, false
+	}
+	var refused []refusal
+	for _, detail := range call.Details() {
+		value, err := detail.Value()
+		if err != nil {
+			return nil, false
+		}
+		invalid, ok := value.(*guidonv1.Invalid)
+		if !ok {
+			continue
+		}
+		for _, p := range invalid.GetProblems() {
+			i := int(p.GetOperation())
+			if i < 0 || i >= len(s.items) {
+				return nil, false
+			}
+			refused = append(refused, refusal{
+				Path: s.items[i].at(p.GetPath()), Message: p.GetMessage(), item: s.items[i],
+			})
+		}
+	}
+	return refused, len(refused) > 0
+}
+
+// leaveOut takes refused items out of the set.
+func (s *importSet) leaveOut(refused []refusal) {
+	s.refused = append(s.refused, refused...)
+	s.items = slices.DeleteFunc(s.items, func(i *importItem) bool {
+		return slices.ContainsFunc(refused, func(r refusal) bool { return r.item == i })
+	})
+}
+
+// result joins the server's answer with what was there before.
+func (s *importSet) result(res *guidonv1.ChangeServiceApplyResponse, before map[string]json.RawMessage) importResult {
+	result := importResult{
+		ChangeID: res.GetChangeId(), Revisions: res.GetRevisions(),
+		Changes:  []importChange{},
+		Warnings: append(s.warnings, res.GetWarnings()...),
+		Refused:  s.refused,
+	}
+	for _, c := range res.GetChanges() {
+		change := importChange{Environment: c.GetEnvironment(), Kind: c.GetKind(), Name: c.GetName(), Action: c.GetAction()}
+		if c.GetAction() == "changed" {
+			for _, i := range s.items {
+				if i.kind == c.GetKind() && i.name == c.GetName() {
+					change.Fields = diff(i.place, i.before(before[i.kind+" "+i.name]), i.after())
+				}
+			}
+		}
+		result.Changes = append(result.Changes, change)
+	}
+	return result
+}
+
+// importResult is what import prints.
+type importResult struct {
+	ChangeID  string           `json:"changeId"`
+	Revisions map[string]int64 `json:"revisions"`
+	DryRun    bool             `json:"dryRun"`
+	Changes   []importChange   `json:"changes"`
+	Warnings  []string         `json:"warnings"`
+	Refused   []refusal        `json:"refused"`
+}
+
+// importChange is what became of one flag or segment of the file.
+type importChange struct {
+	Environment string       `json:"environment"`
+	Kind        string       `json:"kind"`
+	Name        string       `json:"name"`
+	Action      string       `json:"action"`
+	Fields      []difference `json:"fields,omitempty"`
+}
+
+func (r importResult) table(w io.Writer) {
+	counts := map[string]int{}
+	for _, c := range r.Changes {
+		counts[c.Action]++
+		row(w, c.Action, c.Kind, c.Name)
+		for _, f := range c.Fields {
+			row(w, "", "", f.Path, cmp.Or(string(f.Before), "(none)")+" → "+cmp.Or(string(f.After), "(none)"))
+		}
+	}
+	for _, x := range r.Refused {
+		row(w, "refused", x.item.kind, x.item.name, x.Path+": "+x.Message)
+	}
+	for _, warning := range r.Warnings {
+		row(w, "warning", warning)
+	}
+	var totals []string
+	for _, action := range []string{"created", "changed", "unchanged"} {
+		totals = append(totals, fmt.Sprintf("%d %s", counts[action], action))
+	}
+	totals = append(totals, fmt.Sprintf("%d refused", len(r.Refused)))
+	line := strings.Join(totals, ", ")
+	for environment, revision := range r.Revisions {
+		line += fmt.Sprintf("; %s is at revision %d", environment, revision)
+	}
+	if r.DryRun {
+		line += " (dry run: nothing was changed)"
+	}
+	row(w, line)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// databaseActor is the actor of what was done past the server's API.
+const databaseActor = "database: guidon key create"
+
+func newKeyCommand(out *output) *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Create, list and revoke API keys",
+	}
+	r.register(cmd.PersistentFlags())
+	cmd.AddCommand(newKeyCreateCommand(out, &r), newKeyListCommand(out, &r), newKeyRevokeCommand(out, &r))
+	return cmd
+}
+
+func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
+	var req guidonv1.KeyServiceCreateRequest
+	var lifetime time.Duration
+	var databaseURL string
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make an API key and show it, this once",
+		Long: "Make an API key and show it, this once. With --database-url the key is made straight in\n" +
+			"the database, which needs neither a server nor a key: that is how the first one comes to be.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if lifetime < 0 {
+				return usagef("--expires-in %v: want more than 0", lifetime)
+			}
+			var expires time.Time
+			if lifetime > 0 {
+				expires = time.Now().Add(lifetime)
+				req.ExpiresAt = timestamppb.New(expires)
+			}
+			create := func() (*guidonv1.KeyServiceCreateResponse, error) {
+				api, err := r.open()
+				if err != nil {
+					return nil, err
+				}
+				return api.keys.Create(cmd.Context(), &req)
+			}
+			if databaseURL != "" {
+				create = func() (*guidonv1.KeyServiceCreateResponse, error) {
+					db, err := store.Open(cmd.Context(), store.Config{DatabaseURL: databaseURL})
+					if err != nil {
+						return nil, err
+					}
+					defer db.Close()
+					k, text, err := db.CreateKey(cmd.Context(), store.NewKey{
+						Kind: store.KeyKind(req.GetKind()), Environment: req.GetEnvironment(), Name: req.GetName(),
+						Expires: expires, Actor: databaseActor,
+					})
+					if err != nil {
+						return nil, err
+					}
+					return &guidonv1.KeyServiceCreateResponse{Key: keyMessage(k), Text: text.Reveal()}, nil
+				}
+			}
+			res, err := create()
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), message{res}, func(w io.Writer) {
+				row(w, "key", res.GetText())
+				row(w, "id", res.GetKey().GetId())
+				row(w, "kind", res.GetKey().GetKind())
+				row(w, "environment", res.GetKey().GetEnvironment())
+				row(w, "expires", when(res.GetKey().GetExpiresAt()))
+				row(w, "Keep the key now: it is not stored and cannot be shown again.")
+			})
+		},
+	}
+	cmd.Flags().StringVar(&req.Kind, "kind", "", "server (evaluates and syncs one environment) or admin (required)")
+	cmd.Flags().StringVar(&req.Environment, "environment", "", "environment of the key; none for an admin key")
+	cmd.Flags().StringVar(&req.Name, "name", "", "what people will know the key by (required)")
+	cmd.Flags().DurationVar(&lifetime, "expires-in", 0, "when the key stops working, as in 720h (default never)")
+	cmd.Flags().StringVar(&databaseURL, "database-url", "", "make the key straight in this database, without a server")
+	for _, name := range []string{"kind", "name"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // it was defined just above
+		}
+	}
+	cmd.MarkFlagsMutuallyExclusive("database-url", "url")
+	return cmd
+}
+
+// keyMessage is a stored key as the API shows it.
+func keyMessage(k store.Key) *guidonv1.Key {
+	m := &guidonv1.Key{
+		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint,
+		CreatedAt: timestamppb.New(k.CreatedAt), CreatedBy: k.CreatedBy,
+	}
+	if !k.ExpiresAt.IsZero() {
+		m.ExpiresAt = timestamppb.New(k.ExpiresAt)
+	}
+	return m
+}
+
+func newKeyListCommand(out *output, r *remote) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List API keys, newest first; their secrets are not stored",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			keys, more, err := pages(limit, func(size int32, token string) ([]*guidonv1.Key, string, error) {
+				res, err := api.keys.List(cmd.Context(), &guidonv1.KeyServiceListRequest{PageSize: size, PageToken: token})
+				return res.GetKeys(), res.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
+			}
+			noteMore(cmd, more)
+			return out.print(cmd.OutOrStdout(), list("keys", keys), func(w io.Writer) {
+				row(w, "ID", "KIND", "ENVIRONMENT", "NAME", "ENDS IN", "CREATED", "LAST USED", "EXPIRES", "REVOKED")
+				for _, k := range keys {
+					row(w, k.GetId(), k.GetKind(), k.GetEnvironment(), k.GetName(), "…"+k.GetHint(), when(k.GetCreatedAt()),
+						when(k.GetLastUsedAt()), when(k.GetExpiresAt()), when(k.GetRevokedAt()))
+				}
+			})
+		},
+	}
+	registerLimit(cmd.Flags(), &limit, 0)
+	return cmd
+}
+
+func newKeyRevokeCommand(out *output, r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ID",
+		Short: "End an API key at once",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			res, err := api.keys.Revoke(cmd.Context(), &guidonv1.KeyServiceRevokeRequest{Id: args[0]})
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), message{res.GetKey()}, func(w io.Writer) {
+				row(w, fmt.Sprintf("revoked %s key %s (%s)", res.GetKey().GetKind(), res.GetKey().GetId(), res.GetKey().GetName()))
+			})
+		},
+	}
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+func TestMessageJSON(t *testing.T) {
+	t.Parallel()
+	definition, err := structpb.NewStruct(map[string]any{"state": "ENABLED", "variants": map[string]any{"a": "<b>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		m    proto.Message
+		want string
+	}{
+		{
+			name: "64-bit integers are numbers, defaults are there, unset messages are not",
+			m:    &guidonv1.AuditEntry{Environment: "staging", Sequence: 1 << 40, Revision: 7},
+			want: `{"environment":"staging","sequence":1099511627776,"revision":7,"actor":"","action":"","reason":"",
+				"changeId":"","correlationId":"","changes":[],"hash":""}`,
+		},
+		{
+			name: "maps by key",
+			m:    &guidonv1.ChangeServiceApplyResponse{ChangeId: "c", Revisions: map[string]int64{"staging": 3, "a": 12}},
+			want: `{"changeId":"c","revisions":{"a":12,"staging":3},"changes":[],"warnings":[]}`,
+		},
+		{
+			name: "well-known types as their own JSON",
+			m: &guidonv1.FlagVersion{Flag: &guidonv1.Flag{
+				Key: "k", Definition: definition, Tags: []string{"x", "y"},
+				UpdatedAt: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+			}},
+			want: `{"flag":{"key":"k","environment":"","project":"","kind":"","scope":"","type":"","state":"","defaultVariant":"",
+				"definition":{"state":"ENABLED","variants":{"a":"<b>"}},"archived":false,"owner":"","description":"","tags":["x","y"],
+				"revision":0,"updatedAt":"2026-01-02T03:04:05Z","updatedBy":"","reads":[],"notTravelling":[]},
+				"toRevision":0,"reason":"","changeId":""}`,
+		},
+		{
+			name: "an absent value differs from a null one",
+			m: &guidonv1.AuditChange{Kind: "flag", Fields: []*guidonv1.FieldChange{
+				{Path: "$.a", Before: structpb.NewNullValue(), After: structpb.NewNumberValue(1.5)},
+				{Path: "$.b"},
+			}},
+			want: `{"kind":"flag","name":"","action":"","fields":[{"path":"$.a","before":null,"after":1.5},{"path":"$.b"}]}`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := json.Marshal(message{test.m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(decoded(t, test.want), decoded(t, string(got))); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPrintJSON(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	out := output{json: true}
+	err := out.print(&b, list("keys", []*guidonv1.Key{{Id: "1", Name: "<x>"}}), func(io.Writer) {
+		t.Error("a table was asked for")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{
+  "keys": [
+    {
+      "id": "1",
+      "kind": "",
+      "environment": "",
+      "name": "<x>",
+      "hint": "",
+      "createdBy": ""
+    }
+  ]
+}
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Whoever may write a reason must not be able to forge lines of a table or to
+// steer the terminal of who reads it.
+func TestTableHoldsForeignText(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	var out output
+	err := out.print(&b, nil, func(w io.Writer) {
+		row(w, "A", "B")
+		row(w, "x\ny\tz\x1b[31m", 7)
+		row(w, "", "ü → ✓")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "A            B\nx y z [31m  7\n-            ü → ✓\n"
+	if got := b.String(); strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") || strings.Contains(got, "\x1b") {
+		t.Errorf("print = %q, want %q", got, want)
+	}
+}
+
+func decoded(t *testing.T, text string) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return v
+}

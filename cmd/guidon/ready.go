@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"slices"
+)
+
+// ready is what dev tells whoever started it: in the ready file for programs,
+// on standard output for people.
+type ready struct {
+	URL         string  `json:"url"`
+	AdminURL    string  `json:"adminUrl"`
+	DatabaseURL string  `json:"databaseUrl"`
+	Keys        apiKeys `json:"keys"`
+}
+
+// write replaces the ready file: it is there whole or not at all.
+func (r ready) write(path string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(data, '\n'))
+}
+
+// removeReady takes away the ready file of an earlier run, which names a server
+// that is gone.
+func removeReady(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r ready) print(w io.Writer, dir string) {
+	fmt.Fprintf(w, "\nGuidon is ready.\n\n  admin UI  %s\n  API       %s\n  database  %s\n  data      %s\n\n",
+		r.AdminURL, r.URL, r.DatabaseURL, dir)
+	width := len("admin")
+	for environment := range r.Keys.servers {
+		width = max(width, len(environment))
+	}
+	fmt.Fprintf(w, "  %-*s key  %s\n", width, "admin", r.Keys.admin)
+	for _, environment := range slices.Sorted(maps.Keys(r.Keys.servers)) {
+		fmt.Fprintf(w, "  %-*s key  %s\n", width, environment, r.Keys.servers[environment])
+	}
+	fmt.Fprint(w, "\nCtrl-C stops it. The data stays, and the next start shows the same keys.\n\n")
+}
+
+// localURL is where this machine reaches a listener.
+func localURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		panic(err) // a TCP listener's address has both
+	}
+	if ip := net.ParseIP(host); ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// isLoopback reports whether only this machine reaches a listener.
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/guidon-flags/guidon/admin"
+	"github.com/guidon-flags/guidon/migrations"
+	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
+)
+
+const defaultListen = "127.0.0.1:8080"
+
+func newServeCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve flags from a Postgres whose schema is up to date",
+		Long: "Serve flags from a Postgres whose schema is up to date; see 'guidon migrate up'. The keys\n" +
+			"that the database holds are sealed with the master key: 32 random bytes in hex or base64\n" +
+			"in GUIDON_MASTER_KEY, or in the file that GUIDON_MASTER_KEY_FILE or --master-key-file names.\n" +
+			"SIGTERM and SIGINT let calls finish and end streams, then stop.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := f.logger(cmd.ErrOrStderr())
+			url, err := requireDatabase(f.databaseURL)
+			if err != nil {
+				return err
+			}
+			key, err := f.masterKey()
+			if err != nil {
+				return err
+			}
+			db, err := openCurrent(cmd.Context(), url, key, log)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			listener, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			log.LogAttrs(cmd.Context(), slog.LevelInfo, "serving", slog.String("url", localURL(listener.Addr())))
+			return serve(cmd.Context(), listener, serverConfig(db, log), nil)
+		},
+	}
+	f.register(cmd.Flags(), slog.LevelInfo)
+	return cmd
+}
+
+// serveFlags are the flags of serve, all of which dev accepts too.
+type serveFlags struct {
+	listen        string
+	databaseURL   string
+	masterKeyFile string
+	logLevel      slog.Level
+}
+
+func (f *serveFlags) register(flags *pflag.FlagSet, level slog.Level) {
+	flags.StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
+	flags.StringVar(&f.databaseURL, "database-url", "", "Postgres (default $GUIDON_DATABASE_URL)")
+	flags.StringVar(&f.masterKeyFile, "master-key-file", "", "file with the master key (default $GUIDON_MASTER_KEY_FILE)")
+	flags.TextVar(&f.logLevel, "log-level", level, "least severe lines to log: debug, info, warn or error")
+}
+
+func (f *serveFlags) logger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: f.logLevel}))
+}
+
+// masterKey reads the master key from where the flag or the environment says.
+func (f *serveFlags) masterKey() (store.MasterKey, error) {
+	file := f.masterKeyFile
+	text := os.Getenv("GUIDON_MASTER_KEY")
+	if file == "" && text == "" {
+		file = os.Getenv("GUIDON_MASTER_KEY_FILE")
+	}
+	source := "GUIDON_MASTER_KEY"
+	switch {
+	case file != "":
+		source = file
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return store.MasterKey{}, fmt.Errorf("master key: %w", err)
+		}
+		text = string(raw)
+	case text == "":
+		return store.MasterKey{}, errors.New("no master key: set GUIDON_MASTER_KEY to 32 random bytes in hex or base64 " +
+			"(openssl rand -hex 32), or GUIDON_MASTER_KEY_FILE to a file with them, and keep them: " +
+			"what is sealed with one key cannot be opened with another")
+	}
+	key, err := store.ParseMasterKey(text)
+	if err != nil {
+		return store.MasterKey{}, fmt.Errorf("%s: %w", source, err)
+	}
+	return key, nil
+}
+
+func (f *serveFlags) open(ctx context.Context) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", cmp.Or(f.listen, os.Getenv("GUIDON_LISTEN"), defaultListen))
+}
+
+// openCurrent opens a database whose schema this build knows, and refuses
+// another one.
+func openCurrent(ctx context.Context, url string, key store.MasterKey, log *slog.Logger) (*store.DB, error) {
+	schema, err := migrations.Status(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	if err := schema.Check(); err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Config{DatabaseURL: url, MasterKey: key, Log: log})
+}
+
+func serverConfig(db *store.DB, log *slog.Logger) server.Config {
+	return server.Config{
+		Store:   db,
+		Hub:     hub.New(hub.Config{Store: db, Log: log}),
+		Admin:   admin.Handler(),
+		Log:     log,
+		Version: currentBuild().Version,
+	}
+}
+
+// serve answers calls on a listener until ctx ends, then lets them finish. It
+// runs beside, if given, once the listener is open; what fails there ends the
+// server.
+func serve(ctx context.Context, listener net.Listener, c server.Config, beside func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.Hub.Run(ctx) })
+	group.Go(func() error { return server.New(c).Serve(ctx, listener) })
+	if beside != nil {
+		group.Go(func() error { return beside(ctx) })
+	}
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
