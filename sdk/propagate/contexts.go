@@ -59,9 +59,8 @@ func (s *State) allowList(newest *eval.Snapshot) ([]eval.Travel, bool) {
 }
 
 // known returns a copy of all this process knows of the request: at the root
-// everything the application said, elsewhere what travelled. listed reads the
-// latter if the allow-list of the pin was not met yet.
-func (s *State) known(listed []eval.Travel) map[string]any {
+// everything the application said, elsewhere what travelled.
+func (s *State) known(newest *eval.Snapshot) map[string]any {
 	if !s.sealed.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -69,22 +68,25 @@ func (s *State) known(listed []eval.Travel) map[string]any {
 	if s.full != nil {
 		return maps.Clone(s.full)
 	}
-	if c := s.travelling.Load(); c != nil {
-		return c.Map()
-	}
-	return contextOf(&s.pin, listed).Map()
+	c, _ := s.travellingAt(newest)
+	return c.Map()
 }
 
 // merged is the full local context: what this process knows of the request,
 // and over it what the call says. s may be nil.
-func (s *State) merged(call map[string]any, settings eval.Settings) (*eval.Context, error) {
+func (s *State) merged(call map[string]any, newest *eval.Snapshot) (*eval.Context, error) {
 	if s == nil || s.off {
 		return eval.NewContext(call)
 	}
-	if len(call) == 0 && s.sealed.Load() && s.full != nil {
-		return s.fullCtx, nil
+	if len(call) == 0 && s.sealed.Load() {
+		if s.full != nil {
+			return s.fullCtx, nil
+		}
+		if c, ok := s.travellingAt(newest); ok {
+			return c, nil
+		}
 	}
-	attributes := s.known(settings.Travel)
+	attributes := s.known(newest)
 	maps.Copy(attributes, call)
 	return eval.NewContext(attributes)
 }

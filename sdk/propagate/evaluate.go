@@ -73,7 +73,7 @@ func (p *Propagator) atNewest(s *State, newest *eval.Snapshot, flag *eval.Flag, 
 		r.Resolution = newest.Evaluate(key, nil, 0)
 		return r
 	}
-	c, err := s.merged(call, newest.Settings())
+	c, err := s.merged(call, newest)
 	if err != nil {
 		return unanswered(codeInvalidContext, err.Error())
 	}

@@ -120,8 +120,10 @@ func (p *Propagator) Inject(ctx context.Context, c Carrier) {
 	if s == nil {
 		return
 	}
-	if value, ok := s.Header(); ok && p.config.Mode != Off {
-		c.Set(HeaderName, value)
+	if p.config.Mode != Off {
+		if value, ok := s.Header(); ok {
+			c.Set(HeaderName, value)
+		}
 	}
 	c.Set("x-correlation-id", s.correlation)
 }

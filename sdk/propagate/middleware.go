@@ -17,10 +17,6 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			return
 		}
 		s, outcome := p.extract(HTTPCarrier(r.Header))
-		if p.config.Context != nil && !s.off && !s.sealed.Load() {
-			s.add(p.config.Context(r))
-		}
-		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
 		r = r.WithContext(withState(r.Context(), s))
 		switch {
 		case p.config.Mode == Edge:
@@ -29,6 +25,10 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			r.Header = r.Header.Clone()
 			delete(r.Header, canonicalName(HeaderName))
 		}
+		if p.config.Context != nil && !s.off && !s.sealed.Load() {
+			s.add(p.config.Context(r))
+		}
+		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -65,7 +65,11 @@ func newPlan(s *eval.Snapshot) *plan {
 	}
 	for _, t := range listed {
 		if t.Attribute != targetingKey && len(readers[t.Attribute]) > 0 {
-			p.travel = append(p.travel, travel{t.Attribute, wireName(t), readers[t.Attribute]})
+			wire := wireName(t)
+			if attributeName(listed, wire) != t.Attribute {
+				wire = "" // shared by two attributes: it would be read as the other, so it cannot travel
+			}
+			p.travel = append(p.travel, travel{t.Attribute, wire, readers[t.Attribute]})
 		}
 	}
 	slices.SortFunc(p.travel, func(a, b travel) int { return cmp.Compare(a.wire, b.wire) })

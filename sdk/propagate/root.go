@@ -30,7 +30,10 @@ func (p *Propagator) Reroot(ctx context.Context) context.Context {
 	s := p.newState()
 	_, root := newIDs(p.config.Now())
 	s.external = old.external
-	s.root(old.correlation, root, old.known(nil))
+	if old.full != nil {
+		s.received = old.received // unreadable here, but still meant for a service further down
+	}
+	s.root(old.correlation, root, old.known(p.config.Snapshots.Snapshot()))
 	return withState(ctx, s)
 }
 
@@ -59,6 +62,9 @@ func (s *State) take(newest *eval.Snapshot) {
 
 // add copies what an evaluation can use of attributes.
 func (s *State) add(attributes map[string]any) {
+	if len(attributes) == 0 {
+		return
+	}
 	if _, err := eval.NewContext(attributes); err == nil {
 		maps.Copy(s.full, attributes)
 		return

@@ -65,24 +65,16 @@ func (s *State) settleAttributes(plan *plan) (stranded []*eval.Flag) {
 			continue
 		}
 		a, ok := attributeOf(t.wire, value)
-		if ok {
-			size += a.length() + len("&")
-		}
-		if !ok || size > maxAttributeBytes || s.pin.has(a.Name) {
+		length := a.length() + len("&")
+		if !ok || size+length > maxAttributeBytes {
 			s.p.counters.event(AttributeLeftOut)
 			stranded = append(stranded, t.readers...)
 			continue
 		}
+		size += length
 		s.pin.Attributes = append(s.pin.Attributes, a)
 	}
 	return stranded
-}
-
-// has reports whether the last attribute goes by that name already: two
-// attributes with one alias cannot both travel.
-func (h *Header) has(name string) bool {
-	n := len(h.Attributes)
-	return n > 0 && h.Attributes[n-1].Name == name
 }
 
 // attributeOf goes through eval.Context, which knows how every Go number reads.

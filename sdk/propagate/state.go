@@ -66,8 +66,10 @@ func withState(ctx context.Context, s *State) context.Context {
 // FromContext returns the State of the request that ctx belongs to. There is
 // none outside requests and where propagation is off.
 func FromContext(ctx context.Context) (*State, bool) {
-	s := stateOf(ctx)
-	return s, s != nil && !s.off
+	if s := stateOf(ctx); s != nil && !s.off {
+		return s, true
+	}
+	return nil, false
 }
 
 // CorrelationID returns the request's correlation ID.

@@ -99,9 +99,9 @@ func (c *counters) flag(kind EventKind, key string) {
 	c.events[kind].Add(1)
 	e := Event{Kind: kind, Flag: key}
 	c.mu.RLock()
-	n := c.flags[e]
+	n, full := c.flags[e], len(c.flags) == maxTalliedFlags
 	c.mu.RUnlock()
-	if n == nil {
+	if n == nil && !full {
 		n = c.newTally(e)
 	}
 	if n != nil && n.Add(1) == 1 {
