@@ -37,6 +37,9 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 			"the database, which needs neither a server nor a key: that is how the first one comes to be.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if databaseURL != "" && cmd.Flags().Changed("url") {
+				return usagef("--database-url and --url: give one of them")
+			}
 			if lifetime < 0 {
 				return usagef("--expires-in %v: want more than 0", lifetime)
 			}
@@ -93,7 +96,6 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 			panic(err) // it was defined just above
 		}
 	}
-	cmd.MarkFlagsMutuallyExclusive("database-url", "url")
 	return cmd
 }
 
