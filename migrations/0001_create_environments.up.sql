@@ -19,7 +19,7 @@ INSERT INTO installation DEFAULT VALUES;
 -- in the page.
 -- Bounded: one row per environment; people make them by hand.
 CREATE TABLE environments (
-    name       text        PRIMARY KEY CHECK (name ~ '^[a-z0-9._-]{1,40}$'),
+    name       text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[a-z0-9._-]{1,40}$'),
     position   integer     NOT NULL,
     revision   bigint      NOT NULL DEFAULT 1 CHECK (revision > 0),
     audit_seq  bigint      NOT NULL DEFAULT 0,
@@ -32,7 +32,7 @@ CREATE TABLE environments (
 -- Who made each revision, when and why: history and travel by time.
 -- Retained as long as the versions that name the revision, at least 30 days.
 CREATE TABLE revisions (
-    environment text        NOT NULL REFERENCES environments (name),
+    environment text COLLATE "C" NOT NULL REFERENCES environments (name),
     revision    bigint      NOT NULL,
     change_id   uuid,       -- null for revision 1
     actor       text        NOT NULL,

@@ -2,7 +2,7 @@ SET lock_timeout = '5s';
 
 -- Bounded: one row per project; made when a flag first names it.
 CREATE TABLE projects (
-    name        text        PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
+    name        text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     description text        NOT NULL DEFAULT '',
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -13,10 +13,10 @@ INSERT INTO projects (name) VALUES ('default');
 -- key stays as a tombstone, so that it is never reused by accident.
 -- Bounded: one row per key that was ever used.
 CREATE TABLE flags (
-    key         text        PRIMARY KEY CHECK (key ~ '^[A-Za-z][A-Za-z0-9._-]{0,127}$'),
-    project     text        NOT NULL REFERENCES projects (name),
-    kind        text        NOT NULL CHECK (kind IN ('release', 'experiment', 'ops', 'permission', 'config')),
-    type        text        NOT NULL CHECK (type IN ('boolean', 'string', 'integer', 'float', 'object')),
+    key         text COLLATE "C" PRIMARY KEY CHECK (key ~ '^[A-Za-z][A-Za-z0-9._-]{0,127}$'),
+    project     text COLLATE "C" NOT NULL REFERENCES projects (name),
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('release', 'experiment', 'ops', 'permission', 'config')),
+    type        text        NOT NULL CHECK (type IN ('', 'boolean', 'string', 'integer', 'float', 'object')), -- '' until an isolated flag has variants of one type
     scope       text        NOT NULL CHECK (scope IN ('request', 'local')),
     schema      bytea,      -- JSON Schema of a config flag's values
     owner       text        NOT NULL DEFAULT '',
@@ -39,9 +39,9 @@ CREATE INDEX flags_by_project ON flags (project);
 -- Retained: rows closed for longer than the retention of revisions, at least
 -- 30 days, may be removed; open rows never.
 CREATE TABLE flag_versions (
-    environment   text   NOT NULL,
-    kind          text   NOT NULL CHECK (kind IN ('flag', 'segment', 'settings')),
-    name          text   NOT NULL,
+    environment   text COLLATE "C" NOT NULL,
+    kind          text COLLATE "C" NOT NULL CHECK (kind IN ('flag', 'segment', 'settings')),
+    name          text COLLATE "C" NOT NULL,
     from_revision bigint NOT NULL,
     to_revision   bigint CHECK (to_revision > from_revision),
     document      bytea  NOT NULL,

@@ -21,7 +21,7 @@ CREATE INDEX changes_by_time ON changes (created_at);
 -- after it are derived from it for filters and prove nothing.
 -- Retained: for ever, until the start of a chain is exported and anchored.
 CREATE TABLE audit_entries (
-    environment text        NOT NULL,
+    environment text COLLATE "C" NOT NULL,
     seq         bigint      NOT NULL CHECK (seq > 0),
     prev_hash   bytea       NOT NULL CHECK (octet_length(prev_hash) = 32),
     entry_hash  bytea       NOT NULL CHECK (octet_length(entry_hash) = 32),

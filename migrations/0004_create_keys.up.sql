@@ -6,9 +6,9 @@ SET lock_timeout = '5s';
 -- Bounded: store refuses more than 10,000 keys that are not revoked.
 CREATE TABLE api_keys (
     id           uuid        PRIMARY KEY,
-    kind         text        NOT NULL CHECK (kind IN ('server', 'client', 'admin', 'relay')),
-    environment  text        REFERENCES environments (name),
-    name         text        NOT NULL,
+    kind         text COLLATE "C" NOT NULL CHECK (kind IN ('server', 'client', 'admin', 'relay')),
+    environment  text COLLATE "C" REFERENCES environments (name),
+    name         text COLLATE "C" NOT NULL,
     hash         bytea       NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
     hint         text        NOT NULL,
     created_at   timestamptz NOT NULL,
@@ -23,7 +23,7 @@ CREATE TABLE api_keys (
 -- that is not retired signs; retired ones verify.
 -- Retained: a retired key as long as the revisions it may have signed.
 CREATE TABLE propagation_keys (
-    environment text        NOT NULL REFERENCES environments (name),
+    environment text COLLATE "C" NOT NULL REFERENCES environments (name),
     kid         text        NOT NULL CHECK (kid ~ '^[A-Za-z0-9-]{1,16}$'),
     sealed      bytea       NOT NULL,
     created_at  timestamptz NOT NULL,

@@ -1,12 +1,393 @@
 package store
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/audit"
+)
+
+// applyTimeout bounds all tries of one change set together.
+const applyTimeout = 20 * time.Second
+
+// maxTries is how often a change set is tried when others are in its way or
+// the connection is lost.
+const maxTries = 5
 
 // Apply carries out a change set in one transaction and returns once it is
 // committed. It refuses with [RefusedError] (what is wrong, by operation),
 // [ConflictError], [ErrKeyReused], [ErrContended] or [ErrUnavailable]; then
-// nothing was changed, except that after ErrUnavailable a caller that gave no
-// idempotency key cannot know.
+// nothing was changed, except that after ErrUnavailable it is unknown whether
+// the last try was committed: a caller that gave an idempotency key finds out
+// by repeating the call.
 func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
-	return Applied{}, ErrUnavailable
+	r, err := prepare(cs)
+	if err != nil {
+		return Applied{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	applied, err := db.tries(ctx, func() (Applied, error) { return db.try(ctx, r) })
+	if err == nil && !applied.Unchanged && !cs.DryRun {
+		db.notify()
+	}
+	return applied, err
 }
+
+// tries repeats a write that others got in the way of, or whose outcome was
+// lost with the connection. do must recognise what an earlier try committed.
+func (db *DB) tries(ctx context.Context, do func() (Applied, error)) (Applied, error) {
+	for try := 1; ; try++ {
+		applied, err := do()
+		failed, ok := errors.AsType[*driverError](err)
+		if !ok {
+			return applied, err
+		}
+		if !contention(failed) && !unavailable(failed) {
+			return Applied{}, dbError("apply", failed.error)
+		}
+		pause := time.Duration(rand.Int64N(int64(10*time.Millisecond) << try))
+		select {
+		case <-time.After(pause):
+			if try < maxTries {
+				continue
+			}
+		case <-ctx.Done():
+		}
+		return Applied{}, dbError("apply", failed.error)
+	}
+}
+
+// driverError marks what the driver said inside a transaction, apart from
+// what this package decided.
+type driverError struct{ error }
+
+func (e *driverError) Unwrap() error { return e.error }
+
+func driver(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &driverError{err}
+}
+
+// contention reports whether a write failed only because of other writes: a
+// deadlock, a lock that was not had in time, or a key that another
+// transaction wrote between our look and our write.
+func contention(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{
+		pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable, pgerrcode.UniqueViolation,
+	}, pg.Code)
+}
+
+// prepare checks what can be checked without the database.
+func prepare(cs ChangeSet) (request, error) {
+	r := request{ChangeSet: cs, id: newID()}
+	if err := cs.check(); err != nil {
+		return r, err
+	}
+	var refused RefusedError
+	size := 0
+	for i, o := range cs.Operations {
+		s, err := o.step()
+		if s.environment == "" && s.action != audit.ActionArchiveFlag {
+			err = &FieldError{"environment", "is required"}
+		}
+		if err != nil {
+			d := draft{refused: refused}
+			d.refuse(operationError(i, s.environment, s.name, err))
+			refused = d.refused
+			continue
+		}
+		if size += s.size; size > MaxDefinitionBytes {
+			return r, &FieldError{"operations", fmt.Sprintf("definitions are more than %d bytes together", MaxDefinitionBytes)}
+		}
+		r.steps = append(r.steps, s)
+	}
+	if len(refused.Operations) > 0 {
+		return r, &refused
+	}
+	var err error
+	r.hash, err = hashOf(cs)
+	return r, err
+}
+
+func (cs ChangeSet) check() error {
+	if strings.TrimSpace(cs.Actor) == "" {
+		return &FieldError{"actor", "is required"}
+	}
+	for _, t := range []struct {
+		field, text string
+		limit       int
+	}{
+		{"actor", cs.Actor, MaxTextBytes},
+		{"reason", cs.Reason, MaxTextBytes},
+		{"idempotency key", cs.IdempotencyKey, MaxNameBytes},
+		{"correlation ID", cs.CorrelationID, MaxNameBytes},
+	} {
+		if err := checkText(t.field, t.text, t.limit); err != nil {
+			return err
+		}
+	}
+	switch n := len(cs.Operations); {
+	case n == 0:
+		return &FieldError{"operations", "there are none"}
+	case n > MaxOperations:
+		return &FieldError{"operations", fmt.Sprintf("%d are more than %d", n, MaxOperations)}
+	}
+	return nil
+}
+
+// checkText refuses what Postgres and canonical JSON cannot hold, and what is
+// too long.
+func checkText(field, text string, limit int) error {
+	switch {
+	case len(text) > limit:
+		return &FieldError{field, fmt.Sprintf("is longer than %d bytes", limit)}
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return &FieldError{field, "is not plain UTF-8"}
+	}
+	return nil
+}
+
+// try carries out a change set in one transaction.
+func (db *DB) try(ctx context.Context, r request) (applied Applied, err error) {
+	tx, err := db.writes.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return Applied{}, driver(err)
+	}
+	// After a commit this does nothing. Without the caller's cancellation: a
+	// connection that cannot say ROLLBACK is closed, not given back.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+
+	d, chain, earlier, err := load(ctx, tx, r)
+	if err != nil {
+		return Applied{}, err
+	}
+	if len(earlier) > 0 && !r.DryRun {
+		return earlier[0].answer(r)
+	}
+	if err := expected(ctx, tx, d, r.Expect); err != nil {
+		return Applied{}, err
+	}
+	for i, s := range r.steps {
+		d.run(i, s, r.IsolateInvalid)
+	}
+	if len(d.refused.Operations) > 0 {
+		return Applied{}, &d.refused
+	}
+	flags, environments := d.finish()
+	for _, e := range environments {
+		if err := addDependents(ctx, tx, e); err != nil {
+			return Applied{}, err
+		}
+		if err := d.validate(e, r.IsolateInvalid); err != nil {
+			return Applied{}, err
+		}
+	}
+	if len(d.refused.Operations) > 0 {
+		return Applied{}, &d.refused
+	}
+
+	applied = d.result(environments, len(flags) == 0)
+	if r.DryRun || applied.Unchanged && r.IdempotencyKey == "" {
+		return applied, nil
+	}
+	applied.ChangeID = r.id
+	b := &pgx.Batch{}
+	if err := d.write(b, r, flags, environments, chain); err != nil {
+		return Applied{}, err
+	}
+	stored := applied
+	stored.Changes = slices.Clone(applied.Changes)
+	if err := r.remember(b, stored, d.at); err != nil {
+		return Applied{}, err
+	}
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return Applied{}, driver(err)
+	}
+	return applied, driver(tx.Commit(ctx))
+}
+
+// load takes the locks, in the one order, and reads in the same round trip
+// what the steps will need.
+func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, []changeRow, error) {
+	every, describes := false, false
+	environments := slices.Collect(maps.Keys(r.Expect))
+	var flags []string
+	for _, s := range r.steps {
+		environments = append(environments, s.environment)
+		every = every || s.environment == ""
+		describes = describes || s.describes
+		if s.name.Kind == eval.KindFlag {
+			flags = append(flags, s.name.Name)
+		}
+	}
+	var (
+		locked  []lockedEnvironment
+		chain   []installationRow
+		earlier []changeRow
+		rows    []openRow
+		known   []flagRow
+		b       = &pgx.Batch{}
+	)
+	queue(b, &locked, lockEnvironments, pgx.StrictNamedArgs{"every": every, "names": environments})
+	if describes {
+		queue(b, &chain, lockInstallation, nil)
+	}
+	r.lookUp(b, &earlier)
+	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": every, "environments": environments, "flags": flags})
+	queue(b, &known, selectFlagRows, pgx.StrictNamedArgs{"keys": flags})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, nil, nil, driver(err)
+	}
+
+	d := &draft{environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
+	for _, e := range locked {
+		d.environments[e.Name] = &environmentDraft{lockedEnvironment: e, rows: map[eval.Name]*rowDraft{}}
+		d.at = latest(d.at, e.Now, e.UpdatedAt)
+	}
+	for _, r := range rows {
+		if err := d.environments[r.Environment].hold(r); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	for _, f := range known {
+		d.flags[f.Key] = &flagDraft{flagRow: f, stored: &f}
+	}
+	if len(chain) == 0 {
+		return d, nil, earlier, nil
+	}
+	d.at = latest(d.at, chain[0].Now, chain[0].UpdatedAt)
+	return d, &chain[0], earlier, nil
+}
+
+// latest keeps the times of revisions in their order, even if the database's
+// clock was set back.
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, time.Time.Compare)
+}
+
+// hold keeps a row that was read; one that a step edited already stays.
+func (e *environmentDraft) hold(r openRow) error {
+	kind, err := eval.ParseKind(r.Kind)
+	if err != nil {
+		return err
+	}
+	if name := (eval.Name{Kind: kind, Name: r.Name}); e.rows[name] == nil {
+		e.rows[name] = &rowDraft{from: r.FromRevision, before: r.Document, document: r.Document}
+	}
+	return nil
+}
+
+// expected compares the revisions that the actor saw with those there are.
+func expected(ctx context.Context, tx pgx.Tx, d *draft, expect map[string]int64) error {
+	for _, name := range slices.Sorted(maps.Keys(expect)) {
+		e := d.environments[name]
+		if e == nil {
+			return fmt.Errorf("expected revision: environment %q: %w", name, ErrNotFound)
+		}
+		if e.Revision == expect[name] {
+			continue
+		}
+		changed, err := changedSince(ctx, tx, name, expect[name])
+		if err != nil {
+			return err
+		}
+		return &ConflictError{Environment: name, Expected: expect[name], Actual: e.Revision, Changed: changed}
+	}
+	return nil
+}
+
+// addDependents reads the flags that a changed segment or changed settings may
+// break: those that refer to one of them, directly or through segments.
+func addDependents(ctx context.Context, tx pgx.Tx, e *environmentDraft) error {
+	var references []string
+	settings := false
+	for _, name := range e.changed() {
+		settings = settings || name.Kind == eval.KindSettings
+		if name.Kind == eval.KindSegment {
+			references = append(references, reference(name.Name))
+		}
+	}
+	if len(references) == 0 && !settings {
+		return nil
+	}
+	for i := 0; i < len(references); i++ { // grows as segments are found that refer to one
+		for name, r := range e.rows {
+			again := reference(name.Name)
+			if name.Kind == eval.KindSegment && strings.Contains(string(r.document), references[i]) && !slices.Contains(references, again) {
+				references = append(references, again)
+			}
+		}
+	}
+	rows, err := openFlags(ctx, tx, e.Name, references, settings)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := e.hold(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reference is how a canonical document refers to a segment.
+func reference(segment string) string { return `"$ref":` + string(quote(segment)) }
+
+// result is what the caller is told.
+func (d *draft) result(changed []*environmentDraft, sameFlags bool) Applied {
+	a := Applied{
+		Revisions: map[string]int64{}, Unchanged: len(changed) == 0 && sameFlags,
+		Changes: d.changes, Warnings: d.warnings,
+	}
+	for _, c := range d.changes {
+		a.Revisions[c.Environment] = d.environments[c.Environment].Revision
+	}
+	for _, e := range changed {
+		a.Revisions[e.Name] = e.Revision + 1
+	}
+	return a
+}
+
+// write queues everything that the change set leaves behind.
+func (d *draft) write(b *pgx.Batch, r request, flags []*flagDraft, environments []*environmentDraft, chain *installationRow) error {
+	for _, f := range flags {
+		f.write(b, r.Actor, d.at)
+	}
+	record := audit.Record{Actor: r.Actor, Reason: r.Reason, Change: r.id, Correlation: r.CorrelationID, Time: d.at}
+	writeVersions(b, environments)
+	for _, e := range environments {
+		entry := record
+		entry.Environment, entry.Revision, entry.Operations = e.Name, e.Revision+1, e.operations
+		head, err := appendEntry(b, e.head(), entry)
+		if err != nil {
+			return err
+		}
+		writeRevision(b, e.Name, e.Revision+1, r, d.at)
+		e.publish(b, head, d.at)
+	}
+	if len(d.describes) == 0 {
+		return nil
+	}
+	record.Operations = d.describes
+	return chain.append(b, record)
+}
+
+// newID returns a UUIDv7: unique, and sorted by time for the index.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

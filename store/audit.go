@@ -2,7 +2,14 @@ package store
 
 import (
 	"context"
+	"iter"
+	"slices"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store/audit"
 )
 
@@ -22,8 +29,206 @@ type AuditFilter struct {
 	ChangeID string
 }
 
+// entryRow is an entry as the table has it.
+type entryRow struct {
+	Environment         string
+	Seq                 int64
+	PrevHash, EntryHash []byte
+	Payload             []byte
+	CreatedAt           time.Time
+	Found               int
+}
+
+func (r entryRow) entry() audit.Entry {
+	return audit.Entry{Scope: r.Environment, Seq: r.Seq, Prev: audit.Hash(r.PrevHash), Hash: audit.Hash(r.EntryHash), Payload: r.Payload}
+}
+
+const selectEntries = `
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found
+FROM (
+	SELECT environment, seq, prev_hash, entry_hash, payload, created_at, count(*) OVER () AS found,
+		sum(octet_length(payload)) OVER (ORDER BY created_at DESC, environment DESC, seq DESC) - octet_length(payload) AS bytes_before
+	FROM (
+		SELECT environment, seq, prev_hash, entry_hash, payload, created_at
+		FROM audit_entries
+		WHERE (NOT @paged OR (created_at, environment, seq) < (@at::timestamptz, @environment, @seq::bigint))
+			AND (@every OR environment = ANY(@environments))
+			AND (@name = '' OR names @> ARRAY[@name])
+			AND (@actor = '' OR actor = @actor)
+			AND (@action = '' OR @action = ANY(actions))
+			AND (@change = '' OR change_id = NULLIF(@change, '')::uuid)
+		ORDER BY created_at DESC, environment DESC, seq DESC
+		LIMIT @limit + 1
+	) matching
+) page
+WHERE bytes_before < @bytes
+ORDER BY created_at DESC, environment DESC, seq DESC
+LIMIT @limit`
+
 // Audit lists audit entries, newest first, with the token of the next page;
 // empty if this is the last one. Each entry holds the very bytes that were hashed.
 func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit.Entry, string, error) {
-	return nil, "", ErrNotFound
+	var after struct {
+		At          time.Time
+		Environment string
+		Seq         int64
+	}
+	paged, err := page.after(&after)
+	if err != nil {
+		return nil, "", err
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := uuid.Parse(filter.ChangeID); filter.ChangeID != "" && err != nil {
+		return nil, "", &FieldError{"change ID", "is not a UUID"}
+	}
+	name := ""
+	if filter.Flag != "" {
+		name = eval.KindFlag.String() + "/" + filter.Flag
+	}
+	rows, err := collect[entryRow](ctx, db.reads, "audit log", selectEntries, pgx.StrictNamedArgs{
+		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
+		"every": filter.Environments == nil, "environments": filter.Environments,
+		"name": name, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
+	})
+	if err != nil || len(rows) == 0 {
+		return nil, "", err
+	}
+	entries := make([]audit.Entry, len(rows))
+	for i, r := range rows {
+		entries[i] = r.entry()
+	}
+	if rows[0].Found == len(rows) {
+		return entries, "", nil
+	}
+	last := rows[len(rows)-1]
+	after.At, after.Environment, after.Seq = last.CreatedAt, last.Environment, last.Seq
+	return entries, pageToken(after), nil
 }
+
+const selectChain = `
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found
+FROM (
+	SELECT environment, seq, prev_hash, entry_hash, payload, created_at, 0 AS found,
+		sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes_before
+	FROM (
+		SELECT environment, seq, prev_hash, entry_hash, payload, created_at
+		FROM audit_entries
+		WHERE environment = @environment AND seq > @seq
+		ORDER BY seq
+		LIMIT @limit
+	) matching
+) page
+WHERE bytes_before < @bytes
+ORDER BY seq`
+
+// Chain yields the entries of one chain after number seq, oldest first, in
+// pieces of bounded size, for audit.Verify. An error ends it.
+func (db *DB) Chain(ctx context.Context, scope string, seq int64) iter.Seq2[audit.Entry, error] {
+	return func(yield func(audit.Entry, error) bool) {
+		for {
+			rows, err := collect[entryRow](ctx, db.reads, "audit chain", selectChain, pgx.StrictNamedArgs{
+				"environment": scope, "seq": seq, "limit": maxPage, "bytes": maxPageBytes,
+			})
+			if err != nil {
+				yield(audit.Entry{}, err)
+				return
+			}
+			if len(rows) == 0 {
+				return
+			}
+			for _, r := range rows {
+				if !yield(r.entry(), nil) {
+					return
+				}
+			}
+			seq = rows[len(rows)-1].Seq
+		}
+	}
+}
+
+// installationRow is the head of the installation's chain, held by this
+// transaction.
+type installationRow struct {
+	AuditSeq  int64
+	AuditHead []byte
+	UpdatedAt time.Time
+	Now       time.Time
+}
+
+const lockInstallation = `
+WITH locked AS MATERIALIZED (SELECT audit_seq, audit_head, updated_at FROM installation FOR NO KEY UPDATE)
+SELECT audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
+
+const updateInstallation = `
+UPDATE installation SET audit_seq = @seq, audit_head = @head, updated_at = @at`
+
+// installation makes a change that belongs to no environment, in one
+// transaction with its entry in the installation's chain. do returns what it
+// did; nothing means that nothing is written. do may run more than once.
+func (db *DB) installation(ctx context.Context, doing string, r audit.Record, do func(tx pgx.Tx, at time.Time) ([]audit.Operation, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := pgx.BeginTxFunc(ctx, db.writes, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		row, err := collectOne[installationRow](ctx, tx, "installation", lockInstallation, nil)
+		if err != nil {
+			return err
+		}
+		r.Time, r.Change = latest(row.Now, row.UpdatedAt), newID()
+		if r.Operations, err = do(tx, r.Time); err != nil || len(r.Operations) == 0 {
+			return err
+		}
+		b := &pgx.Batch{}
+		if err := row.append(b, r); err != nil {
+			return err
+		}
+		return tx.SendBatch(ctx, b).Close()
+	})
+	if ours(err) {
+		return err
+	}
+	return dbError(doing, err)
+}
+
+// append queues an entry of the installation's chain.
+func (i *installationRow) append(b *pgx.Batch, r audit.Record) error {
+	head, err := appendEntry(b, audit.Head{Seq: i.AuditSeq, Hash: audit.Hash(i.AuditHead)}, r)
+	if err != nil {
+		return err
+	}
+	b.Queue(updateInstallation, pgx.StrictNamedArgs{"seq": head.Seq, "head": head.Hash[:], "at": r.Time})
+	return nil
+}
+
+const insertEntry = `
+INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, change_id, correlation, revision)
+VALUES (@environment, @seq, @prev, @hash, @payload, @at, @actor, @actions, @names, @change, @correlation, NULLIF(@revision, 0::bigint))`
+
+// appendEntry queues the entry that follows head and returns the new head. The
+// caller holds the lock of the row that keeps the head.
+func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, error) {
+	var actions, names []string
+	for _, o := range r.Operations {
+		actions = append(actions, o.Action)
+		names = append(names, o.Kind+"/"+o.Name)
+	}
+	actions, names = distinct(actions), distinct(names)
+	r.Action = audit.ActionChange
+	if len(actions) == 1 {
+		r.Action = actions[0]
+	}
+	payload, err := r.Payload()
+	if err != nil {
+		return head, err
+	}
+	e := head.Next(r.Environment, payload)
+	b.Queue(insertEntry, pgx.StrictNamedArgs{
+		"environment": e.Scope, "seq": e.Seq, "prev": e.Prev[:], "hash": e.Hash[:], "payload": e.Payload, "at": r.Time,
+		"actor": r.Actor, "actions": actions, "names": names, "change": r.Change, "correlation": r.Correlation, "revision": r.Revision,
+	})
+	return audit.Head{Seq: e.Seq, Hash: e.Hash}, nil
+}
+
+func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }

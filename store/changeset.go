@@ -53,7 +53,7 @@ type ChangeSet struct {
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],
 // [ArchiveFlag], [PutSegment] and [PutSettings].
-type Operation interface{ operation() }
+type Operation interface{ step() (step, error) }
 
 // PutFlag writes the definition of a flag in one environment, and creates the
 // flag if the installation has no such key. The other environments are left
@@ -127,13 +127,6 @@ type PutSettings struct {
 	Environment string
 	Settings    eval.Settings
 }
-
-func (PutFlag) operation()           {}
-func (SetState) operation()          {}
-func (SetDefaultVariant) operation() {}
-func (ArchiveFlag) operation()       {}
-func (PutSegment) operation()        {}
-func (PutSettings) operation()       {}
 
 // Applied is what a change set did.
 type Applied struct {

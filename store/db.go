@@ -147,3 +147,12 @@ func collectOne[T any](ctx context.Context, q querier, what, sql string, args pg
 	}
 	return out[0], nil
 }
+
+// queue adds a statement to a batch whose rows are gathered in out when the
+// batch is read.
+func queue[T any](b *pgx.Batch, out *[]T, sql string, args pgx.StrictNamedArgs) {
+	b.Queue(sql, args).Query(func(rows pgx.Rows) (err error) {
+		*out, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		return err
+	})
+}

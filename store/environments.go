@@ -2,7 +2,12 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // Environment is a unit of pinning.
@@ -43,4 +48,54 @@ func (db *DB) Revisions(ctx context.Context) (map[string]int64, error) {
 		out[r.Name] = r.Revision
 	}
 	return out, nil
+}
+
+// newest returns the newest revision of one environment, or ErrNotFound.
+func (db *DB) newest(ctx context.Context, env string) (int64, error) {
+	type row struct{ Revision int64 }
+	r, err := collectOne[row](ctx, db.reads, fmt.Sprintf("environment %q", env),
+		`SELECT revision FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
+	return r.Revision, err
+}
+
+// lockedEnvironment is an environment whose row this transaction holds: nobody
+// else can publish in it until the transaction ends.
+type lockedEnvironment struct {
+	Name      string
+	Revision  int64
+	AuditSeq  int64
+	AuditHead []byte
+	UpdatedAt time.Time
+	// Now is the database's clock once the lock was had, the same clock for
+	// every replica.
+	Now time.Time
+}
+
+func (e lockedEnvironment) head() audit.Head {
+	return audit.Head{Seq: e.AuditSeq, Hash: audit.Hash(e.AuditHead)}
+}
+
+// FOR NO KEY UPDATE does not get in the way of foreign keys to the row. The
+// rows are sorted before they are locked, so that two change sets never wait
+// for each other in a circle; the clock is read after.
+const lockEnvironments = `
+WITH locked AS MATERIALIZED (
+	SELECT name, revision, audit_seq, audit_head, updated_at
+	FROM environments
+	WHERE @every OR name = ANY(@names)
+	ORDER BY name
+	FOR NO KEY UPDATE
+)
+SELECT name, revision, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
+
+const publishRevision = `
+UPDATE environments
+SET revision = @revision, audit_seq = @seq, audit_head = @head, updated_at = @at
+WHERE name = @name`
+
+// publish queues the step of an environment to its next revision.
+func (e lockedEnvironment) publish(b *pgx.Batch, head audit.Head, at time.Time) {
+	b.Queue(publishRevision, pgx.StrictNamedArgs{
+		"name": e.Name, "revision": e.Revision + 1, "seq": head.Seq, "head": head.Hash[:], "at": at,
+	})
 }

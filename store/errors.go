@@ -155,6 +155,8 @@ func dbError(doing string, err error) error {
 		return nil
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, context.Canceled)
+	case contention(err):
+		return fmt.Errorf("%s: %w: %v", doing, ErrContended, err)
 	case unavailable(err):
 		return fmt.Errorf("%s: %w: %v", doing, ErrUnavailable, err)
 	}
@@ -178,4 +180,15 @@ func unavailable(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return dial || network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
+}
+
+// ours reports whether an error was made by this package, rather than by the
+// driver, and needs no translation.
+func ours(err error) bool {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrUnavailable, eval.ErrInvalid, context.Canceled} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return err == nil
 }

@@ -1,8 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"regexp"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Flag is one flag of one environment as of one version, with what the
@@ -60,18 +65,208 @@ type FlagVersion struct {
 	Before, After []byte
 }
 
+// selectFlags reads one page: the inner query finds the flags, the outer one
+// ends the page early where the documents grow too large. found says whether
+// there is more.
+const selectFlags = `
+SELECT environment, key, project, kind, type, scope, owner, description, tags, lifecycle, created_at,
+	document, from_revision, to_revision, updated_at, updated_by, reason, change_id, found
+FROM (
+	SELECT *, count(*) OVER () AS found, sum(octet_length(document)) OVER (ORDER BY key) - octet_length(document) AS bytes_before
+	FROM (` + selectFlag + `
+			AND v.to_revision IS NULL
+			AND v.name > @after
+			AND (@project = '' OR f.project = @project)
+			AND (@kind = '' OR f.kind = @kind)
+			AND (@owner = '' OR f.owner = @owner)
+			AND (@tag = '' OR @tag = ANY(f.tags))
+			AND (@lifecycle = '' OR f.lifecycle = @lifecycle)
+			AND (@state = '' OR convert_from(v.document, 'UTF8')::json #>> '{flag,state}' = @state)
+			AND (@query = '' OR position(lower(@query) IN lower(f.key || ' ' || f.description)) > 0)
+		ORDER BY v.name
+		LIMIT @limit + 1
+	) matching
+) page
+WHERE bytes_before < @bytes
+ORDER BY key
+LIMIT @limit`
+
+const selectFlag = `
+		SELECT v.environment, f.key, f.project, f.kind, f.type, f.scope, f.owner, f.description, f.tags, f.lifecycle, f.created_at,
+			v.document, v.from_revision, COALESCE(v.to_revision, 0) AS to_revision,
+			r.created_at AS updated_at, r.actor AS updated_by, r.reason, COALESCE(r.change_id::text, '') AS change_id
+		FROM flag_versions v
+		JOIN flags f ON f.key = v.name
+		JOIN revisions r ON r.environment = v.environment AND r.revision = v.from_revision
+		WHERE v.environment = @environment AND v.kind = 'flag'`
+
 // Flags lists the flags of an environment by key, with the token of the next
 // page; empty if this is the last one.
 func (db *DB) Flags(ctx context.Context, env string, filter FlagFilter, page Page) ([]Flag, string, error) {
-	return nil, "", ErrNotFound
+	var after struct{ Key string }
+	if _, err := page.after(&after); err != nil {
+		return nil, "", err
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	type row struct {
+		Flag
+		Found int
+	}
+	rows, err := collect[row](ctx, db.reads, "flags", selectFlags, pgx.StrictNamedArgs{
+		"environment": env, "after": after.Key, "limit": limit, "bytes": maxPageBytes,
+		"project": filter.Project, "kind": filter.Kind, "owner": filter.Owner, "tag": filter.Tag,
+		"lifecycle": filter.Lifecycle, "state": filter.State, "query": filter.Query,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if len(rows) == 0 {
+		_, err := db.newest(ctx, env)
+		return nil, "", err
+	}
+	flags := make([]Flag, len(rows))
+	for i, r := range rows {
+		flags[i] = r.Flag
+	}
+	if rows[0].Found == len(rows) {
+		return flags, "", nil
+	}
+	after.Key = flags[len(flags)-1].Key
+	return flags, pageToken(after), nil
 }
 
 // Flag returns one flag of an environment as of a revision; 0 means newest.
+// What the installation knows of the key is as it is now. A revision above
+// the newest is ErrRevisionAhead.
 func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, error) {
-	return Flag{}, ErrNotFound
+	newest, err := db.newest(ctx, env)
+	switch {
+	case err != nil:
+		return Flag{}, err
+	case revision < 0:
+		return Flag{}, &FieldError{"revision", "revisions start at 1"}
+	case revision > newest:
+		return Flag{}, fmt.Errorf("environment %q has no revision %d yet, the newest is %d: %w", env, revision, newest, ErrRevisionAhead)
+	}
+	const at = selectFlag + `
+			AND v.name = @key AND v.from_revision <= @revision AND (v.to_revision IS NULL OR v.to_revision > @revision)`
+	return collectOne[Flag](ctx, db.reads, fmt.Sprintf("flag %q in %s", key, env), at, pgx.StrictNamedArgs{
+		"environment": env, "key": key, "revision": cmp.Or(revision, newest),
+	})
 }
 
-// FlagHistory lists the versions of a flag in an environment, newest first.
+// selectHistory reads one event per row: the start of a version, with the
+// version it replaced, or the end of one that nothing replaced.
+const selectHistory = `
+SELECT revision, time, actor, reason, change_id, before, after, found
+FROM (
+	SELECT *, count(*) OVER () AS found,
+		sum(bytes) OVER (ORDER BY revision DESC) - bytes AS bytes_before
+	FROM (
+		SELECT h.revision, r.created_at AS time, r.actor, r.reason, COALESCE(r.change_id::text, '') AS change_id,
+			h.before, h.after, COALESCE(octet_length(h.before), 0) + COALESCE(octet_length(h.after), 0) AS bytes
+		FROM (
+			SELECT v.from_revision AS revision, p.document AS before, v.document AS after
+			FROM flag_versions v
+			LEFT JOIN flag_versions p ON p.environment = v.environment AND p.kind = v.kind AND p.name = v.name
+				AND p.to_revision = v.from_revision
+			WHERE v.environment = @environment AND v.kind = 'flag' AND v.name = @key
+			UNION ALL
+			SELECT v.to_revision, v.document, NULL
+			FROM flag_versions v
+			WHERE v.environment = @environment AND v.kind = 'flag' AND v.name = @key AND v.to_revision IS NOT NULL
+				AND NOT EXISTS (
+					SELECT FROM flag_versions n
+					WHERE n.environment = v.environment AND n.kind = v.kind AND n.name = v.name AND n.from_revision = v.to_revision
+				)
+		) h
+		JOIN revisions r ON r.environment = @environment AND r.revision = h.revision
+		WHERE NOT @paged OR h.revision < @before_revision
+		ORDER BY h.revision DESC
+		LIMIT @limit + 1
+	) matching
+) page
+WHERE bytes_before < @bytes
+ORDER BY revision DESC
+LIMIT @limit`
+
+// FlagHistory lists the versions of a flag in an environment, newest first,
+// with the token of the next page. A flag that never was there is ErrNotFound.
 func (db *DB) FlagHistory(ctx context.Context, env, key string, page Page) ([]FlagVersion, string, error) {
-	return nil, "", ErrNotFound
+	var after struct{ Revision int64 }
+	paged, err := page.after(&after)
+	if err != nil {
+		return nil, "", err
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	type row struct {
+		FlagVersion
+		Found int
+	}
+	rows, err := collect[row](ctx, db.reads, "flag history", selectHistory, pgx.StrictNamedArgs{
+		"environment": env, "key": key, "paged": paged, "before_revision": after.Revision, "limit": limit, "bytes": maxPageBytes,
+	})
+	if err == nil && len(rows) == 0 && !paged {
+		err = fmt.Errorf("flag %q in %s: %w", key, env, ErrNotFound)
+	}
+	if err != nil || len(rows) == 0 {
+		return nil, "", err
+	}
+	versions := make([]FlagVersion, len(rows))
+	for i, r := range rows {
+		versions[i] = r.FlagVersion
+	}
+	if rows[0].Found == len(rows) {
+		return versions, "", nil
+	}
+	after.Revision = versions[len(versions)-1].Revision
+	return versions, pageToken(after), nil
 }
+
+// flagRow is what the installation knows of a key.
+type flagRow struct {
+	Key, Project, Kind, Type, Scope string
+	Owner, Description              string
+	Tags                            []string
+	Lifecycle                       string
+}
+
+const selectFlagRows = `
+SELECT key, project, kind, type, scope, owner, description, tags, lifecycle
+FROM flags
+WHERE key = ANY(@keys)`
+
+const insertProject = `INSERT INTO projects (name, created_at) VALUES (@project, @at) ON CONFLICT (name) DO NOTHING`
+
+const insertFlag = `
+INSERT INTO flags (key, project, kind, type, scope, owner, description, tags, lifecycle, created_at, created_by)
+VALUES (@key, @project, @kind, @type, @scope, @owner, @description, @tags, @lifecycle, @at, @actor)`
+
+const updateFlag = `
+UPDATE flags SET type = @type, owner = @owner, description = @description, tags = @tags, lifecycle = @lifecycle
+WHERE key = @key`
+
+// write queues a key that is new or changed.
+func (f *flagDraft) write(b *pgx.Batch, actor string, at time.Time) {
+	if f.stored != nil {
+		b.Queue(updateFlag, pgx.StrictNamedArgs{
+			"key": f.Key, "type": f.Type, "owner": f.Owner, "description": f.Description, "tags": f.Tags, "lifecycle": f.Lifecycle,
+		})
+		return
+	}
+	b.Queue(insertProject, pgx.StrictNamedArgs{"project": f.Project, "at": at})
+	b.Queue(insertFlag, pgx.StrictNamedArgs{
+		"key": f.Key, "project": f.Project, "kind": f.Kind, "type": f.Type, "scope": f.Scope, "owner": f.Owner,
+		"description": f.Description, "tags": f.Tags, "lifecycle": f.Lifecycle, "at": at, "actor": actor,
+	})
+}
+
+var projectName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func validProject(name string) bool { return projectName.MatchString(name) }

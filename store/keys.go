@@ -1,9 +1,19 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // Why a well-formed API key is refused.
@@ -48,25 +58,242 @@ type NewKey struct {
 	CorrelationID string
 }
 
-// CreateKey makes an API key and returns its text, which nobody can ask for
-// again.
-func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
-	return Key{}, KeyText{}, ErrUnavailable
+// maxLiveKeys bounds the keys that are not revoked.
+const maxLiveKeys = 10_000
+
+const selectKey = `
+SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, hint, created_at, created_by,
+	expires_at, revoked_at, last_used_at
+FROM api_keys`
+
+// keyRow is Key as the table has it.
+type keyRow struct {
+	ID, Kind, Environment, Name, Hint string
+	CreatedAt                         time.Time
+	CreatedBy                         string
+	ExpiresAt, RevokedAt, LastUsedAt  *time.Time
 }
 
-// Keys lists all API keys, newest first, revoked and expired ones too.
+func (r keyRow) key() Key {
+	at := func(t *time.Time) time.Time {
+		if t == nil {
+			return time.Time{}
+		}
+		return *t
+	}
+	return Key{
+		ID: r.ID, Kind: KeyKind(r.Kind), Environment: r.Environment, Name: r.Name, Hint: r.Hint,
+		CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy,
+		ExpiresAt: at(r.ExpiresAt), RevokedAt: at(r.RevokedAt), LastUsedAt: at(r.LastUsedAt),
+	}
+}
+
+// record is what the audit log says of a key: everything but the secret.
+func (k Key) record() json.RawMessage {
+	raw, err := json.Marshal(struct {
+		Kind        KeyKind   `json:"kind"`
+		Environment string    `json:"environment,omitempty"`
+		Name        string    `json:"name"`
+		Hint        string    `json:"hint"`
+		Expires     time.Time `json:"expires,omitzero"`
+		Revoked     time.Time `json:"revoked,omitzero"`
+	}{k.Kind, k.Environment, k.Name, k.Hint, k.ExpiresAt, k.RevokedAt})
+	if err != nil {
+		panic(err) // strings and times always encode
+	}
+	return raw
+}
+
+const insertKey = `
+INSERT INTO api_keys (id, kind, environment, name, hash, hint, created_at, created_by, expires_at)
+VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @at, @actor, @expires)`
+
+// CreateKey makes an API key and returns its text, which nobody can ask for
+// again. An environment that does not exist is ErrNotFound.
+func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
+	if err := n.check(); err != nil {
+		return Key{}, KeyText{}, err
+	}
+	if n.Environment != "" {
+		if _, err := db.newest(ctx, n.Environment); err != nil {
+			return Key{}, KeyText{}, err
+		}
+	}
+	text := newKeyText(n.Kind)
+	hash := text.Hash()
+	k := Key{
+		ID: newID(), Kind: n.Kind, Environment: n.Environment, Name: n.Name, Hint: text.hint(), CreatedBy: n.Actor,
+		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond),
+	}
+	r := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
+	err := db.installation(ctx, "create key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		type count struct{ Live int }
+		live, err := collectOne[count](ctx, tx, "count keys", `SELECT count(*) AS live FROM api_keys WHERE revoked_at IS NULL`, nil)
+		if err != nil {
+			return nil, err
+		}
+		if live.Live >= maxLiveKeys {
+			return nil, &FieldError{"keys", fmt.Sprintf("there are %d already: revoke some", live.Live)}
+		}
+		k.CreatedAt = at
+		var expires *time.Time
+		if !k.ExpiresAt.IsZero() {
+			expires = &k.ExpiresAt
+		}
+		if expires != nil && !expires.After(at) {
+			return nil, &FieldError{"expires", "is in the past"}
+		}
+		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
+			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint,
+			"at": at, "actor": n.Actor, "expires": expires,
+		})
+		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, err
+	})
+	if err != nil {
+		return Key{}, KeyText{}, err
+	}
+	return k, text, nil
+}
+
+func (n NewKey) check() error {
+	switch {
+	case !n.Kind.valid():
+		return &FieldError{"kind", fmt.Sprintf("%q is not one of server, client, admin, relay", n.Kind)}
+	case n.Kind == KeyAdmin && n.Environment != "":
+		return &FieldError{"environment", "an admin key is for the whole installation and names none"}
+	case n.Kind != KeyAdmin && n.Environment == "":
+		return &FieldError{"environment", fmt.Sprintf("is required for a %s key", n.Kind)}
+	case strings.TrimSpace(n.Name) == "":
+		return &FieldError{"name", "is required"}
+	case strings.TrimSpace(n.Actor) == "":
+		return &FieldError{"actor", "is required"}
+	}
+	for _, t := range []struct {
+		field, text string
+		limit       int
+	}{
+		{"name", n.Name, MaxNameBytes}, {"actor", n.Actor, MaxTextBytes}, {"reason", n.Reason, MaxTextBytes},
+		{"correlation ID", n.CorrelationID, MaxNameBytes},
+	} {
+		if err := checkText(t.field, t.text, t.limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Keys lists all API keys, newest first, revoked and expired ones too, with
+// the token of the next page.
 func (db *DB) Keys(ctx context.Context, page Page) ([]Key, string, error) {
-	return nil, "", ErrUnavailable
+	var after struct{ ID string }
+	paged, err := page.after(&after)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := uuid.Parse(after.ID); paged && err != nil {
+		return nil, "", &FieldError{"page token", "is not one that a list returned"}
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	// The IDs are UUIDv7: their order is that of creation.
+	const list = selectKey + `
+		WHERE @after = '' OR id < NULLIF(@after, '')::uuid
+		ORDER BY id DESC
+		LIMIT @limit + 1`
+	rows, err := collect[keyRow](ctx, db.reads, "keys", list, pgx.StrictNamedArgs{"after": after.ID, "limit": limit})
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		after.ID = rows[limit-1].ID
+		next = pageToken(after)
+	}
+	keys := make([]Key, len(rows))
+	for i, r := range rows {
+		keys[i] = r.key()
+	}
+	return keys, next, nil
 }
 
 // RevokeKey ends an API key at once. Revoking a revoked key changes nothing.
 func (db *DB) RevokeKey(ctx context.Context, id, actor, reason string) (Key, error) {
-	return Key{}, ErrNotFound
+	if strings.TrimSpace(actor) == "" {
+		return Key{}, &FieldError{"actor", "is required"}
+	}
+	if err := cmp.Or(checkText("actor", actor, MaxTextBytes), checkText("reason", reason, MaxTextBytes)); err != nil {
+		return Key{}, err
+	}
+	if _, err := uuid.Parse(id); err != nil {
+		return Key{}, fmt.Errorf("key %q: %w", id, ErrNotFound)
+	}
+	var k Key
+	r := audit.Record{Actor: actor, Reason: reason}
+	err := db.installation(ctx, "revoke key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		row, err := collectOne[keyRow](ctx, tx, fmt.Sprintf("key %q", id), selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": id})
+		if err != nil {
+			return nil, err
+		}
+		if k = row.key(); !k.RevokedAt.IsZero() {
+			return nil, nil
+		}
+		before := k.record()
+		k.RevokedAt = at
+		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": id, "at": at})
+		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: "key", Name: k.ID, Before: before, After: k.record()}}, err
+	})
+	if err != nil {
+		return Key{}, err
+	}
+	return k, nil
 }
 
 // KeyByText returns the key that a caller presents, or ErrKeyMalformed,
 // ErrKeyUnknown, ErrKeyExpired or ErrKeyRevoked. A malformed one costs no
 // query. The time of use is noted at most once a minute.
 func (db *DB) KeyByText(ctx context.Context, text string) (Key, error) {
-	return Key{}, ErrKeyUnknown
+	t, _, err := ParseKey(text)
+	if err != nil {
+		return Key{}, err
+	}
+	hash := t.Hash()
+	type row struct {
+		keyRow
+		Now time.Time
+	}
+	// The hash of a random key leaks nothing by how long the index takes.
+	found, err := collectOne[row](ctx, db.reads, "API key", `
+		SELECT k.*, now() AS now FROM (`+selectKey+` WHERE hash = @hash) k`, pgx.StrictNamedArgs{"hash": hash[:]})
+	if errors.Is(err, ErrNotFound) {
+		err = ErrKeyUnknown
+	}
+	if err != nil {
+		return Key{}, err
+	}
+	k := found.key()
+	switch {
+	case !k.RevokedAt.IsZero():
+		return Key{}, ErrKeyRevoked
+	case !k.ExpiresAt.IsZero() && !found.Now.Before(k.ExpiresAt):
+		return Key{}, ErrKeyExpired
+	case found.Now.Sub(k.LastUsedAt) >= time.Minute:
+		db.noteUse(ctx, k.ID)
+	}
+	return k, nil
+}
+
+// noteUse writes when a key was used. A key works without: the note is not
+// worth refusing a request for, as when the disk is full.
+func (db *DB) noteUse(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err := db.writes.Exec(ctx, `
+		UPDATE api_keys SET last_used_at = now()
+		WHERE id = @id AND (last_used_at IS NULL OR last_used_at <= now() - interval '1 minute')`, pgx.StrictNamedArgs{"id": id})
+	if err != nil && ctx.Err() == nil {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "use of key not noted", slog.String("key_id", id), slog.Any("error", err))
+	}
 }

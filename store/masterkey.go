@@ -1,10 +1,14 @@
 package store
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 )
@@ -59,3 +63,41 @@ func (MasterKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalJSON hides the key.
 func (MasterKey) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }
+
+// seal encrypts a propagation key with AES-256-GCM under a random nonce, which
+// goes first. The environment and the key's ID are authenticated with it, so
+// that a sealed key is of no use in another row.
+func (k MasterKey) seal(secret [32]byte, env, kid string) []byte {
+	aead := k.aead()
+	nonce := make([]byte, aead.NonceSize())
+	_, _ = rand.Read(nonce) // crypto/rand does not fail
+	return aead.Seal(nonce, nonce, secret[:], sealedFor(env, kid))
+}
+
+func (k MasterKey) open(sealed []byte, env, kid string) (secret [32]byte, err error) {
+	aead := k.aead()
+	if len(sealed) < aead.NonceSize() {
+		return secret, fmt.Errorf("%w: the sealed key is cut short", ErrMasterKey)
+	}
+	raw, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], sealedFor(env, kid))
+	if err != nil || len(raw) != len(secret) {
+		return secret, fmt.Errorf("%w: it is not the one that sealed this key", ErrMasterKey)
+	}
+	return [32]byte(raw), nil
+}
+
+func (k MasterKey) aead() cipher.AEAD {
+	block, err := aes.NewCipher(k.secret[:])
+	if err != nil {
+		panic(err) // the key is 32 bytes
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has the block size that GCM needs
+	}
+	return aead
+}
+
+func sealedFor(env, kid string) []byte {
+	return []byte("guidon.propagation_key.v1\x00" + env + "\x00" + kid)
+}

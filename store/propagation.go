@@ -2,9 +2,17 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base32"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // PropagationKey signs and verifies the guidon header of one environment. It
@@ -19,10 +27,83 @@ type PropagationKey struct {
 	RetiredAt time.Time
 }
 
+const selectPropagationKeys = `
+SELECT kid, sealed, created_at, retired_at
+FROM propagation_keys
+WHERE environment = @environment
+ORDER BY retired_at DESC NULLS FIRST, created_at DESC`
+
+type propagationRow struct {
+	Kid       string
+	Sealed    []byte
+	CreatedAt time.Time
+	RetiredAt *time.Time
+}
+
 // PropagationKeys returns the keys of an environment, the signer first, and
 // makes one if there is none. It needs the master key: ErrMasterKey.
 func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []PropagationKey, signer string, err error) {
-	return nil, "", ErrMasterKey
+	if db.master.IsZero() {
+		return nil, "", fmt.Errorf("propagation keys of %s: %w: none was given", env, ErrMasterKey)
+	}
+	if _, err := db.newest(ctx, env); err != nil {
+		return nil, "", err
+	}
+	rows, err := db.propagationRows(ctx, db.reads, env)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(rows) == 0 || rows[0].RetiredAt != nil {
+		if err := db.createPropagationKey(ctx, env); err != nil {
+			return nil, "", err
+		}
+		if rows, err = db.propagationRows(ctx, db.reads, env); err != nil {
+			return nil, "", err
+		}
+	}
+	for _, r := range rows {
+		secret, err := db.master.open(r.Sealed, env, r.Kid)
+		if err != nil {
+			return nil, "", fmt.Errorf("propagation key %s of %s: %w", r.Kid, env, err)
+		}
+		k := PropagationKey{ID: r.Kid, Secret: secret, CreatedAt: r.CreatedAt}
+		if r.RetiredAt != nil {
+			k.RetiredAt = *r.RetiredAt
+		}
+		keys = append(keys, k)
+	}
+	return keys, keys[0].ID, nil
+}
+
+func (db *DB) propagationRows(ctx context.Context, q querier, env string) ([]propagationRow, error) {
+	return collect[propagationRow](ctx, q, "propagation keys", selectPropagationKeys, pgx.StrictNamedArgs{"environment": env})
+}
+
+const insertPropagationKey = `
+INSERT INTO propagation_keys (environment, kid, sealed, created_at)
+VALUES (@environment, @kid, @sealed, @at)`
+
+// createPropagationKey makes the signer of an environment, unless another
+// replica made one since we looked: the installation's lock lets one look at
+// a time.
+func (db *DB) createPropagationKey(ctx context.Context, env string) error {
+	r := audit.Record{Actor: "guidon", Reason: "first use"}
+	return db.installation(ctx, "create propagation key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		rows, err := db.propagationRows(ctx, tx, env)
+		if err != nil || len(rows) > 0 && rows[0].RetiredAt == nil {
+			return nil, err
+		}
+		var secret [32]byte
+		var id [5]byte
+		_, _ = rand.Read(secret[:]) // crypto/rand does not fail
+		_, _ = rand.Read(id[:])
+		kid := strings.ToLower(base32.StdEncoding.EncodeToString(id[:]))
+		_, err = tx.Exec(ctx, insertPropagationKey, pgx.StrictNamedArgs{
+			"environment": env, "kid": kid, "sealed": db.master.seal(secret, env, kid), "at": at,
+		})
+		after, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
+		return []audit.Operation{{Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: after}}, err
+	})
 }
 
 // String names the key and hides the secret.

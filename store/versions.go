@@ -2,24 +2,160 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
+
+// versionRow is a row as of some revision, or nothing but the newest revision
+// of an environment that has no rows to show.
+type versionRow struct {
+	Newest       int64
+	Kind, Name   *string
+	FromRevision *int64
+	Document     []byte // nil for a row that is gone
+}
+
+// split gathers what is there and what is gone.
+func split(rows []versionRow) (there []eval.Row, gone []eval.Name, err error) {
+	for _, r := range rows {
+		if r.Kind == nil {
+			continue
+		}
+		kind, err := eval.ParseKind(*r.Kind)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r.Document == nil {
+			gone = append(gone, eval.Name{Kind: kind, Name: *r.Name})
+			continue
+		}
+		there = append(there, eval.Row{Kind: kind, Name: *r.Name, From: *r.FromRevision, Document: r.Document})
+	}
+	return there, gone, nil
+}
+
+const selectNewest = `
+SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+FROM environments e
+LEFT JOIN flag_versions v ON v.environment = e.name AND v.to_revision IS NULL
+WHERE e.name = @environment
+ORDER BY v.kind, v.name`
+
+// The open rows and those closed since are each found by an index; a condition
+// with OR would read every version there ever was.
+const selectAt = `
+SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+FROM environments e
+LEFT JOIN LATERAL (
+	SELECT kind, name, from_revision, document FROM flag_versions
+	WHERE environment = e.name AND to_revision IS NULL AND from_revision <= @revision
+		AND (@every OR kind <> 'flag' OR name = ANY(@flags))
+	UNION ALL
+	SELECT kind, name, from_revision, document FROM flag_versions
+	WHERE environment = e.name AND to_revision > @revision AND from_revision <= @revision
+		AND (@every OR kind <> 'flag' OR name = ANY(@flags))
+) v ON true
+WHERE e.name = @environment
+ORDER BY v.kind, v.name`
 
 // SnapshotRows returns every row of an environment as of a revision, sorted by
 // kind and name, and the revision it read. Revision 0 means the newest.
 // A revision above the newest is ErrRevisionAhead.
 func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]eval.Row, int64, error) {
-	return nil, 0, ErrNotFound
+	if revision != 0 {
+		rows, err := db.rowsAt(ctx, env, revision, nil)
+		return rows, revision, err
+	}
+	found, err := collect[versionRow](ctx, db.reads, "snapshot", selectNewest, pgx.StrictNamedArgs{"environment": env})
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(found) == 0 {
+		return nil, 0, fmt.Errorf("environment %q: %w", env, ErrNotFound)
+	}
+	rows, _, err := split(found)
+	return rows, found[0].Newest, err
 }
+
+// rowsAt returns the rows as of a revision: all, or if flags are named those
+// flags with every segment and the settings.
+func (db *DB) rowsAt(ctx context.Context, env string, revision int64, flags []string) ([]eval.Row, error) {
+	found, err := collect[versionRow](ctx, db.reads, "snapshot", selectAt, pgx.StrictNamedArgs{
+		"environment": env, "revision": revision, "every": flags == nil, "flags": flags,
+	})
+	if err == nil {
+		err = checkRevision(env, revision, found)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, _, err := split(found)
+	return rows, err
+}
+
+func checkRevision(env string, revision int64, found []versionRow) error {
+	switch {
+	case len(found) == 0:
+		return fmt.Errorf("environment %q: %w", env, ErrNotFound)
+	case revision < 1:
+		return &FieldError{"revision", fmt.Sprintf("%d: revisions start at 1", revision)}
+	case revision > found[0].Newest:
+		return fmt.Errorf("environment %q has no revision %d yet, the newest is %d: %w", env, revision, found[0].Newest, ErrRevisionAhead)
+	}
+	return nil
+}
+
+const selectDelta = `
+SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+FROM environments e
+LEFT JOIN LATERAL (
+	SELECT kind, name, from_revision, document FROM flag_versions
+	WHERE environment = e.name AND from_revision > @from AND from_revision <= @to
+		AND (to_revision IS NULL OR to_revision > @to)
+	UNION ALL
+	SELECT kind, name, from_revision, NULL FROM flag_versions old
+	WHERE environment = e.name AND to_revision > @from AND to_revision <= @to AND from_revision <= @from
+		AND NOT EXISTS (
+			SELECT FROM flag_versions now
+			WHERE now.environment = old.environment AND now.kind = old.kind AND now.name = old.name
+				AND now.from_revision <= @to AND (now.to_revision IS NULL OR now.to_revision > @to)
+		)
+) v ON true
+WHERE e.name = @environment
+ORDER BY v.kind, v.name`
 
 // Delta returns what leads from the snapshot at revision from to the one at
 // revision to: the rows to put and the names to drop, each sorted by kind and
 // name. A row that changed several times in between comes once, as it is at
-// to. Both revisions must exist and from must not be above to.
+// to. From 0 the delta is the whole snapshot. A to above the newest revision
+// is ErrRevisionAhead.
 func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []eval.Row, deletes []eval.Name, err error) {
-	return nil, nil, ErrNotFound
+	if from < 0 || from > to {
+		return nil, nil, &FieldError{"revision", fmt.Sprintf("there is no way from %d to %d", from, to)}
+	}
+	found, err := collect[versionRow](ctx, db.reads, "delta", selectDelta, pgx.StrictNamedArgs{"environment": env, "from": from, "to": to})
+	if err == nil {
+		err = checkRevision(env, to, found)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return split(found)
 }
+
+const selectBounds = `
+SELECT
+	COALESCE(max(at) FILTER (WHERE at <= @revision), 1) AS since,
+	COALESCE(min(at) FILTER (WHERE at > @revision), 0) AS until
+FROM flag_versions v
+CROSS JOIN LATERAL (VALUES (v.from_revision), (v.to_revision)) AS event (at)
+WHERE v.environment = @environment AND (v.kind, v.name) IN (SELECT * FROM unnest(@kinds::text[], @names::text[]))`
 
 // Superseded returns the rows needed to compile one flag alone as of a
 // revision: the flag, the segments it reads and the settings, as they were.
@@ -27,5 +163,158 @@ func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []
 // this day. No rows means that the flag did not exist then. A revision above
 // the newest is ErrRevisionAhead and must not be remembered.
 func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (rows []eval.Row, from, to int64, err error) {
-	return nil, 0, 0, ErrNotFound
+	rows, names, err := db.alone(ctx, env, key, revision)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	type bounds struct{ Since, Until int64 }
+	kinds, keys := columns(names)
+	b, err := collectOne[bounds](ctx, db.reads, "superseded flag", selectBounds, pgx.StrictNamedArgs{
+		"environment": env, "revision": revision, "kinds": kinds, "names": keys,
+	})
+	return rows, b.Since, b.Until, err
+}
+
+// alone returns the rows that a flag needs as of a revision, and the names
+// whose coming, changing or going changes that.
+func (db *DB) alone(ctx context.Context, env, key string, revision int64) ([]eval.Row, []eval.Name, error) {
+	flags := []string{key}
+	for {
+		rows, err := db.rowsAt(ctx, env, revision, flags)
+		if err != nil {
+			return nil, nil, err
+		}
+		snapshot, err := eval.Compile(revision, rows)
+		if err != nil {
+			return nil, nil, err
+		}
+		flag := snapshot.Flag(key)
+		if flag == nil {
+			return nil, []eval.Name{{Kind: eval.KindFlag, Name: key}}, nil
+		}
+		needed := flag.Dependencies()
+		var more bool
+		var found []eval.Row
+		for _, name := range needed {
+			if r, ok := snapshot.Row(name); ok {
+				found = append(found, r)
+			} else if name.Kind == eval.KindFlag && !slices.Contains(flags, name.Name) {
+				flags, more = append(flags, name.Name), true // a prerequisite, which has its own
+			}
+		}
+		if !more {
+			return found, needed, nil
+		}
+	}
+}
+
+func columns(names []eval.Name) (kinds, keys []string) {
+	for _, n := range names {
+		kinds, keys = append(kinds, n.Kind.String()), append(keys, n.Name)
+	}
+	return kinds, keys
+}
+
+// openRow is a row that is current in a transaction that holds its environment.
+type openRow struct {
+	Environment  string
+	Kind         string
+	Name         string
+	FromRevision int64
+	Document     []byte
+}
+
+const selectOpenRows = `
+WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@environments))
+SELECT environment, kind, name, from_revision, document FROM flag_versions
+WHERE to_revision IS NULL AND environment IN (SELECT name FROM touched) AND kind = 'flag' AND name = ANY(@flags)
+UNION ALL
+SELECT environment, kind, name, from_revision, document FROM flag_versions
+WHERE to_revision IS NULL AND environment IN (SELECT name FROM touched) AND kind IN ('segment', 'settings')`
+
+const selectOpenFlags = `
+SELECT environment, kind, name, from_revision, document FROM flag_versions
+WHERE to_revision IS NULL AND environment = @environment AND kind = 'flag'
+	AND (@every OR EXISTS (SELECT FROM unnest(@references::bytea[]) AS r WHERE position(r IN document) > 0))`
+
+// openFlags returns the current flags whose documents hold one of the
+// references, or every flag.
+func openFlags(ctx context.Context, tx pgx.Tx, env string, references []string, every bool) ([]openRow, error) {
+	texts := make([][]byte, len(references))
+	for i, r := range references {
+		texts[i] = []byte(r)
+	}
+	rows, err := tx.Query(ctx, selectOpenFlags, pgx.StrictNamedArgs{"environment": env, "references": texts, "every": every})
+	if err != nil {
+		return nil, driver(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[openRow])
+	return out, driver(err)
+}
+
+const selectChangedSince = `
+SELECT DISTINCT kind, name FROM flag_versions
+WHERE environment = @environment AND (from_revision > @revision OR to_revision > @revision)
+ORDER BY kind, name
+LIMIT 100`
+
+// changedSince names what was written after a revision, for a conflict.
+func changedSince(ctx context.Context, tx pgx.Tx, env string, revision int64) ([]eval.Name, error) {
+	rows, err := tx.Query(ctx, selectChangedSince, pgx.StrictNamedArgs{"environment": env, "revision": revision})
+	if err != nil {
+		return nil, driver(err)
+	}
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n eval.Name, err error) {
+		var kind string
+		if err := row.Scan(&kind, &n.Name); err != nil {
+			return n, err
+		}
+		n.Kind, err = eval.ParseKind(kind)
+		return n, err
+	})
+	return out, driver(err)
+}
+
+const closeVersions = `
+UPDATE flag_versions v
+SET to_revision = n.revision
+FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[]) AS n (environment, kind, name, revision)
+WHERE v.to_revision IS NULL AND v.environment = n.environment AND v.kind = n.kind AND v.name = n.name`
+
+const insertVersions = `
+INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash)
+SELECT * FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[], @documents::bytea[], @hashes::bytea[])`
+
+// writeVersions queues the new versions of what changed, and the end of the
+// old ones.
+func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
+	var envs, kinds, names []string
+	var revisions []int64
+	var documents, hashes [][]byte
+	for _, e := range environments {
+		for _, name := range e.changed() {
+			document := e.rows[name].document
+			hash := sha256.Sum256(document)
+			envs, kinds, names = append(envs, e.Name), append(kinds, name.Kind.String()), append(names, name.Name)
+			revisions = append(revisions, e.Revision+1)
+			documents, hashes = append(documents, document), append(hashes, hash[:])
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	b.Queue(closeVersions, pgx.StrictNamedArgs{"environments": envs, "kinds": kinds, "names": names, "revisions": revisions})
+	b.Queue(insertVersions, pgx.StrictNamedArgs{
+		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "hashes": hashes,
+	})
+}
+
+const insertRevision = `
+INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
+VALUES (@environment, @revision, @change, @actor, @reason, @at)`
+
+func writeRevision(b *pgx.Batch, env string, revision int64, r request, at time.Time) {
+	b.Queue(insertRevision, pgx.StrictNamedArgs{
+		"environment": env, "revision": revision, "change": r.id, "actor": r.Actor, "reason": r.Reason, "at": at,
+	})
 }

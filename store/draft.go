@@ -1,0 +1,370 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/audit"
+)
+
+// draft is a change set in the making: what the transaction read under its
+// locks, and what the steps have made of it so far.
+type draft struct {
+	at           time.Time
+	environments map[string]*environmentDraft
+	flags        map[string]*flagDraft
+	describes    []audit.Operation // for the installation's chain
+	changes      []Changed
+	warnings     []string
+	refused      RefusedError
+}
+
+type environmentDraft struct {
+	lockedEnvironment
+	rows       map[eval.Name]*rowDraft
+	operations []audit.Operation
+}
+
+// rowDraft is a row that a step may edit, validation needs, or both.
+type rowDraft struct {
+	from     int64  // the revision of before
+	before   []byte // nil if there was no such row
+	document []byte
+	step     int // index of the last operation that edited it
+}
+
+func (r *rowDraft) changed() bool { return !bytes.Equal(r.before, r.document) }
+
+// flagDraft is what the installation knows of a key.
+type flagDraft struct {
+	flagRow
+	stored    *flagRow // nil for a new key
+	described bool
+}
+
+const (
+	lifecycleActive   = "active"
+	lifecycleArchived = "archived"
+	lifecycleDeleted  = "deleted"
+
+	defaultProject = "default"
+
+	// maxProblems bounds how many problems one refusal lists.
+	maxProblems = 100
+)
+
+var flagKinds = []string{"release", "experiment", "ops", "permission", "config"}
+
+// refuse notes a problem with an operation; the change set will not be applied.
+func (d *draft) refuse(e *OperationError) {
+	if len(d.refused.Operations) < maxProblems {
+		d.refused.Operations = append(d.refused.Operations, e)
+	} else {
+		d.refused.More++
+	}
+}
+
+// run carries out one step in the environments it is for.
+func (d *draft) run(index int, s step, isolate bool) {
+	environments := []string{s.environment}
+	if s.environment == "" {
+		environments = d.holding(s.name)
+		if len(environments) == 0 {
+			d.refuse(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
+		}
+	}
+	for _, name := range environments {
+		if err := d.edit(index, s, name, isolate); err != nil {
+			d.refuse(operationError(index, name, s.name, err))
+		}
+	}
+}
+
+// holding returns the environments that have a row, sorted.
+func (d *draft) holding(name eval.Name) []string {
+	var out []string
+	for env, e := range d.environments {
+		if r := e.rows[name]; r != nil && r.document != nil {
+			out = append(out, env)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (d *draft) edit(index int, s step, environment string, isolate bool) error {
+	env := d.environments[environment]
+	if env == nil {
+		return fmt.Errorf("environment %q: %w", environment, ErrNotFound)
+	}
+	row := env.rows[s.name]
+	if row == nil {
+		row = &rowDraft{}
+	}
+	creates := s.action == audit.ActionPutFlag || s.action == audit.ActionPutSegment || s.action == audit.ActionPutSettings
+	if row.document == nil && !creates {
+		return ErrNotFound
+	}
+	t := target{environment: environment, document: row.document, isolate: isolate}
+	if s.name.Kind == eval.KindFlag {
+		t.flag = d.flag(s.name.Name)
+		if t.flag.Lifecycle == lifecycleDeleted {
+			return fmt.Errorf("%w: the key was deleted and is not used again", ErrExists)
+		}
+	}
+	if err := s.edit(&t); err != nil {
+		return err
+	}
+	d.note(index, s, env, row, t)
+	row.document, row.step = t.document, index
+	env.rows[s.name] = row
+	return nil
+}
+
+// note records what a step did, for the caller and for the audit log.
+func (d *draft) note(index int, s step, env *environmentDraft, row *rowDraft, t target) {
+	c := Changed{Environment: env.Name, Kind: s.name.Kind, Name: s.name.Name, Action: ActionChanged, Before: row.document, After: t.document}
+	switch {
+	case bytes.Equal(row.document, t.document):
+		c.Action = ActionUnchanged
+	case row.document == nil:
+		c.Action = ActionCreated
+	case s.action == audit.ActionArchiveFlag:
+		c.Action = ActionArchived
+	}
+	if c.Action != ActionUnchanged {
+		env.operations = append(env.operations, audit.Operation{
+			Action: s.action, Kind: s.name.Kind.String(), Name: s.name.Name, Before: row.document, After: t.document,
+		})
+	}
+	if f := t.flag; f != nil && f.described {
+		f.described = false
+		if c.Action == ActionUnchanged {
+			c.Action = ActionChanged
+		}
+	}
+	d.changes = append(d.changes, c)
+}
+
+func (d *draft) flag(key string) *flagDraft {
+	f := d.flags[key]
+	if f == nil {
+		f = &flagDraft{flagRow: flagRow{Key: key, Tags: []string{}, Lifecycle: lifecycleActive}}
+		d.flags[key] = f
+	}
+	return f
+}
+
+// claim checks a put against what the key is already, and settles what a new
+// key is.
+func (f *flagDraft) claim(o PutFlag, inferred eval.Type, typeErr error, isolate bool) error {
+	if f.Project != "" && o.Project != "" && f.Project != o.Project {
+		return fmt.Errorf("%w: the key belongs to project %q", ErrExists, f.Project)
+	}
+	for _, c := range []struct{ field, is, asked string }{{"kind", f.Kind, o.Kind}, {"scope", f.Scope, o.Scope}, {"type", f.Type, o.Type}} {
+		if c.is != "" && c.asked != "" && c.is != c.asked {
+			return &FieldError{c.field, fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", c.is, c.asked)}
+		}
+	}
+	declared := cmp.Or(f.Type, o.Type)
+	switch {
+	case typeErr != nil && !isolate:
+		return invalidError(strings.Replace(typeErr.Error(), "$", "$.flag", 1))
+	case typeErr != nil || declared == inferred.String() || declared == eval.Float.String() && inferred == eval.Integer:
+	case declared == "":
+		declared = inferred.String()
+	case f.Type != "":
+		return &FieldError{"type", fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", declared, inferred)}
+	default:
+		return &FieldError{"type", fmt.Sprintf("is given as %s but the variants are of type %s", declared, inferred)}
+	}
+	f.Type = declared
+	f.Project = cmp.Or(f.Project, o.Project, defaultProject)
+	f.Kind = cmp.Or(f.Kind, o.Kind, "release")
+	if f.Scope = cmp.Or(f.Scope, o.Scope); f.Scope == "" {
+		f.Scope = "request"
+		if f.Kind == "ops" {
+			f.Scope = "local"
+		}
+	}
+	return nil
+}
+
+// describe takes over what a put says about the key; empty says nothing.
+func (f *flagDraft) describe(owner, description string, tags []string) {
+	was := f.flagRow
+	f.Owner, f.Description = cmp.Or(owner, f.Owner), cmp.Or(description, f.Description)
+	if len(tags) > 0 {
+		f.Tags = slices.Compact(slices.Sorted(slices.Values(tags)))
+	}
+	f.described = !bytes.Equal(was.description(), f.description())
+}
+
+// description is what the installation's chain records about a key, as JSON.
+func (f *flagRow) description() []byte {
+	raw, err := json.Marshal(struct {
+		Description string   `json:"description"`
+		Owner       string   `json:"owner"`
+		Tags        []string `json:"tags"`
+	}{f.Description, f.Owner, f.Tags})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return raw
+}
+
+// finish settles what is to be written: the keys that are new or changed, in
+// order, and the environments that get a revision.
+func (d *draft) finish() (flags []*flagDraft, environments []*environmentDraft) {
+	for _, key := range slices.Sorted(maps.Keys(d.flags)) {
+		f := d.flags[key]
+		var before []byte
+		switch {
+		case f.Project == "": // named in vain
+			continue
+		case f.stored == nil:
+			before = (&flagRow{Tags: []string{}}).description()
+		case f.stored.Lifecycle != f.Lifecycle || f.stored.Type != f.Type || !bytes.Equal(f.stored.description(), f.description()):
+			before = f.stored.description()
+		default:
+			continue
+		}
+		flags = append(flags, f)
+		if after := f.description(); !bytes.Equal(before, after) {
+			d.describes = append(d.describes, audit.Operation{
+				Action: audit.ActionDescribeFlag, Kind: eval.KindFlag.String(), Name: key, Before: before, After: after,
+			})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.environments)) {
+		if e := d.environments[name]; len(e.changed()) > 0 {
+			environments = append(environments, e)
+		}
+	}
+	return flags, environments
+}
+
+// changed returns the names of the rows that differ from what was read, sorted.
+func (e *environmentDraft) changed() []eval.Name {
+	var out []eval.Name
+	for name, r := range e.rows {
+		if r.changed() {
+			out = append(out, name)
+		}
+	}
+	slices.SortFunc(out, compareNames)
+	return out
+}
+
+func compareNames(a, b eval.Name) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
+}
+
+// validate compiles and evaluates what changed in an environment, and the
+// flags that read it, with the same code that will serve them.
+func (d *draft) validate(e *environmentDraft, isolate bool) error {
+	var names []eval.Name
+	rows := make([]eval.Row, 0, len(e.rows))
+	for name, r := range e.rows {
+		if r.document == nil {
+			continue
+		}
+		from := r.from
+		if r.changed() {
+			from = e.Revision + 1
+		}
+		if r.changed() || name.Kind == eval.KindFlag {
+			names = append(names, name)
+		}
+		rows = append(rows, eval.Row{Kind: name.Kind, Name: name.Name, From: from, Document: r.document})
+	}
+	slices.SortFunc(names, compareNames)
+	snapshot, err := eval.Compile(e.Revision+1, rows)
+	if err != nil {
+		return err
+	}
+	if err := d.judge(e, snapshot.Validate(names...), isolate); err != nil {
+		return err
+	}
+	for _, name := range names {
+		f := snapshot.Flag(name.Name)
+		if name.Kind != eval.KindFlag || f == nil || f.Err() != nil || f.Scope() != "request" || f.Archived() {
+			continue
+		}
+		if missing := f.NotTravelling(); len(missing) > 0 {
+			d.warnings = append(d.warnings, fmt.Sprintf("%s in %s reads %s, which does not travel: it is decided at the root of each request",
+				name, e.Name, strings.Join(missing, ", ")))
+		}
+	}
+	return nil
+}
+
+// judge turns the problems of an environment into refusals, or into warnings
+// where the flag is isolated: by this change set, or by an earlier one so that
+// it is nothing new.
+func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
+	invalid, ok := errors.AsType[*eval.InvalidError](problems)
+	if !ok {
+		return problems
+	}
+	for _, p := range invalid.Problems {
+		r := e.rows[p.Name]
+		isolated := p.Name.Kind == eval.KindFlag && (isolate || r != nil && !r.changed() && e.wasInvalid(p.Name))
+		if isolated {
+			d.warnings = append(d.warnings, fmt.Sprintf("%s in %s is isolated: %s: %s", p.Name, e.Name, p.Path, p.Message))
+			continue
+		}
+		d.refuse(&OperationError{Index: e.blame(p.Name), Environment: e.Name, Name: p.Name, Path: p.Path, Err: invalidError(p.Message)})
+	}
+	return nil
+}
+
+// wasInvalid reports whether a flag had problems before the change set.
+func (e *environmentDraft) wasInvalid(name eval.Name) bool {
+	var rows []eval.Row
+	for n, r := range e.rows {
+		if r.before != nil {
+			rows = append(rows, eval.Row{Kind: n.Kind, Name: n.Name, From: r.from, Document: r.before})
+		}
+	}
+	snapshot, err := eval.Compile(e.Revision, rows)
+	return err != nil || snapshot.Validate(name) != nil
+}
+
+// blame returns the operation to name for a problem of a row: the last one
+// that edited it, else the last one that edited what it may read.
+func (e *environmentDraft) blame(name eval.Name) int {
+	if r := e.rows[name]; r != nil && r.changed() {
+		return r.step
+	}
+	index := 0
+	for n, r := range e.rows {
+		if n.Kind != eval.KindFlag && r.changed() {
+			index = max(index, r.step)
+		}
+	}
+	return index
+}
+
+// operationError places an error of a step: a field of the operation or a JSON
+// path that the message begins with becomes the path.
+func operationError(index int, environment string, name eval.Name, err error) *OperationError {
+	e := &OperationError{Index: index, Environment: environment, Name: name, Err: err}
+	switch cause := err.(type) { //nolint:errorlint // a step's own error, not wrapped
+	case *FieldError:
+		e.Path, e.Err = cause.Field, invalidError(cause.Message)
+	case invalidError:
+		if path, message, ok := strings.Cut(string(cause), ": "); ok && strings.HasPrefix(path, "$") {
+			e.Path, e.Err = path, invalidError(message)
+		}
+	}
+	return e
+}

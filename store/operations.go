@@ -1,0 +1,335 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/audit"
+)
+
+// step is an operation made ready: checked as far as that goes without the
+// database, and reduced to an edit of one row per environment.
+type step struct {
+	action      string
+	environment string // "" for every environment that has the row
+	name        eval.Name
+	describes   bool // may write what the installation's chain records
+	size        int  // bytes of definition, for the limit of the change set
+	edit        func(*target) error
+}
+
+// target is the row that a step edits, as earlier steps of the change set
+// left it.
+type target struct {
+	environment string
+	document    []byte // canonical; nil if there is no such row
+	flag        *flagDraft
+	isolate     bool
+}
+
+func (o PutFlag) step() (step, error) {
+	s := step{
+		action: audit.ActionPutFlag, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}, size: len(o.Definition),
+		describes: o.Owner != "" || o.Description != "" || len(o.Tags) > 0,
+	}
+	if err := o.check(); err != nil {
+		return s, err
+	}
+	definition, err := canonicalMember("flag", o.Definition)
+	if err != nil {
+		return s, err
+	}
+	inferred, typeErr := eval.InferType(definition)
+	s.edit = func(t *target) error {
+		if err := t.flag.claim(o, inferred, typeErr, t.isolate); err != nil {
+			return err
+		}
+		if o.CreateOnly && t.document != nil {
+			return nil
+		}
+		if t.flag.Lifecycle == lifecycleArchived {
+			return ErrArchived
+		}
+		d, err := readDocument(t.document)
+		if err != nil {
+			return err
+		}
+		d.set("flag", definition)
+		d.attribute("project", t.flag.Project)
+		d.attribute("kind", t.flag.Kind)
+		d.attribute("type", t.flag.Type)
+		d.attribute("scope", t.flag.Scope)
+		if t.document, err = d.canonical(); err != nil {
+			return err
+		}
+		t.flag.describe(o.Owner, o.Description, o.Tags)
+		return nil
+	}
+	return s, nil
+}
+
+func (o PutFlag) check() error {
+	if !eval.ValidKey(o.Key) {
+		return &FieldError{"key", "must be a letter, then up to 127 letters, digits, '.', '_' or '-'"}
+	}
+	if o.Project != "" && !validProject(o.Project) {
+		return &FieldError{"project", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
+	}
+	if o.Kind != "" && !slices.Contains(flagKinds, o.Kind) {
+		return &FieldError{"kind", fmt.Sprintf("%q is not one of %s", o.Kind, strings.Join(flagKinds, ", "))}
+	}
+	if o.Scope != "" && o.Scope != "request" && o.Scope != "local" {
+		return &FieldError{"scope", fmt.Sprintf("%q is neither request nor local", o.Scope)}
+	}
+	if o.Type != "" {
+		if t, err := eval.ParseType(o.Type); err != nil || t == eval.Any {
+			return &FieldError{"type", fmt.Sprintf("%q is not one of boolean, string, integer, float, object", o.Type)}
+		}
+	}
+	if len(o.Tags) > MaxTags {
+		return &FieldError{"tags", fmt.Sprintf("more than %d", MaxTags)}
+	}
+	for _, tag := range o.Tags {
+		if err := checkText("tags", tag, MaxNameBytes); tag == "" || err != nil {
+			return cmp.Or[error](err, &FieldError{"tags", "a tag is empty"})
+		}
+	}
+	if err := checkText("owner", o.Owner, MaxNameBytes); err != nil {
+		return err
+	}
+	return checkText("description", o.Description, MaxTextBytes)
+}
+
+func (o SetState) step() (step, error) {
+	s := step{action: audit.ActionSetState, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if o.State != "ENABLED" && o.State != "DISABLED" {
+		return s, &FieldError{"state", fmt.Sprintf("%q is neither ENABLED nor DISABLED", o.State)}
+	}
+	s.edit = func(t *target) error {
+		return t.editDefinition(func(definition map[string]json.RawMessage) {
+			definition["state"] = quote(o.State)
+		})
+	}
+	return s, nil
+}
+
+func (o SetDefaultVariant) step() (step, error) {
+	s := step{action: audit.ActionSetDefault, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	s.edit = func(t *target) error {
+		var unknown error
+		err := t.editDefinition(func(definition map[string]json.RawMessage) {
+			if o.Variant == "" {
+				delete(definition, "defaultVariant")
+				return
+			}
+			var variants map[string]json.RawMessage
+			_ = json.Unmarshal(definition["variants"], &variants) // an isolated flag may have none
+			if _, ok := variants[o.Variant]; !ok {
+				unknown = &FieldError{"variant", fmt.Sprintf("the flag has no variant %q", o.Variant)}
+			}
+			definition["defaultVariant"] = quote(o.Variant)
+		})
+		return cmp.Or(unknown, err)
+	}
+	return s, nil
+}
+
+func (o ArchiveFlag) step() (step, error) {
+	s := step{action: audit.ActionArchiveFlag, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	s.edit = func(t *target) error {
+		d, err := readDocument(t.document)
+		if err != nil {
+			return err
+		}
+		d.guidon["archived"] = json.RawMessage("true")
+		t.flag.Lifecycle = lifecycleArchived
+		t.document, err = d.canonical()
+		return err
+	}
+	return s, nil
+}
+
+func (o PutSegment) step() (step, error) {
+	s := step{action: audit.ActionPutSegment, environment: o.Environment, name: eval.Name{Kind: eval.KindSegment, Name: o.Name}, size: len(o.Condition)}
+	switch {
+	case !eval.ValidKey(o.Name):
+		return s, &FieldError{"name", "must be a letter, then up to 127 letters, digits, '.', '_' or '-'"}
+	case o.Project != "" && !validProject(o.Project):
+		return s, &FieldError{"project", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
+	}
+	condition, err := canonicalMember("segment", o.Condition)
+	if err != nil {
+		return s, err
+	}
+	s.edit = func(t *target) error {
+		d, err := readDocument(t.document)
+		if err != nil {
+			return err
+		}
+		d.set("segment", condition)
+		if _, owned := d.guidon["project"]; o.Project != "" || !owned {
+			d.attribute("project", cmp.Or(o.Project, defaultProject))
+		}
+		t.document, err = d.canonical()
+		return err
+	}
+	return s, nil
+}
+
+func (o PutSettings) step() (step, error) {
+	s := step{action: audit.ActionPutSettings, environment: o.Environment, name: eval.Name{Kind: eval.KindSettings, Name: eval.SettingsName}}
+	doc, err := settingsDocument(o.Settings)
+	if err != nil {
+		return s, err
+	}
+	s.edit = func(t *target) error {
+		t.document = doc
+		return nil
+	}
+	return s, nil
+}
+
+// editDefinition changes the flagd definition of a flag that must be there and
+// must not be archived.
+func (t *target) editDefinition(edit func(map[string]json.RawMessage)) error {
+	if t.flag.Lifecycle == lifecycleArchived {
+		return ErrArchived
+	}
+	d, err := readDocument(t.document)
+	if err != nil {
+		return err
+	}
+	var definition map[string]json.RawMessage
+	if err := json.Unmarshal(d.members["flag"], &definition); err != nil || definition == nil {
+		return invalidError("the stored definition is not an object")
+	}
+	edit(definition)
+	raw, err := json.Marshal(definition)
+	if err != nil {
+		return err
+	}
+	d.set("flag", raw)
+	t.document, err = d.canonical()
+	return err
+}
+
+// document is a row's document taken apart. Attributes that this package does
+// not know are kept.
+type document struct {
+	members map[string]json.RawMessage
+	guidon  map[string]json.RawMessage
+}
+
+func readDocument(raw []byte) (document, error) {
+	d := document{map[string]json.RawMessage{}, map[string]json.RawMessage{}}
+	if raw == nil {
+		return d, nil
+	}
+	if err := json.Unmarshal(raw, &d.members); err != nil {
+		return d, fmt.Errorf("stored document: %w", err)
+	}
+	if err := json.Unmarshal(d.members["guidon"], &d.guidon); err != nil {
+		return d, fmt.Errorf("stored document: %w", err)
+	}
+	return d, nil
+}
+
+func (d document) set(member string, value []byte) { d.members[member] = value }
+
+func (d document) attribute(name, value string) {
+	if value != "" {
+		d.guidon[name] = quote(value)
+	}
+}
+
+func (d document) canonical() ([]byte, error) {
+	guidon, err := json.Marshal(d.guidon)
+	if err != nil {
+		return nil, err
+	}
+	d.members["guidon"] = guidon
+	raw, err := json.Marshal(d.members)
+	if err != nil {
+		return nil, err
+	}
+	return canonical(raw)
+}
+
+// canonicalMember returns value in canonical form. An error names the place as
+// seen from the document that will hold it as a member.
+func canonicalMember(member string, value []byte) ([]byte, error) {
+	if len(bytes.TrimSpace(value)) == 0 {
+		return nil, invalidError("$." + member + ": is empty")
+	}
+	if !json.Valid(value) { // else it could close the object around it
+		if _, err := eval.Canonical(value); err != nil {
+			return nil, invalidError(err.Error())
+		}
+		return nil, invalidError("$." + member + ": is not JSON")
+	}
+	raw, err := canonical(fmt.Appendf(nil, `{%q:%s}`, member, value))
+	if err != nil {
+		return nil, err
+	}
+	return raw[len(member)+4 : len(raw)-1], nil
+}
+
+func canonical(raw []byte) ([]byte, error) {
+	doc, err := eval.Canonical(raw)
+	if err != nil {
+		return nil, invalidError(err.Error())
+	}
+	if len(doc) > MaxDocumentBytes {
+		return nil, invalidError(fmt.Sprintf("$: is %d bytes, more than %d", len(doc), MaxDocumentBytes))
+	}
+	return doc, nil
+}
+
+// wireName is what the guidon header can carry as the name of an attribute.
+var wireName = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
+
+func settingsDocument(s eval.Settings) ([]byte, error) {
+	type travel struct {
+		Attribute string `json:"attribute"`
+		As        string `json:"as,omitempty"`
+	}
+	out := struct {
+		Travel     []travel `json:"travel"`
+		Fractional string   `json:"fractional"`
+	}{[]travel{}, cmp.Or(s.Fractional, eval.FractionalV2)}
+	seen := map[string]bool{}
+	for i, t := range s.Travel {
+		path := fmt.Sprintf("travel[%d]", i)
+		wire := cmp.Or(t.As, t.Attribute)
+		switch {
+		case t.Attribute == "" || strings.ContainsAny(t.Attribute, ".$") || len(t.Attribute) > MaxNameBytes:
+			return nil, &FieldError{path + ".attribute", fmt.Sprintf("%q is not the name of a top-level attribute", t.Attribute)}
+		case !wireName.MatchString(wire):
+			return nil, &FieldError{path, fmt.Sprintf("%q cannot travel under this name: give it an alias of up to 32 lower-case letters, digits and '_'", wire)}
+		case seen["attribute "+t.Attribute] || seen["wire "+wire]:
+			return nil, &FieldError{path, fmt.Sprintf("%q is there twice", t.Attribute)}
+		}
+		seen["attribute "+t.Attribute], seen["wire "+wire] = true, true
+		out.Travel = append(out.Travel, travel(t))
+	}
+	slices.SortFunc(out.Travel, func(a, b travel) int { return strings.Compare(a.Attribute, b.Attribute) })
+	raw, err := json.Marshal(out)
+	if err != nil {
+		return nil, err
+	}
+	return canonical(raw)
+}
+
+func quote(s string) json.RawMessage {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always encodes
+	}
+	return raw
+}
