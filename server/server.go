@@ -83,7 +83,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, store: cfg.Store, hub: cfg.Hub, log: cfg.Log, now: cfg.Now,
-		auth:    auth.New(auth.Config{Keys: cfg.Store, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
+		auth:    auth.New(auth.Config{Verify: cfg.Store.KeyByText, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
 		metrics: newMetrics(cfg.Version, cfg.Hub),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())

@@ -25,17 +25,16 @@ const (
 	maxLookups = 4
 	// lookupTimeout bounds one look-up.
 	lookupTimeout = 5 * time.Second
+	// patience is how long a call with a key that was good waits for the store
+	// to say so again: a database that hangs must not make evaluation hang.
+	patience = 250 * time.Millisecond
 )
-
-// Keys is where keys are verified: [store.DB], in everything but tests.
-type Keys interface {
-	KeyByText(ctx context.Context, text string) (store.Key, error)
-}
 
 // Config says where keys are verified.
 type Config struct {
-	// Keys verifies. Required.
-	Keys Keys
+	// Verify returns the key that a text is, or one of the store's ErrKey
+	// errors: [store.DB.KeyByText]. Required.
+	Verify func(ctx context.Context, text string) (store.Key, error)
 	// OpenEnvironment names an environment that calls without a key may use as
 	// if they carried its server key. Defaults to none.
 	OpenEnvironment string
@@ -53,11 +52,12 @@ type Authenticator struct {
 	verdicts map[[32]byte]verdict
 }
 
-// verdict is what the store said about a key, and when.
+// verdict is what the store said about a key.
 type verdict struct {
 	key store.Key
 	err error // one of the store's ErrKey… errors
-	at  time.Time
+	// askedAt is when the store was last asked, whether it answered or not.
+	askedAt time.Time
 }
 
 // New returns an authenticator. It starts nothing.
@@ -137,12 +137,15 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 	a.mu.Lock()
 	v, seen := a.verdicts[hash]
 	a.mu.Unlock()
-	if !seen || a.cfg.Now().Sub(v.at) >= trust {
-		fresh, err := a.lookup(ctx, hash, text)
+	if !seen || a.cfg.Now().Sub(v.askedAt) >= trust {
+		fresh, err := a.ask(ctx, hash, text, seen && v.err == nil)
 		switch {
 		case err == nil:
 			v = fresh
-		case !seen || v.err != nil || !errors.Is(err, store.ErrUnavailable):
+		case seen && v.err == nil && ctx.Err() == nil:
+			v.askedAt = a.cfg.Now() // it was good; the store will be asked again in a while
+			a.remember(hash, v)
+		default:
 			return Principal{}, err
 		}
 	}
@@ -157,29 +160,33 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 	}, nil
 }
 
-// lookup asks the store, once for all who ask at the same time, and remembers
-// what it said.
-func (a *Authenticator) lookup(ctx context.Context, hash [32]byte, text store.KeyText) (verdict, error) {
+// ask asks the store, once for all who ask about a key at the same time. For a
+// key that was good it waits less long, and queues with nobody.
+func (a *Authenticator) ask(ctx context.Context, hash [32]byte, text store.KeyText, wasGood bool) (verdict, error) {
 	result := a.flights.DoChan(string(hash[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
 		defer cancel()
-		select {
-		case a.slots <- struct{}{}:
-			defer func() { <-a.slots }()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: too many unknown keys", store.ErrUnavailable)
+		if !wasGood {
+			select {
+			case a.slots <- struct{}{}:
+				defer func() { <-a.slots }()
+			case <-ctx.Done():
+				return nil, fmt.Errorf("%w: too many unknown keys at once", store.ErrUnavailable)
+			}
 		}
-		at := a.cfg.Now() // before the question: the answer is at least as new
-		found, err := a.cfg.Keys.KeyByText(ctx, text.Reveal())
-		v := verdict{key: found, err: err, at: at}
-		switch {
-		case err == nil, errors.Is(err, store.ErrKeyUnknown), errors.Is(err, store.ErrKeyExpired), errors.Is(err, store.ErrKeyRevoked),
-			errors.Is(err, store.ErrKeyMalformed):
-			a.remember(hash, v)
-			return v, nil
+		v := verdict{askedAt: a.cfg.Now()}
+		v.key, v.err = a.cfg.Verify(ctx, text.Reveal())
+		if v.err != nil && !isVerdict(v.err) {
+			return nil, v.err
 		}
-		return nil, err
+		a.remember(hash, v)
+		return v, nil
 	})
+	if wasGood {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
 	select {
 	case <-ctx.Done():
 		return verdict{}, ctx.Err()
@@ -187,6 +194,13 @@ func (a *Authenticator) lookup(ctx context.Context, hash [32]byte, text store.Ke
 		v, _ := r.Val.(verdict)
 		return v, r.Err
 	}
+}
+
+// isVerdict reports whether err says something about the key, and not about
+// the store.
+func isVerdict(err error) bool {
+	return errors.Is(err, store.ErrKeyUnknown) || errors.Is(err, store.ErrKeyExpired) ||
+		errors.Is(err, store.ErrKeyRevoked) || errors.Is(err, store.ErrKeyMalformed)
 }
 
 // remember keeps a verdict. When there are too many, the bad ones go first:
