@@ -23,15 +23,15 @@ var floors = map[string]int{
 	"migrations":  0,
 	"admin":       0,
 
-	"sdk/propagate":   1,
-	"sdk/feed":        1,
-	"store":           1,
-	"store/embedded":  1,
-	"store/storetest": 1,
+	"sdk/propagate":  1,
+	"sdk/feed":       1,
+	"store":          1,
+	"store/embedded": 1,
 
-	"sdk":         2,
-	"server/auth": 2,
-	"server/hub":  2,
+	"sdk":             2,
+	"store/storetest": 2, // for tests, over store and embedded
+	"server/auth":     2,
+	"server/hub":      2,
 
 	"server": 4,
 
