@@ -1,71 +1,139 @@
 package eval
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // compiler compiles flags of one snapshot, prerequisites before those that
 // require them.
 type compiler struct {
 	snapshot *Snapshot
-	pending  map[string]bool // still to compile
-	open     []string        // being compiled, outermost first: to find cycles
+	pending  map[string]bool
+	done     map[string]bool
+	open     []string // being compiled, outermost first
 }
 
-// flag returns the compiled flag of that key, compiling it first if it is
-// pending; nil when there is none.
+// flag returns the flag of that key, compiling it first if it is pending; nil
+// when there is none.
 func (c *compiler) flag(key string) *Flag {
 	f := c.snapshot.flags[key]
-	if f == nil || !c.pending[key] || slices.Contains(c.open, key) {
+	if f == nil || !c.pending[key] || c.done[key] {
 		return f
 	}
-	if f.analysis.compiled {
-		return f
-	}
-	f = &Flag{key: key, row: f.row, settings: c.snapshot.settings, fallback: codeDefault, effectiveFrom: f.row.From}
-	c.snapshot.flags[key] = f
-	f.analysis.compiled = true
-	if err := c.read(f); err != nil {
-		f.err = err
-	}
+	f = &Flag{key: key, row: f.row, fallback: codeDefault, effectiveFrom: f.row.From}
+	c.open = append(c.open, key)
+	f.err = c.compile(f)
+	c.open = c.open[:len(c.open)-1]
 	f.fix()
+	c.snapshot.flags[key], c.done[key] = f, true
 	return f
 }
 
-// read fills the flag from its row.
-func (c *compiler) read(f *Flag) error {
+func (c *compiler) compile(f *Flag) error {
 	document, err := parseStrict(f.row.Document)
 	if err != nil {
 		return err
 	}
-	if f.attributes, err = readAttributes(document.field("guidon")); err != nil {
-		return within(".guidon", err)
+	definition, err := f.read(document)
+	if err != nil {
+		return err
 	}
-	definition := document.field("flag")
-	switch state := definition.field("state"); state.str {
-	case stateEnabled:
-	case stateDisabled:
-		f.disabled = true
-	default:
-		return placed(".flag.state", "must be %q or %q", stateEnabled, stateDisabled)
+	l := linker{compiler: c, flag: f}
+	if err := l.link(definition); err != nil {
+		return err
 	}
+	f.cbor = c.snapshot.settings.get().Fractional == FractionalV3
+	t, err := f.targeting(definition)
+	if err != nil {
+		return err
+	}
+	rules := ruleCompiler{flag: f, rounds: 1, reads: map[string]bool{}}
+	if f.program, err = rules.targeting(t); err != nil {
+		return err
+	}
+	f.reads = rules.paths()
+	f.timeDependent = rules.timeDependent
+	f.notTravelling = notTravelling(f.reads, c.snapshot.settings.get())
+	return nil
+}
+
+// read fills the flag from its document, all but the targeting, and returns the
+// flagd definition. State and metadata come first: a flag that is disabled or isolated has them.
+func (f *Flag) read(document value) (definition value, err error) {
+	definition = document.field("flag")
+	f.disabled = definition.field("state").str == stateDisabled
+	f.attributes, err = readAttributes(document.field("guidon"))
 	f.metadata = map[string]any{"flagSetId": f.attributes.project, "version": f.row.From}
-	if f.variants, err = readVariants(definition.field("variants")); err != nil {
-		return within(".flag", err)
+	if err != nil {
+		return definition, within(".guidon", err)
 	}
-	if f.typ, err = variantsType(f.variants); err != nil {
-		return within(".flag", err)
+	if definition.shape != shapeObject {
+		return definition, placed(".flag", "must be an object")
 	}
-	if name := definition.field("defaultVariant"); name.str != "" {
-		if f.fallback = variantIndex(f.variants, name.str); f.fallback < 0 {
-			return placed(".flag.defaultVariant", "is %q, which is not a variant", name.str)
+	if !f.disabled && definition.field("state").str != stateEnabled {
+		return definition, placed(".flag.state", "must be %q or %q", stateEnabled, stateDisabled)
+	}
+	own, err := readMetadata(definition.field("metadata"))
+	if err != nil {
+		return definition, within(".flag.metadata", err)
+	}
+	for key, v := range own {
+		if _, ours := f.metadata[key]; !ours {
+			f.metadata[key] = v
 		}
 	}
-	if t := definition.field("targeting"); t.truthy() {
-		return fmt.Errorf("targeting is not compiled yet")
+	if f.variants, err = readVariants(definition.field("variants")); err != nil {
+		return definition, within(".flag", err)
+	}
+	if f.typ, err = variantsType(f.variants); err != nil {
+		return definition, within(".flag", err)
+	}
+	if as := f.attributes.typ; as != Any && as != f.typ && (as != Float || f.typ != Integer) {
+		return definition, placed(".guidon.type", "is %s, but the variants are of type %s", as, f.typ)
+	} else if as != Any {
+		f.typ = as
+	}
+	return definition, f.readDefault(definition.field("defaultVariant"))
+}
+
+// readDefault reads the default variant; null and "" mean the caller's default.
+func (f *Flag) readDefault(v value) error {
+	switch {
+	case v.shape == shapeNull, v.shape == shapeText && v.str == "":
+		return nil
+	case v.shape != shapeText:
+		return placed(".flag.defaultVariant", "must be a string or null")
+	}
+	if f.fallback = variantIndex(f.variants, v.str); f.fallback < 0 {
+		return placed(".flag.defaultVariant", "is %q, which is not a variant", v.str)
 	}
 	return nil
+}
+
+// targeting compiles a whole targeting, nil when there is none.
+func (c *ruleCompiler) targeting(t targeting) (*node, error) {
+	var own node
+	var err error
+	if t.own.shape == shapeNull {
+		own = c.literal(null)
+	} else {
+		c.trail = []any{"flag", "targeting"}
+		if own, err = c.rule(t.own); err != nil {
+			return nil, err
+		}
+	}
+	if len(t.conditions) == 0 {
+		if t.own.shape == shapeNull {
+			return nil, nil
+		}
+		return &own, nil
+	}
+	all := node{op: opAnd, args: make([]node, len(t.conditions))}
+	for i, condition := range t.conditions {
+		c.trail = []any{"guidon", "requires", i}
+		if all.args[i], err = c.rule(condition); err != nil {
+			return nil, err
+		}
+	}
+	return &node{op: opIf, args: []node{all, own, c.literal(t.off)}}, nil
 }
 
 // fix sets the resolution of a flag that needs no program.
@@ -73,9 +141,9 @@ func (f *Flag) fix() {
 	f.fixed = Resolution{flag: f, variant: codeDefault}
 	switch {
 	case f.disabled:
-		f.fixed.reason = reasonDisabled
+		f.program, f.fixed.reason = nil, reasonDisabled
 	case f.err != nil:
-		f.fixed.reason, f.fixed.code = reasonError, codeParseError
+		f.program, f.fixed.reason, f.fixed.code = nil, reasonError, codeParseError
 	case f.fallback < 0:
 		f.fixed.reason = reasonDefault
 	default:
@@ -83,23 +151,19 @@ func (f *Flag) fix() {
 	}
 }
 
-// analysis is what is known of a flag's targeting without running it.
-type analysis struct {
-	compiled      bool
-	reads         []string
-	notTravelling []string
-	timeDependent bool
+// notTravelling returns the top-level names of paths that the settings do not
+// let travel. The targeting key and $flagd are always there.
+func notTravelling(paths []string, s Settings) []string {
+	var names []string
+	for _, path := range paths {
+		name := path
+		if parts := newPath(path).parts; len(parts) > 0 {
+			name = parts[0].name
+		}
+		if name != targetingKeyName && name != flagdName && !s.travels(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
-
-type node struct{}
-
-type run struct {
-	flag       *Flag
-	attributes *branch
-	time       int64
-	fuel       int
-}
-
-const maxWork = 100_000
-
-func (r *run) decide(*node) int32 { return noMatch }

@@ -16,7 +16,9 @@ type Flag struct {
 	variants   []variant // sorted by name
 	fallback   int32     // the default variant's index, or codeDefault
 	metadata   map[string]any
-	settings   *settings
+
+	// cbor says that fractional hashes as v3 does.
+	cbor bool
 
 	// program is the compiled targeting; nil when the resolution is always fixed.
 	program *node
@@ -24,15 +26,10 @@ type Flag struct {
 
 	err           error // why the flag is isolated
 	effectiveFrom int64
-	analysis      analysis
 	links         links
-}
-
-// links are the rows that a flag reads besides its own.
-type links struct {
-	segments      []*segment // sorted by name, transitively, without those of prerequisites
-	prerequisites []*Flag    // in the order of requires
-	dependencies  []Name     // sorted: every row needed to compile the flag alone
+	reads         []string
+	notTravelling []string
+	timeDependent bool
 }
 
 // Key returns the flag key.
@@ -95,7 +92,7 @@ func (f *Flag) EffectiveFrom() int64 { return f.effectiveFrom }
 // segments and prerequisites, as written and sorted: "plan", "user.country",
 // "targetingKey", "$flagd.timestamp". [ReadsAll] among them means that it can
 // read any.
-func (f *Flag) Reads() []string { return slices.Clone(f.analysis.reads) }
+func (f *Flag) Reads() []string { return slices.Clone(f.reads) }
 
 // ReadsAll stands among [Flag.Reads] when targeting computes the name of an
 // attribute or takes the whole context.
@@ -104,7 +101,7 @@ const ReadsAll = "*"
 // NotTravelling returns the top-level attributes that the flag reads and that
 // the settings do not let travel, sorted. When it is empty the flag is
 // derivable: whoever has the pin computes the same variant.
-func (f *Flag) NotTravelling() []string { return slices.Clone(f.analysis.notTravelling) }
+func (f *Flag) NotTravelling() []string { return slices.Clone(f.notTravelling) }
 
 // Segments returns the names of the segments that targeting refers to, directly
 // and through other segments, sorted.
@@ -117,11 +114,12 @@ func (f *Flag) Segments() []string {
 }
 
 // Dependencies returns the rows that are needed to compile the flag alone:
-// itself, segments and prerequisites with theirs, the settings; sorted.
+// itself, segments and prerequisites with theirs, the settings; sorted. Of a flag that is
+// isolated because a row is missing, the missing row is among them.
 func (f *Flag) Dependencies() []Name { return slices.Clone(f.links.dependencies) }
 
 // TimeDependent tells whether targeting reads $flagd.timestamp.
-func (f *Flag) TimeDependent() bool { return f.analysis.timeDependent }
+func (f *Flag) TimeDependent() bool { return f.timeDependent }
 
 // Static tells whether the flag resolves alike for every context and time,
 // because it has no targeting, is disabled or is isolated.

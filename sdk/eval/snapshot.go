@@ -130,7 +130,7 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 
 // compile compiles the flags of those keys anew and restores order and users.
 func (s *Snapshot) compile(keys map[string]bool) {
-	c := compiler{snapshot: s, pending: keys}
+	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}}
 	compiled := make([]*Flag, 0, len(keys))
 	readers := map[Name][]string{} // of what the touched flags read, before or now
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
@@ -144,6 +144,9 @@ func (s *Snapshot) compile(keys map[string]bool) {
 	s.order = merged(s.order, compiled, keys)
 	for _, f := range compiled {
 		for _, name := range f.links.dependencies {
+			if name == f.row.name() || name.Kind == KindSettings {
+				continue // put or changed, they are compiled anyway
+			}
 			readers[name] = append(readers[name], f.key)
 		}
 	}
