@@ -3,7 +3,7 @@ SET lock_timeout = '5s';
 -- The installation has one row: the head of the audit chain that belongs to
 -- no environment. It is locked after environments, never before.
 CREATE TABLE installation (
-    only       boolean     PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  boolean     PRIMARY KEY DEFAULT true CHECK (singleton),
     audit_seq  bigint      NOT NULL DEFAULT 0,
     audit_head bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (octet_length(audit_head) = 32),
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
 	driver "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
@@ -125,6 +126,10 @@ func run(ctx context.Context, url string, do func(*migrate.Migrate) error) (err 
 	err = do(m)
 	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
 		return fmt.Errorf("%w: %s", ErrDirty, dirtyAdvice(dirty.Version))
+	}
+	if failed, ok := errors.AsType[database.Error](err); ok {
+		// Its own text repeats the whole file.
+		return fmt.Errorf("%s, line %d: %w", failed.Err, failed.Line, failed.OrigErr)
 	}
 	if err == nil || errors.Is(err, migrate.ErrNoChange) {
 		return ctx.Err() // a graceful stop is no error to the library
