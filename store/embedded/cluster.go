@@ -55,7 +55,7 @@ func prepare(dir string, who account) (string, error) {
 
 // initCluster makes the cluster if there is none. It is made beside its place
 // and moved there when whole, so that a kill leaves no half of one.
-func initCluster(ctx context.Context, bin, data string, who account) error {
+func initCluster(ctx context.Context, bin, data string, who account, noSync bool) error {
 	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); err == nil {
 		return sameVersion(ctx, bin, data)
 	}
@@ -74,8 +74,11 @@ func initCluster(ctx context.Context, bin, data string, who account) error {
 	}
 	// trust: who can open the socket may do anything, and the directory of the
 	// socket lets in nobody else.
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", making, "-U", role,
-		"--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions")
+	args := []string{"-D", making, "-U", role, "--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"}
+	if noSync {
+		args = append(args, "--no-sync")
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
 	cmd.Dir = making
 	cmd.SysProcAttr = who.attributes()
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -99,7 +99,7 @@ func Start(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := endLeftover(ctx, data); err != nil {
 		return nil, err
 	}
-	if err := initCluster(ctx, bin, data, who); err != nil {
+	if err := initCluster(ctx, bin, data, who, c.NoSync); err != nil {
 		return nil, err
 	}
 	socket, err := socketDir(dir, who)
@@ -115,6 +115,7 @@ func Start(ctx context.Context, c Config) (_ *Server, err error) {
 		"-c", "logging_collector=off",
 		"-c", "log_destination=stderr",
 		"-c", "timezone=UTC",
+		"-c", "max_connections=300",
 	}
 	if c.NoSync {
 		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
