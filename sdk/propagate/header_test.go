@@ -21,7 +21,7 @@ var testKey = propagate.Key{ID: "k1", Secret: [32]byte{1, 2, 3, 4}}
 // compareAttributes lets cmp look at attributes, which are comparable values.
 var compareAttributes = cmp.Comparer(func(a, b propagate.Attribute) bool { return a == b })
 
-func attribute(t testing.TB, name string, value any) propagate.Attribute {
+func attribute(t rapid.TB, name string, value any) propagate.Attribute {
 	t.Helper()
 	a, ok := propagate.NewAttribute(name, value)
 	if !ok {
@@ -54,7 +54,7 @@ func signed(text string, key propagate.Key) string {
 	return text + ";s=:" + base64.StdEncoding.EncodeToString(mac.Sum(nil)[:16]) + ":"
 }
 
-func ring(t testing.TB, keys ...propagate.Key) *propagate.Keyring {
+func ring(t rapid.TB, keys ...propagate.Key) *propagate.Keyring {
 	t.Helper()
 	r := new(propagate.Keyring)
 	if err := r.Set(keys[0].ID, keys); err != nil {

@@ -1,0 +1,471 @@
+package propagate_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+)
+
+// service is one HTTP server behind the middleware of p.
+func service(t testing.TB, p *propagate.Propagator, handle http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(p.Middleware(handle))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// get fetches a URL with headers given as name, value, name, value.
+func get(t testing.TB, rawURL string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, rawURL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header[pair[0]] = append(r.Header[pair[0]], pair[1])
+	}
+	return do(t, http.DefaultClient, r)
+}
+
+func do(t testing.TB, client *http.Client, r *http.Request) (*http.Response, string) {
+	t.Helper()
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+// Three services in a row, each with its own snapshot, answer with one variant
+// although the flag changes between root and leaf.
+func TestHTTPChain(t *testing.T) {
+	t.Parallel()
+	w := shop(t)
+	var leafHeader, middleHeader string
+	leaf := newPropagator(t, w.instance())
+	leafInstance := w.instance()
+	leaf = newPropagator(t, leafInstance)
+	leafURL := service(t, leaf, func(rw http.ResponseWriter, r *http.Request) {
+		leafHeader = r.Header.Get("Guidon")
+		fmt.Fprint(rw, leaf.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant())
+	})
+	middle := newPropagator(t, w.instance())
+	middleURL := service(t, middle, func(rw http.ResponseWriter, r *http.Request) {
+		middleHeader = r.Header.Get("Guidon")
+		w.publish(t, flagRow(t, "pricing", "off", "", ""))
+		leafInstance.catchUp()
+		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, leafURL, nil)
+		_, body := do(t, &http.Client{Transport: middle.Transport(nil)}, request)
+		if len(request.Header) != 0 {
+			t.Errorf("Transport wrote %v into the caller's request", request.Header)
+		}
+		fmt.Fprint(rw, middle.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", body)
+	})
+	edge := newPropagator(t, w.instance(), func(c *propagate.Config) {
+		c.Mode = propagate.Edge
+		c.Context = func(r *http.Request) map[string]any { return map[string]any{"plan": r.URL.Query().Get("plan")} }
+	})
+	edgeURL := service(t, edge, func(rw http.ResponseWriter, r *http.Request) {
+		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, middleURL, nil)
+		_, body := do(t, &http.Client{Transport: edge.Transport(nil)}, request)
+		fmt.Fprint(rw, edge.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", body)
+	})
+	response, body := get(t, edgeURL+"?plan=gold")
+	if body != "on on on" {
+		t.Errorf("variants = %q, want on on on", body)
+	}
+	h, err := propagate.Decode(leafHeader)
+	if err != nil || leafHeader != middleHeader {
+		t.Fatalf("leaf got %q (%v), middle %q, want the same bytes", leafHeader, err, middleHeader)
+	}
+	if got := response.Header.Get("X-Correlation-ID"); got != h.Correlation {
+		t.Errorf("X-Correlation-ID = %q, want %q", got, h.Correlation)
+	}
+}
+
+// Whatever a caller from outside sends, the handler behind an edge sees a fresh
+// root and nothing that looks like ours.
+func TestEdgeStrips(t *testing.T) {
+	t.Parallel()
+	p := newPropagator(t, shop(t).instance(), func(c *propagate.Config) { c.Mode = propagate.Edge })
+	valid := signed(strings.Replace(sampleSigned, "r=1042", "r=1", 1), testKey)
+	var seen http.Header
+	var state *propagate.State
+	url := service(t, p, func(_ http.ResponseWriter, r *http.Request) {
+		seen = r.Header
+		state, _ = propagate.FromContext(r.Context())
+	})
+	get(t, url,
+		"Guidon", valid, "Guidon", "second", "guidon_", "a", "gui-don", "b", "GUIDON-SEEN", "c", "Guidon_Seen", "d", "_Guidon", "e",
+		"Guidonoverride", "kept", "X-Guidon", "kept", "Guidons", "kept", "Guid", "kept",
+		"Baggage", "user=1, guidon=evil;p=1 ,Guidon_x=2", "Baggage", " %67uidon=3", "Baggage", "guild=4",
+		"X-Request-Id", "external-request-0001", "X-Correlation-Id", "")
+	want := http.Header{
+		"Guidonoverride": {"kept"}, "X-Guidon": {"kept"}, "Guidons": {"kept"}, "Guid": {"kept"},
+		"Baggage": {"user=1", "guild=4"}, "X-Request-Id": {"external-request-0001"}, "X-Correlation-Id": {""},
+	}
+	maps.DeleteFunc(seen, func(name string, _ []string) bool { return name == "User-Agent" || name == "Accept-Encoding" })
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("the handler sees (-want +got):\n%s", diff)
+	}
+	if h, err := propagate.Decode(valid); err != nil || state.CorrelationID() == h.Correlation || state.Sealed() {
+		t.Errorf("the edge followed a header from outside: %v", err)
+	}
+	if state.ExternalRequestID() != "external-request-0001" {
+		t.Errorf("ExternalRequestID = %q, want that of X-Request-ID", state.ExternalRequestID())
+	}
+	get(t, url, "Guidon", valid)
+	stats := p.Stats()
+	if stats.Headers[propagate.Stripped] != 2 || stats.Events[propagate.ValidAtEdge] != 1 || stats.Headers[propagate.Verified] != 0 {
+		t.Errorf("Stats = %+v, want 2 stripped, 1 of them valid", stats)
+	}
+}
+
+// Everything that may be wrong with an inbound header: never followed, never an
+// error to the caller, counted under its reason, and not passed on unless a
+// service further down may be able to read it.
+func TestInternalRefuses(t *testing.T) {
+	t.Parallel()
+	valid := signed(strings.Replace(sampleSigned, "r=1042", "r=1", 1), testKey)
+	unknown := propagate.Key{ID: "k9", Secret: [32]byte{9}}
+	foreign := signed(strings.Replace(sampleSigned, "production", "staging", 1), testKey)
+	strange := signed(strings.Replace(sampleSigned, `"k1"`, `"k9"`, 1), unknown)
+	tests := []struct {
+		name      string
+		values    []string
+		want      propagate.Outcome
+		forwarded bool
+	}{
+		{"none", nil, propagate.Absent, false},
+		{"two lines", []string{valid, valid}, propagate.Duplicate, false},
+		{"forged", []string{signed(sampleSigned, propagate.Key{ID: "k1"})}, propagate.BadTag, false},
+		{"joined", []string{valid + ", " + valid}, propagate.BadTag, false},
+		{"cut", []string{valid[:100]}, propagate.Malformed, false},
+		{"empty", []string{""}, propagate.Malformed, false},
+		{"oversize", []string{strings.Repeat("x", 5000)}, propagate.Oversize, false},
+		{"two megabytes", []string{"1;" + strings.Repeat(";s=:", 1<<19)}, propagate.Oversize, false},
+		{"not canonical", []string{signed(strings.Replace(sampleSigned, "gold", "%67old", 1), testKey)}, propagate.NotCanonical, false},
+		{"foreign environment", []string{foreign}, propagate.ForeignEnvironment, true},
+		{"unknown key", []string{strange}, propagate.UnknownKey, true},
+		{"unknown version", []string{"2" + valid[1:]}, propagate.UnknownVersion, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPropagator(t, shop(t).instance())
+			below := newPropagator(t, shop(t).instance())
+			var passed, visible []string
+			belowURL := service(t, below, func(_ http.ResponseWriter, r *http.Request) { passed = r.Header["Guidon"] })
+			mux := p.Middleware(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				visible = r.Header["Guidon"]
+				request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, belowURL, nil)
+				do(t, &http.Client{Transport: p.Transport(nil)}, request)
+				fmt.Fprint(rw, p.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
+			}))
+			server := httptest.NewUnstartedServer(mux)
+			server.Config.MaxHeaderBytes = 4 << 20
+			server.Start()
+			t.Cleanup(server.Close)
+			headers := []string{}
+			for _, v := range tt.values {
+				headers = append(headers, "Guidon", v)
+			}
+			response, body := get(t, server.URL, headers...)
+			if response.StatusCode != http.StatusOK || body != "on" {
+				t.Errorf("answer %d %q, want 200 on", response.StatusCode, body)
+			}
+			for outcome, n := range p.Stats().Headers {
+				if want := map[bool]uint64{true: 1}[outcome == tt.want]; n != want {
+					t.Errorf("%v counted %d times, want %d", outcome, n, want)
+				}
+			}
+			if tt.forwarded {
+				if !cmp.Equal(passed, tt.values) || !cmp.Equal(visible, tt.values) {
+					t.Errorf("handler saw %q and passed on %q, want the received bytes", visible, passed)
+				}
+				return
+			}
+			if h, err := propagate.Decode(strings.Join(passed, "")); err != nil || h.Root == "4f3c2b1a09d8e7f6" || len(visible) != 0 {
+				t.Errorf("handler saw %q and passed on %q, want nothing and a root of its own", visible, passed)
+			}
+		})
+	}
+}
+
+func TestOff(t *testing.T) {
+	t.Parallel()
+	w := shop(t)
+	i := w.instance()
+	on := newPropagator(t, i)
+	off := on.WithMode(propagate.Off)
+	var inbound, outbound http.Header
+	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { outbound = r.Header }))
+	t.Cleanup(sink.Close)
+	url := service(t, off, func(rw http.ResponseWriter, r *http.Request) {
+		inbound = r.Header
+		if _, ok := propagate.FromContext(r.Context()); ok {
+			t.Error("a State where propagation is off")
+		}
+		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, sink.URL, nil)
+		do(t, &http.Client{Transport: off.Transport(nil)}, request)
+		before := off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant()
+		w.publish(t, flagRow(t, "banner", "off", "", ""))
+		i.catchUp()
+		fmt.Fprint(rw, before, " ", off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
+	})
+	value := signed(sampleSigned, testKey)
+	response, body := get(t, url, "Guidon", value, "X-Correlation-Id", "0123456789abcdef")
+	if body != "on off" {
+		t.Errorf("variants = %q, want each at its newest", body)
+	}
+	if inbound.Get("Guidon") != value || outbound.Get("Guidon") != "" || outbound.Get("X-Correlation-Id") != "0123456789abcdef" {
+		t.Errorf("in %v, out %v, want the header left alone and only the correlation ID sent", inbound, outbound)
+	}
+	if response.Header.Get("X-Correlation-Id") != "0123456789abcdef" {
+		t.Errorf("answered %v, want the correlation ID", response.Header)
+	}
+	if got := off.Stats().Flags[propagate.NoState]; len(got) != 0 {
+		t.Errorf("no_state = %v, want none: off is off on purpose", got)
+	}
+}
+
+func TestCorrelationID(t *testing.T) {
+	t.Parallel()
+	const id, second, trace = "corr-elation_ID-01", "request-id-000001", "0af7651916cd43dd8448eb211c80319c"
+	parent := "00-" + trace + "-b7ad6b7169203331-01"
+	generated := regexp.MustCompile(`^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}$`)
+	tests := []struct {
+		name    string
+		mode    propagate.Mode
+		headers []string
+		want    string // "" = generated
+		refused uint64
+	}{
+		{"nothing", propagate.Internal, nil, "", 0},
+		{"correlation before request ID", propagate.Internal, []string{"X-Request-Id", second, "X-Correlation-Id", id}, id, 0},
+		{"request ID before trace", propagate.Internal, []string{"Traceparent", parent, "X-Request-Id", second}, second, 0},
+		{"trace", propagate.Internal, []string{"Traceparent", parent}, trace, 0},
+		{"later trace version", propagate.Internal, []string{"Traceparent", "01" + parent[2:] + "-more"}, trace, 0},
+		{"trace of zeros", propagate.Internal, []string{"Traceparent", "00-00000000000000000000000000000000-b7ad6b7169203331-01"}, "", 0},
+		{"trace version ff", propagate.Internal, []string{"Traceparent", "ff" + parent[2:]}, "", 0},
+		{"trace in upper case", propagate.Internal, []string{"Traceparent", strings.ToUpper(parent)}, "", 0},
+		{"trace too long", propagate.Internal, []string{"Traceparent", parent + "-more"}, "", 0},
+		{"too short", propagate.Internal, []string{"X-Correlation-Id", "short"}, "", 1},
+		{"too long", propagate.Internal, []string{"X-Correlation-Id", strings.Repeat("a", 65)}, "", 1},
+		{"odd character", propagate.Internal, []string{"X-Correlation-Id", "0123456789abcdef\\n"}, "", 1},
+		{"twice", propagate.Internal, []string{"X-Correlation-Id", id, "X-Correlation-Id", id}, "", 1},
+		{"refused, then request ID", propagate.Internal, []string{"X-Correlation-Id", "short", "X-Request-Id", second}, second, 1},
+		{"header first", propagate.Internal, []string{"Guidon", signed(sampleSigned, testKey), "X-Correlation-Id", id}, "0198c0de5a7e7f00a1b2c3d4e5f60718", 0},
+		{"edge generates", propagate.Edge, []string{"X-Correlation-Id", id}, "", 0},
+		{"off takes over", propagate.Off, []string{"X-Correlation-Id", id}, id, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPropagator(t, shop(t).instance()).WithMode(tt.mode)
+			var inside string
+			url := service(t, p, func(_ http.ResponseWriter, r *http.Request) { inside = propagate.CorrelationID(r.Context()) })
+			response, _ := get(t, url, tt.headers...)
+			if tt.want == "" && !generated.MatchString(inside) || tt.want != "" && inside != tt.want {
+				t.Errorf("CorrelationID = %q, want %q (empty: a UUIDv7)", inside, tt.want)
+			}
+			if got := response.Header.Values("X-Correlation-ID"); !cmp.Equal(got, []string{inside}) {
+				t.Errorf("answered %q, want %q", got, inside)
+			}
+			if got := p.Stats().Events[propagate.CorrelationRefused]; got != tt.refused {
+				t.Errorf("correlation_refused = %d, want %d", got, tt.refused)
+			}
+		})
+	}
+}
+
+// recorder answers every request itself and keeps what would have gone out.
+type recorder struct{ sent []*http.Request }
+
+func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.sent = append(r.sent, request)
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: request}, nil
+}
+
+func TestDestinations(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		list []string
+		url  string
+		want bool
+	}{
+		{nil, "http://127.0.0.1:8080/", true},
+		{nil, "http://127.8.9.10/", true},
+		{nil, "http://[::1]:80/", true},
+		{nil, "http://[::ffff:127.0.0.1]/", true},
+		{nil, "http://localhost/", true},
+		{nil, "http://LOCALHOST./", true},
+		{nil, "http://shop.localhost/", true},
+		{nil, "http://inventory:80/", true},
+		{nil, "http://inventory.shop.svc/", true},
+		{nil, "http://a.b.internal/", true},
+		{nil, "http://printer.local/", true},
+		{nil, "http://example.com/", false},
+		{nil, "http://internal.example.com/", false},
+		{nil, "http://evillocalhost.com/", false},
+		{nil, "http://10.0.0.1/", false},
+		{nil, "http://2130706433.example/", false},
+		{nil, "http://[2001:db8::1]/", false},
+		{[]string{}, "http://127.0.0.1/", false},
+		{[]string{"example.com"}, "http://localhost/", false},
+		{[]string{"example.com"}, "http://example.com/", true},
+		{[]string{"example.com"}, "http://a.Example.COM:81/", true},
+		{[]string{"example.com"}, "http://badexample.com/", false},
+		{[]string{"example.com"}, "http://example.com.evil.net/", false},
+		{[]string{".example.com."}, "http://a.example.com/", true},
+		{[]string{"10.0.0.1"}, "http://10.0.0.1/", true},
+		{[]string{"10.0.0.1"}, "http://110.0.0.1/", false},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.list, " ", tt.url), func(t *testing.T) {
+			t.Parallel()
+			p := newPropagator(t, shop(t).instance(), func(c *propagate.Config) { c.Destinations = tt.list })
+			request, err := http.NewRequestWithContext(p.Root(t.Context(), nil), http.MethodGet, tt.url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header["Guidon"] = []string{"copied from an inbound request"}
+			request.Header["Baggage"] = []string{"guidon=x"}
+			var out recorder
+			do(t, &http.Client{Transport: p.Transport(&out)}, request)
+			value := out.sent[0].Header.Get("Guidon")
+			_, err = propagate.Decode(value)
+			if got := err == nil && out.sent[0].Header.Get("X-Correlation-ID") != ""; got != tt.want || !got && value != "" {
+				t.Errorf("sent %v, want a header: %v", out.sent[0].Header, tt.want)
+			}
+			if !tt.want && out.sent[0].Header.Get("Baggage") != "" {
+				t.Error("baggage left the zone")
+			}
+			if request.Header.Get("Guidon") != "copied from an inbound request" {
+				t.Error("Transport changed the caller's request")
+			}
+		})
+	}
+	if _, err := propagate.New(propagate.Config{Snapshots: shop(t).instance(), Environment: func() string { return "e" }, Destinations: []string{"http://a"}}); err == nil || !strings.Contains(err.Error(), "Destinations") {
+		t.Errorf("New with a URL as destination: %v, want an error that names the field", err)
+	}
+}
+
+// A redirect is an instruction of the server that was called: it does not get
+// to send the header elsewhere, not even to a host that is allowed by itself.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	p := newPropagator(t, shop(t).instance())
+	var got []string
+	target := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		got = append(got, fmt.Sprint(r.URL.Path, " ", r.Header.Get("Guidon") != "" && r.Header.Get("X-Correlation-Id") != ""))
+		if r.URL.Path == "/moved" {
+			http.Redirect(rw, r, "/end", http.StatusFound)
+		}
+	}))
+	t.Cleanup(target.Close)
+	source := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		got = append(got, fmt.Sprint(r.URL.Path, " ", r.Header.Get("Guidon") != ""))
+		http.Redirect(rw, r, map[string]string{"/same": "/away", "/away": target.URL + "/moved"}[r.URL.Path], http.StatusFound)
+	}))
+	t.Cleanup(source.Close)
+	request, err := http.NewRequestWithContext(p.Root(t.Context(), nil), http.MethodGet, source.URL+"/same", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, &http.Client{Transport: p.Transport(nil)}, request)
+	if diff := cmp.Diff([]string{"/same true", "/away true", "/moved false", "/end false"}, got); diff != "" {
+		t.Errorf("requests that carried the header (-want +got):\n%s", diff)
+	}
+}
+
+// A reverse proxy behind the middleware passes the pin on and nothing else.
+func TestReverseProxy(t *testing.T) {
+	t.Parallel()
+	w := shop(t)
+	p, leaf := newPropagator(t, w.instance()), newPropagator(t, w.instance())
+	var seen []string
+	leafURL := service(t, leaf, func(_ http.ResponseWriter, r *http.Request) { seen = r.Header["Guidon"] })
+	target, err := url.Parse(leafURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: p.Transport(nil)}
+	front := service(t, p, proxy.ServeHTTP)
+	value := signed(strings.Replace(sampleSigned, "r=1042", "r=1", 1), testKey)
+	get(t, front, "Guidon", value)
+	if !cmp.Equal(seen, []string{value}) {
+		t.Errorf("behind the proxy: %q, want the received bytes", seen)
+	}
+	get(t, front, "Guidon", "rubbish")
+	if h, err := propagate.Decode(strings.Join(seen, "")); err != nil || h.Revision != 1 {
+		t.Errorf("behind the proxy: %q, want the proxy's own root", seen)
+	}
+	// Connection: guidon asks a proxy to drop the header: absence is safe.
+	get(t, front, "Guidon", value, "Connection", "guidon")
+	if !cmp.Equal(seen, []string{value}) {
+		t.Errorf("with Connection: guidon: %q, want the pin all the same: it travels in the context", seen)
+	}
+}
+
+// Middleware applied twice roots once.
+func TestMiddlewareTwice(t *testing.T) {
+	t.Parallel()
+	p := newPropagator(t, shop(t).instance(), func(c *propagate.Config) { c.Mode = propagate.Edge })
+	url := service(t, p, p.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP)
+	get(t, url)
+	if got := p.Stats().Events[propagate.Rooted]; got != 1 {
+		t.Errorf("rooted %d times, want once", got)
+	}
+}
+
+// Raw bytes on the wire: what net/http itself refuses never reaches us, the
+// rest is answered.
+func TestWireOddities(t *testing.T) {
+	t.Parallel()
+	p := newPropagator(t, shop(t).instance())
+	address := strings.TrimPrefix(service(t, p, func(http.ResponseWriter, *http.Request) {}), "http://")
+	value := signed(strings.Replace(sampleSigned, "r=1042", "r=1", 1), testKey)
+	for name, lines := range map[string]string{
+		"lower and upper case": "guidon: " + value + "\r\nGUIDON: " + value,
+		"padded":               "guidon:  \t" + value + " \t",
+		"tab inside":           "guidon: 1;c=\t",
+		"high bytes":           "guidon: \xff\xfe",
+		"quote run":            "guidon: " + strings.Repeat(`"`, 4000),
+	} {
+		connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(connection, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s\r\n\r\n", lines)
+		status, err := bufio.NewReader(connection).ReadString('\n')
+		if err != nil || !strings.Contains(status, "200") {
+			t.Errorf("%s: %q, %v, want 200", name, status, err)
+		}
+		connection.Close()
+	}
+	got := p.Stats().Headers
+	if got[propagate.Duplicate] != 1 || got[propagate.Verified] != 1 || got[propagate.Malformed] != 3 {
+		t.Errorf("Stats = %v, want 1 duplicate, 1 verified, 3 malformed", got)
+	}
+}
