@@ -25,7 +25,7 @@ var meanings = map[string]string{
 	"e":       "environment",
 	"r":       "the pin: every hop evaluates at this revision",
 	"k":       "newest emergency that is known on the way here",
-	"t":       "the root's clock: the only now of this request",
+	"t":       "the root’s clock: the only now of this request",
 	"u":       "targeting key: whom the request is for",
 	"a":       "attributes that targeting may read on every hop",
 	"d":       "what cannot be computed again further down, and so was decided above",

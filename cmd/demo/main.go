@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,19 +14,25 @@ import (
 // Exit codes: 0 ok, 1 failed, 2 not understood.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
+	code := run(ctx, os.Stdout, os.Stderr, os.Args[1:]...)
 	stop()
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string) int {
+func run(ctx context.Context, out, logs io.Writer, args ...string) int {
 	understood := false
 	root := shopCommand()
+	root.SetOut(out)
+	root.SetErr(logs)
 	root.AddCommand(stormCommand())
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := cmd.ValidateRequiredFlags() // cobra itself looks later
+		understood = err == nil
+		return err
+	}
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(root.ErrOrStderr(), "demo:", err)
+		fmt.Fprintln(logs, "demo:", err)
 		if !understood {
 			return 2
 		}

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/open-feature/go-sdk/openfeature"
@@ -54,6 +51,8 @@ type booth struct {
 	listener net.Listener
 	guidon   *guidon.Client
 	api      *openfeature.EvaluationAPI
+	// ready is closed when evaluations have flags.
+	ready chan struct{}
 }
 
 const (
@@ -105,12 +104,14 @@ func (s *Shop) openBooth(ctx context.Context, i int, r role) (*booth, error) {
 		_ = client.Close() // nothing has been asked of it yet
 		return nil, err
 	}
-	b := &booth{url: "http://" + listener.Addr().String(), lag: lag, listener: listener, guidon: client, api: isolated.NewAPI()}
-	// Tracked by its event, as an application would: when the provider says so,
+	b := &booth{url: localURL(listener.Addr()), lag: lag, listener: listener, guidon: client, api: isolated.NewAPI(), ready: make(chan struct{})}
+	// Told by OpenFeature's events, as an application would be: then
 	// evaluations are at the new revision.
+	opened := sync.OnceFunc(func() { close(b.ready) })
 	reached := func(openfeature.EventDetails) {
 		if snapshot := client.Snapshot(); snapshot != nil {
 			s.arrival.Reached(i, snapshot.Revision(), time.Now())
+			opened()
 		}
 	}
 	b.api.AddHandler(openfeature.ProviderReady, &reached)
@@ -183,11 +184,13 @@ func (s *Shop) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// WaitReady waits until every service holds a snapshot.
+// WaitReady waits until every service has flags to evaluate.
 func (s *Shop) WaitReady(ctx context.Context) error {
 	for _, b := range s.booths {
-		if err := b.guidon.WaitReady(ctx); err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
+		select {
+		case <-b.ready:
+		case <-ctx.Done():
+			return fmt.Errorf("%s has no flags: %w", b.name, context.Cause(ctx))
 		}
 	}
 	return nil
@@ -208,64 +211,11 @@ func (b *booth) close() {
 	_ = b.guidon.Close()
 }
 
-// open runs a shop for the command line.
-func open(ctx context.Context, out, logs io.Writer, config Config, readyFile string) error {
-	if config.Lag < 0 {
-		return fmt.Errorf("--lag %v: must not be negative", config.Lag)
+// localURL is where this machine reaches a listener.
+func localURL(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
 	}
-	config.Log = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	shop, err := Open(ctx, config)
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return shop.Run(ctx) })
-	g.Go(func() error {
-		wait, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		err := shop.WaitReady(wait)
-		if ctx.Err() != nil {
-			return nil
-		}
-		fmt.Fprintf(out, "The shop is open: %s\n", shop.booths[0].url)
-		for _, b := range shop.booths[1:] {
-			fmt.Fprintf(out, "  %-9s       %s\n", b.name, b.url)
-		}
-		if err != nil {
-			fmt.Fprintf(out, "Guidon does not answer yet at %s. The shop keeps trying, with the code's own defaults.\n", config.Guidon)
-		}
-		if readyFile == "" {
-			return nil
-		}
-		return writeReady(readyFile, shop)
-	})
-	if readyFile != "" {
-		defer os.Remove(readyFile)
-	}
-	return g.Wait()
-}
-
-// writeReady writes the URLs of a shop, all of them or nothing.
-func writeReady(path string, shop *Shop) error {
-	ready := struct {
-		URL      string            `json:"url"`
-		Services map[string]string `json:"services"`
-	}{shop.booths[0].url, shop.URLs()}
-	data, err := json.Marshal(ready)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already if the rename went well
-	if _, err := tmp.Write(append(data, '\n')); err != nil {
-		tmp.Close()
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return "http://" + a.String()
 }

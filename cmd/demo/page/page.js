@@ -55,8 +55,8 @@ function showServices(services) {
     const note = !s.connected ? "not connected" : behind > 0 ? `${behind} behind` : s.lagMs > 0 ? `${milliseconds(s.lagMs)} late on purpose` : "up to date";
     return el("li", { "data-behind": behind > 0, "data-down": !s.connected, title: s.url },
       el("span", { class: "name" }, s.name),
-      el("span", { class: "rev" }, s.revision ? `revision ${s.revision}` : "none yet"),
-      el("span", { class: "quiet" }, note));
+      el("span", { class: "quiet" }, note),
+      el("span", { class: "rev" }, s.revision ? `revision ${s.revision}` : "no revision"));
   }));
 }
 
@@ -118,7 +118,8 @@ function showHeader(parts) {
   $("header-value").replaceChildren(...parts.map((p) => lights(el("span", { "data-part": p.name }, p.text), p.name)));
   $("header-parts").replaceChildren(...parts.map((p) => lights(el("div", { "data-part": p.name },
     el("dt", {}, p.name === "version" ? "1" : p.name),
-    el("dd", {}, p.name === "version" ? "" : el("span", { class: "what" }, p.value + " "), el("span", { class: "means" }, p.means))), p.name)));
+    el("dd", { class: "what" }, p.name === "version" ? "guidon" : p.value),
+    el("dd", { class: "means" }, p.means)), p.name)));
 }
 
 // requests
@@ -146,7 +147,7 @@ function requestCard(r) {
       el("span", { class: "verdict" }, verdict),
       el("span", { class: "way" }, `${r.person.plan} · ${r.person.country} · propagation ${r.propagation} · ${milliseconds(hops[0].ms)}`)),
     el("ul", { class: "tree" }, branch(hops, 0)),
-    el("details", {},
+    el("details", { open: torn.length > 0 && !torn.includes(flag) },
       el("summary", {}, "All flags"),
       el("div", { class: "scroll", tabindex: "0" }, flagTable(hops, torn)),
       el("p", { class: "id" }, `correlation ID ${r.answer.correlationId}`)));
@@ -165,7 +166,7 @@ function branch(hops, at) {
   const line = el("div", { class: "hop", title: `${hop.reasons[flag]} · ${milliseconds(hop.ms)}` },
     el("span", {}, hop.service),
     el("span", { class: "rev" }, hop.revision ? `r${hop.revision}` : "none"),
-    el("span", { class: "variant", "data-variant": variant, "data-differs": differs }, variantText(variant) + (differs ? " ≠ web" : "")));
+    el("span", { class: "variant", "data-variant": variant, "data-differs": differs }, (differs ? "≠ " : "") + variantText(variant)));
   return children.length ? el("li", {}, line, el("ul", {}, ...children)) : el("li", {}, line);
 }
 
