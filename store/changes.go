@@ -75,7 +75,7 @@ VALUES (@id, @actor, NULLIF(@key, ''), @hash, @reason, @result, @at)`
 const deleteExpiredChanges = `
 DELETE FROM changes WHERE id IN (
 	SELECT id FROM changes
-	WHERE created_at < @at - interval '30 days'
+	WHERE created_at < @at::timestamptz - interval '30 days'
 	ORDER BY created_at
 	LIMIT 4
 	FOR UPDATE SKIP LOCKED
