@@ -1,0 +1,90 @@
+import { Link } from "@tanstack/react-router";
+import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
+import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
+import { pretty } from "../json.ts";
+import { faultOf } from "../session/fault.ts";
+import { FaultNote } from "../session/fault-note.tsx";
+import css from "./flag.module.css";
+import { useFlagAt } from "./flag.ts";
+import { History } from "./history.tsx";
+import { Reads } from "./reads.tsx";
+import { Snippet } from "./snippet.tsx";
+import { Snippets } from "./snippet-tabs.tsx";
+import { State, SummaryLine } from "./state.tsx";
+import { Targeting } from "./targeting.tsx";
+import { Variants } from "./variants.tsx";
+
+interface Properties {
+	flagKey: string;
+	flag: Flag | undefined;
+	environment: Environment;
+	expected: bigint;
+	/** revision to look back to; undefined for the newest. */
+	revision: bigint | undefined;
+}
+
+/** FlagInEnvironment shows a flag in one environment, now or as of a revision. */
+export function FlagInEnvironment({ flagKey, flag: newest, environment, expected, revision }: Properties) {
+	const { data: past, error } = useFlagAt(environment.name, flagKey, revision);
+	const flag = revision === undefined ? newest : past;
+	return (
+		<>
+			{revision !== undefined && <AsOf revision={revision} missing={past === null} />}
+			{error && <FaultNote fault={faultOf(error)} />}
+			{revision === undefined && !newest && (
+				<p className={css.quiet}>
+					{environment.name} does not have this flag: callers get their own default.
+				</p>
+			)}
+			{flag && (
+				<div className={css.columns}>
+					<div className={css.column}>
+						<section className={css.now}>
+							{revision === undefined ? (
+								<State flag={flag} environment={environment} expected={expected} />
+							) : (
+								<SummaryLine flag={flag} />
+							)}
+							{flag.state !== "ENABLED" && (
+								<p className={css.quiet}>
+									Off: every caller gets its own default. Nothing below is looked at.
+								</p>
+							)}
+						</section>
+						<Targeting flag={flag} />
+						<Variants flag={flag} />
+					</div>
+					<div className={css.column}>
+						<Reads flag={flag} />
+						<section>
+							<h2>Evaluate it</h2>
+							<Snippets flag={flag} />
+						</section>
+						<details className={css.definition}>
+							<summary>Definition as JSON</summary>
+							<Snippet label="Definition" text={pretty(flag.definition)} />
+						</details>
+					</div>
+				</div>
+			)}
+			{(newest ?? past) && (
+				<History environment={environment.name} flagKey={flagKey} current={newest?.revision ?? 0n} />
+			)}
+		</>
+	);
+}
+
+function AsOf({ revision, missing }: { revision: bigint; missing: boolean }) {
+	return (
+		<div className={css.asOf} role="status">
+			<span>
+				{missing
+					? `There was no such flag at revision ${revision}.`
+					: `This is the flag as of revision ${revision}, not the newest.`}
+			</span>
+			<Link from="/flags/$key" to="." search={({ env }) => ({ env })}>
+				Back to the newest
+			</Link>
+		</div>
+	);
+}
