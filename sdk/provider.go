@@ -30,72 +30,67 @@ func (p *provider) Metadata() openfeature.Metadata { return openfeature.Metadata
 func (p *provider) Hooks() []openfeature.Hook { return nil }
 
 func (p *provider) BooleanEvaluation(ctx context.Context, flag string, defaultValue bool, call openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
-	result, detail := p.resolve(ctx, flag, eval.Boolean, call)
-	return settle(result.Boolean, defaultValue, detail)
+	return resolve(ctx, p, flag, eval.Boolean, propagate.Result.Boolean, defaultValue, call)
 }
 
 func (p *provider) StringEvaluation(ctx context.Context, flag string, defaultValue string, call openfeature.FlattenedContext) openfeature.StringResolutionDetail {
-	result, detail := p.resolve(ctx, flag, eval.String, call)
-	return settle(result.Text, defaultValue, detail)
+	return resolve(ctx, p, flag, eval.String, propagate.Result.Text, defaultValue, call)
 }
 
 func (p *provider) FloatEvaluation(ctx context.Context, flag string, defaultValue float64, call openfeature.FlattenedContext) openfeature.FloatResolutionDetail {
-	result, detail := p.resolve(ctx, flag, eval.Float, call)
-	return settle(result.Float, defaultValue, detail)
+	return resolve(ctx, p, flag, eval.Float, propagate.Result.Float, defaultValue, call)
 }
 
 func (p *provider) IntEvaluation(ctx context.Context, flag string, defaultValue int64, call openfeature.FlattenedContext) openfeature.IntResolutionDetail {
-	result, detail := p.resolve(ctx, flag, eval.Integer, call)
-	return settle(result.Integer, defaultValue, detail)
+	return resolve(ctx, p, flag, eval.Integer, propagate.Result.Integer, defaultValue, call)
 }
 
 // ObjectEvaluation returns a copy: applications change what they are given.
 func (p *provider) ObjectEvaluation(ctx context.Context, flag string, defaultValue any, call openfeature.FlattenedContext) openfeature.InterfaceResolutionDetail {
-	result, detail := p.resolve(ctx, flag, eval.Object, call)
-	value := func() (any, bool) {
-		object, ok := result.Object()
+	copied := func(r propagate.Result) (any, bool) {
+		object, ok := r.Object()
 		return clone(object), ok
 	}
-	return settle(value, defaultValue, detail)
+	return resolve(ctx, p, flag, eval.Object, copied, defaultValue, call)
 }
 
-// resolve evaluates a flag and tells how it went in OpenFeature's terms.
-func (p *provider) resolve(ctx context.Context, flag string, t eval.Type, call openfeature.FlattenedContext) (propagate.Result, openfeature.ProviderResolutionDetail) {
-	if !p.active.Load() || p.client.Snapshot() == nil {
-		return propagate.Result{}, openfeature.ProviderResolutionDetail{
-			ResolutionError: openfeature.NewProviderNotReadyResolutionError("no flags have arrived yet"),
-			Reason:          openfeature.ErrorReason,
-		}
+// resolve evaluates a flag and says how it went in OpenFeature's terms. The
+// value is the caller's where there is none.
+func resolve[T any](ctx context.Context, p *provider, flag string, t eval.Type, value func(propagate.Result) (T, bool), defaultValue T, call openfeature.FlattenedContext) openfeature.GenericResolutionDetail[T] {
+	detail := openfeature.GenericResolutionDetail[T]{Value: defaultValue}
+	if !p.active.Load() {
+		detail.ResolutionError = openfeature.NewProviderNotReadyResolutionError("the provider is not initialised")
+		detail.Reason = openfeature.ErrorReason
+		return detail
 	}
 	result := p.client.propagator.Evaluate(ctx, flag, t, call)
-	return result, openfeature.ProviderResolutionDetail{
-		ResolutionError: resolutionError(result),
-		Reason:          openfeature.Reason(result.Reason()),
-		Variant:         result.Variant(),
-		FlagMetadata:    result.Metadata(),
+	if resolved, ok := value(result); ok {
+		detail.Value = resolved
 	}
-}
-
-// settle gives the resolved value, or the caller's where there is none.
-func settle[T any](value func() (T, bool), defaultValue T, detail openfeature.ProviderResolutionDetail) openfeature.GenericResolutionDetail[T] {
-	resolved, ok := value()
-	if !ok {
-		resolved = defaultValue
-	}
-	return openfeature.GenericResolutionDetail[T]{Value: resolved, ProviderResolutionDetail: detail}
+	detail.ResolutionError = resolutionError(result)
+	detail.Reason = openfeature.Reason(result.Reason())
+	detail.Variant = result.Variant()
+	detail.FlagMetadata = result.Metadata()
+	return detail
 }
 
 // resolutionError is zero if the evaluation went well.
 func resolutionError(result propagate.Result) openfeature.ResolutionError {
-	switch result.ErrorCode() {
-	case eval.CodeNone:
+	switch openfeature.ErrorCode(result.ErrorCode()) {
+	case "":
 		return openfeature.ResolutionError{}
-	case eval.CodeFlagNotFound:
+	case openfeature.ProviderNotReadyCode:
+		return openfeature.NewProviderNotReadyResolutionError(result.Message())
+	case openfeature.FlagNotFoundCode:
 		return openfeature.NewFlagNotFoundResolutionError(result.Message())
-	case eval.CodeTypeMismatch:
+	case openfeature.TypeMismatchCode:
 		return openfeature.NewTypeMismatchResolutionError(result.Message())
-	case eval.CodeParseError:
+	case openfeature.ParseErrorCode:
 		return openfeature.NewParseErrorResolutionError(result.Message())
+	case openfeature.InvalidContextCode:
+		return openfeature.NewInvalidContextResolutionError(result.Message())
+	case openfeature.TargetingKeyMissingCode:
+		return openfeature.NewTargetingKeyMissingResolutionError(result.Message())
 	default:
 		return openfeature.NewGeneralResolutionError(result.Message())
 	}

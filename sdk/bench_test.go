@@ -1,0 +1,71 @@
+package guidon_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/open-feature/go-sdk/openfeature"
+	"github.com/open-feature/go-sdk/openfeature/isolated"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// BenchmarkOpenFeatureBoolean is an evaluation as applications write it, beside
+// its floor: the OpenFeature client with a provider that does nothing.
+func BenchmarkOpenFeatureBoolean(b *testing.B) {
+	client := ready(b, startServer(b, boolean("checkout", true)))
+	guidonFlags := connected(b, client).NewClient()
+	state := client.Propagator().Root(b.Context(), nil)
+	idle := isolated.NewAPI()
+	b.Cleanup(func() { _ = idle.Shutdown(context.Background()) })
+	if err := idle.SetProviderAndWait(b.Context(), nothing{}); err != nil {
+		b.Fatal(err)
+	}
+	run := func(name string, ctx context.Context, flags *openfeature.Client) { //nolint:revive // the name reads first
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if on, err := flags.BooleanValue(ctx, "checkout", true, openfeature.EvaluationContext{}); err != nil || !on {
+					b.Fatal(on, err)
+				}
+			}
+		})
+	}
+	run("floor", b.Context(), idle.NewClient())
+	run("state", state, guidonFlags)
+	run("no-state", b.Context(), guidonFlags)
+	b.Run("state-without-openfeature", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if on, ok := client.Propagator().Evaluate(state, "checkout", eval.Boolean, nil).Boolean(); !on || !ok {
+				b.Fatal(on, ok)
+			}
+		}
+	})
+}
+
+// nothing is a provider that gives everybody their default.
+type nothing struct{}
+
+func (nothing) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "nothing"} }
+func (nothing) Hooks() []openfeature.Hook      { return nil }
+
+func (nothing) BooleanEvaluation(_ context.Context, _ string, value bool, _ openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
+	return openfeature.BoolResolutionDetail{Value: value}
+}
+
+func (nothing) StringEvaluation(_ context.Context, _ string, value string, _ openfeature.FlattenedContext) openfeature.StringResolutionDetail {
+	return openfeature.StringResolutionDetail{Value: value}
+}
+
+func (nothing) FloatEvaluation(_ context.Context, _ string, value float64, _ openfeature.FlattenedContext) openfeature.FloatResolutionDetail {
+	return openfeature.FloatResolutionDetail{Value: value}
+}
+
+func (nothing) IntEvaluation(_ context.Context, _ string, value int64, _ openfeature.FlattenedContext) openfeature.IntResolutionDetail {
+	return openfeature.IntResolutionDetail{Value: value}
+}
+
+func (nothing) ObjectEvaluation(_ context.Context, _ string, value any, _ openfeature.FlattenedContext) openfeature.InterfaceResolutionDetail {
+	return openfeature.InterfaceResolutionDetail{Value: value}
+}
