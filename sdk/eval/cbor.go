@@ -1,80 +1,105 @@
 package eval
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
 )
 
-// appendCBOR appends the core deterministic encoding of RFC 8949 §4.2.1, which
+// The major types of RFC 8949.
+const (
+	cborUnsigned byte = iota << 5
+	cborNegative
+	_
+	cborText
+	cborList
+	cborObject
+	_
+	cborSimple
+)
+
+// writeCBOR writes the core deterministic encoding of RFC 8949 §4.2.1, which
 // fractional v3 hashes. Whole numbers of the 64-bit range are integers, others the shortest
 // float that is exact.
-func appendCBOR(dst []byte, v value) []byte {
+func (b *textBuffer) writeCBOR(v value) {
 	switch v.shape {
+	case shapeNull:
+		b.write("\xf6")
 	case shapeBoolean:
 		if v.num != 0 {
-			return append(dst, 0xf5)
+			b.write("\xf5")
+		} else {
+			b.write("\xf4")
 		}
-		return append(dst, 0xf4)
 	case shapeNumber:
-		return appendCBORNumber(dst, v.num)
+		b.writeCBORNumber(v.num)
 	case shapeText:
-		return append(appendCBORHead(dst, 3, uint64(len(v.str))), v.str...)
+		b.writeCBORHead(cborText, uint64(len(v.str)))
+		b.write(v.str)
 	case shapeList:
-		dst = appendCBORHead(dst, 4, uint64(len(v.ref.items)))
+		b.writeCBORHead(cborList, uint64(len(v.ref.items)))
 		for _, item := range v.ref.items {
-			dst = appendCBOR(dst, item)
+			b.writeCBOR(item)
 		}
-		return dst
 	case shapeObject:
-		members := make([][2][]byte, len(v.ref.fields))
-		for i, f := range v.ref.fields {
-			members[i] = [2][]byte{appendCBOR(nil, textValue(f.key)), appendCBOR(nil, f.value)}
+		// Sorted by encoding means by length first, since that leads the encoding.
+		fields := slices.Clone(v.ref.fields)
+		slices.SortFunc(fields, func(x, y field) int {
+			return cmp.Or(cmp.Compare(len(x.key), len(y.key)), cmp.Compare(x.key, y.key))
+		})
+		b.writeCBORHead(cborObject, uint64(len(fields)))
+		for _, f := range fields {
+			b.writeCBOR(textValue(f.key))
+			b.writeCBOR(f.value)
 		}
-		slices.SortFunc(members, func(a, b [2][]byte) int { return bytes.Compare(a[0], b[0]) })
-		dst = appendCBORHead(dst, 5, uint64(len(members)))
-		for _, m := range members {
-			dst = append(append(dst, m[0]...), m[1]...)
-		}
-		return dst
-	default:
-		return append(dst, 0xf6)
 	}
 }
 
-// appendCBORHead appends a major type and its argument in the fewest bytes.
-func appendCBORHead(dst []byte, major byte, n uint64) []byte {
-	major <<= 5
+// writeCBORHead writes a major type and its argument in the fewest bytes.
+func (b *textBuffer) writeCBORHead(major byte, n uint64) {
 	switch {
 	case n < 24:
-		return append(dst, major|byte(n))
+		b.writeUint(major|byte(n), 0, 0)
 	case n <= math.MaxUint8:
-		return append(dst, major|24, byte(n))
+		b.writeUint(major|24, n, 1)
 	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(dst, major|25), uint16(n))
+		b.writeUint(major|25, n, 2)
 	case n <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(dst, major|26), uint32(n))
+		b.writeUint(major|26, n, 4)
 	default:
-		return binary.BigEndian.AppendUint64(append(dst, major|27), n)
+		b.writeUint(major|27, n, 8)
 	}
 }
 
-func appendCBORNumber(dst []byte, f float64) []byte {
+// writeUint writes a first byte and the last size bytes of n, big-endian.
+func (b *textBuffer) writeUint(first byte, n uint64, size int) {
+	var bytes [9]byte
+	binary.BigEndian.PutUint64(bytes[1:], n)
+	bytes[8-size] = first
+	b.write(string(bytes[8-size:]))
+}
+
+func (b *textBuffer) writeCBORNumber(f float64) {
 	const limit = 1 << 63
 	switch {
 	case f == math.Trunc(f) && f >= 0 && f < 2*limit:
-		return appendCBORHead(dst, 0, uint64(f))
+		b.writeCBORHead(cborUnsigned, uint64(f))
+		return
 	case f == math.Trunc(f) && f < 0 && f >= -limit:
-		return appendCBORHead(dst, 1, uint64(-1-int64(f)))
+		b.writeCBORHead(cborNegative, uint64(-1-int64(f)))
+		return
 	}
-	if f32 := float32(f); float64(f32) == f || f != f {
-		if half, ok := halfFloat(f32); ok {
-			return binary.BigEndian.AppendUint16(append(dst, 0xf9), half)
-		}
-		return binary.BigEndian.AppendUint32(append(dst, 0xfa), math.Float32bits(f32))
+	f32 := float32(f)
+	half, exact := halfFloat(f32)
+	switch {
+	case math.IsNaN(f) || float64(f32) == f && exact:
+		b.writeUint(cborSimple|25, uint64(half), 2)
+	case float64(f32) == f:
+		b.writeUint(cborSimple|26, uint64(math.Float32bits(f32)), 4)
+	default:
+		b.writeUint(cborSimple|27, math.Float64bits(f), 8)
 	}
-	return binary.BigEndian.AppendUint64(append(dst, 0xfb), math.Float64bits(f))
 }
 
 // halfFloat converts to IEEE 754 binary16; false when that loses anything. Every

@@ -51,13 +51,13 @@ func (s *split) add(f *Flag, described value) bool {
 }
 
 // share runs fractional; false means no match.
-func (r *run) share(n *node, s *scope) (share, bool) {
-	var buffer [128]byte
-	key, sp, ok := r.bucketing(buffer[:0], n, s)
-	if !ok || sp.sum == 0 {
+func (r *run) share(n *node, s scope) (share, bool) {
+	var key textBuffer
+	sp := r.bucketing(&key, n, s)
+	if sp == nil || sp.sum == 0 {
 		return share{}, false
 	}
-	bucket := bucketOfHash(murmur3.Sum32(key), sp.sum)
+	bucket := bucketOfHash(murmur3.Sum32(key.bytes()), sp.sum)
 	for i := range sp.shares {
 		if bucket < sp.shares[i].end {
 			return sp.shares[i], true
@@ -71,39 +71,43 @@ func bucketOfHash(hash uint32, sum int64) int64 {
 	return int64(uint64(hash) * uint64(sum) >> 32)
 }
 
-// bucketing returns the bytes to hash, appended to dst, and the shares.
-func (r *run) bucketing(dst []byte, n *node, s *scope) ([]byte, *split, bool) {
-	if s != nil && s.data.shape != shapeObject {
-		return dst, nil, false // flagd looks for the flag key in what the body sees
+// bucketing writes the bytes to hash and returns the shares; nil means null.
+func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
+	if s > 0 && r.stack[s-1].shape != shapeObject {
+		return nil // flagd looks for the flag key in what the body sees
 	}
 	if n.op == opFractional {
-		return r.computedSplit(dst, n, s)
+		return r.computedSplit(key, n, s)
 	}
 	if len(n.args) == 0 {
-		dst, ok := r.appendDefaultKey(dst, s)
-		return dst, n.split, ok
+		if !r.writeDefaultKey(key, s) {
+			return nil
+		}
+		return n.split
 	}
 	if by := &n.args[0]; by.op == opCat && !r.flag.cbor {
-		o := r.operands(by, s)
-		if joined, ok := r.appendJoined(dst, &o, s); ok {
-			return joined, n.split, true
+		if o := r.operands(by, s); r.join(key, &o, s) {
+			return n.split
 		}
+		*key = textBuffer{}
 	}
 	first := r.value(&n.args[0], s)
-	dst, ok := r.appendKey(dst, first, s)
-	if ok && first.shape == shapeList {
-		return dst, n.split.after(r.flag, first), true
+	switch {
+	case !r.writeKey(key, first, s):
+		return nil
+	case first.shape == shapeList:
+		return n.split.after(r.flag, first)
+	default:
+		return n.split
 	}
-	return dst, n.split, ok
 }
 
 // computedSplit is bucketing when a share or the list of them is a rule.
-func (r *run) computedSplit(dst []byte, n *node, s *scope) ([]byte, *split, bool) {
+func (r *run) computedSplit(key *textBuffer, n *node, s scope) *split {
 	o := r.operands(n, s)
 	first := r.operand(&o, 0, s)
-	dst, ok := r.appendKey(dst, first, s)
-	if !ok {
-		return dst, nil, false
+	if !r.writeKey(key, first, s) {
+		return nil
 	}
 	sp, from := &split{}, 1
 	if first.shape == shapeList {
@@ -111,60 +115,63 @@ func (r *run) computedSplit(dst []byte, n *node, s *scope) ([]byte, *split, bool
 	}
 	for i := from; i < o.len(); i++ {
 		if !r.spend(1) || !sp.add(r.flag, r.operand(&o, i, s)) {
-			return dst, nil, false
+			return nil
 		}
 	}
-	return dst, sp, true
+	return sp
 }
 
-// after returns the split with one more share before its own. One that is no
-// share makes it empty.
+// after returns the split with one more share before its own, nil if it is none.
 func (s *split) after(f *Flag, described value) *split {
 	longer := &split{}
 	if !longer.add(f, described) || longer.sum+s.sum > maxWeight {
-		return &split{}
+		return nil
 	}
-	offset := longer.sum
 	for _, own := range s.shares {
-		own.end += offset
+		own.end += longer.sum
 		longer.shares = append(longer.shares, own)
 	}
 	longer.sum += s.sum
 	return longer
 }
 
-// appendKey appends the bytes that v2 or v3 hash for an explicit first operand,
-// or for a first operand that stands for the default: a list, which is
-// a share already, and in v2 null.
-func (r *run) appendKey(dst []byte, first value, s *scope) ([]byte, bool) {
+// writeKey writes the bytes that v2 or v3 hash for an explicit first operand, or
+// for a first operand that stands for the default: a list, which is a share
+// already, and in v2 null. It is false where fractional yields null.
+func (r *run) writeKey(key *textBuffer, first value, s scope) bool {
 	switch {
 	case first.shape == shapeList, first.shape == shapeNull && !r.flag.cbor:
-		return r.appendDefaultKey(dst, s)
+		return r.writeDefaultKey(key, s)
 	case first.shape == shapeNull:
-		return dst, false
+		return false
 	case r.flag.cbor:
-		return appendCBOR(dst, first), true
-	case first.shape == shapeText:
-		return append(dst, first.str...), true
+		key.writeCBOR(first)
+		return true
 	default:
-		return dst, false
+		key.write(first.str)
+		return first.shape == shapeText
 	}
 }
 
-// appendDefaultKey appends flag key and targeting key; false when there is no
+// writeDefaultKey writes flag key and targeting key; false when there is no
 // targeting key.
-func (r *run) appendDefaultKey(dst []byte, s *scope) ([]byte, bool) {
+func (r *run) writeDefaultKey(key *textBuffer, s scope) bool {
 	flagKey, from := r.flag.key, r.attributes
-	if s != nil {
-		flagKey, from = s.data.field(flagdName).field(flagKeyName).str, s.data.ref
+	if s > 0 {
+		item := r.stack[s-1]
+		flagKey, from = item.field(flagdName).field(flagKeyName).str, item.ref
 	}
-	key, _ := from.find(targetingKeyHash, targetingKeyName)
-	if key.shape != shapeText {
-		return dst, false
+	targetingKey, _ := from.find(targetingKeyHash, targetingKeyName)
+	if targetingKey.shape != shapeText {
+		return false
 	}
 	if r.flag.cbor {
-		dst = append(dst, 0x82) // a list of two
-		return appendCBOR(appendCBOR(dst, textValue(flagKey)), key), true
+		key.write("\x82") // a list of two
+		key.writeCBOR(textValue(flagKey))
+		key.writeCBOR(targetingKey)
+		return true
 	}
-	return append(append(dst, flagKey...), key.str...), key.str != ""
+	key.write(flagKey)
+	key.write(targetingKey.str)
+	return targetingKey.str != ""
 }

@@ -7,7 +7,7 @@ import (
 
 // compare runs ==, ===, <, <=, > and >=. Fewer than two operands compare false;
 // a third makes the ordering ones a test of what lies between.
-func (r *run) compare(n *node, s *scope) bool {
+func (r *run) compare(n *node, s scope) bool {
 	o := r.operands(n, s)
 	if o.len() < 2 {
 		return n.negate

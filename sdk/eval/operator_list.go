@@ -6,7 +6,7 @@ import (
 )
 
 // list yields the operands, in order, as one list.
-func (r *run) list(n *node, s *scope) value {
+func (r *run) list(n *node, s scope) value {
 	if !r.spend(len(n.args)) {
 		return null
 	}
@@ -18,7 +18,7 @@ func (r *run) list(n *node, s *scope) value {
 }
 
 // merge joins lists into one; an operand that is no list counts as a list of it.
-func (r *run) merge(n *node, s *scope) value {
+func (r *run) merge(n *node, s scope) value {
 	o := r.operands(n, s)
 	items := make([]value, 0, o.len())
 	for i := range o.len() {
@@ -34,7 +34,7 @@ func (r *run) merge(n *node, s *scope) value {
 
 // subject returns the list that a loop goes through; false means there is none
 // that can be gone through.
-func (r *run) subject(n *node, s *scope) ([]value, bool) {
+func (r *run) subject(n *node, s scope) ([]value, bool) {
 	v := r.value(&n.args[0], s)
 	if v.shape != shapeList {
 		return nil, false
@@ -43,27 +43,29 @@ func (r *run) subject(n *node, s *scope) ([]value, bool) {
 }
 
 // mapping yields the body's value for each item.
-func (r *run) mapping(n *node, s *scope) value {
+func (r *run) mapping(n *node, s scope) value {
 	items, _ := r.subject(n, s)
 	mapped := make([]value, 0, min(len(items), max(r.fuel, 0)))
 	for _, item := range items {
 		if !r.spend(int(n.cost)) {
 			break
 		}
-		mapped = append(mapped, r.value(&n.args[1], &scope{parent: s, data: item}))
+		r.stack[s] = item
+		mapped = append(mapped, r.value(&n.args[1], s+1))
 	}
 	return listValue(mapped)
 }
 
 // filter yields the items for which the body is true.
-func (r *run) filter(n *node, s *scope) value {
+func (r *run) filter(n *node, s scope) value {
 	items, _ := r.subject(n, s)
 	var kept []value
 	for _, item := range items {
 		if !r.spend(int(n.cost)) {
 			break
 		}
-		if r.truth(&n.args[1], &scope{parent: s, data: item}) {
+		r.stack[s] = item
+		if r.truth(&n.args[1], s+1) {
 			kept = append(kept, item)
 		}
 	}
@@ -72,13 +74,14 @@ func (r *run) filter(n *node, s *scope) value {
 
 // quantify runs all, none and some. Without items all and some are false, none
 // is true.
-func (r *run) quantify(n *node, s *scope) bool {
+func (r *run) quantify(n *node, s scope) bool {
 	items, _ := r.subject(n, s)
 	for _, item := range items {
 		if !r.spend(int(n.cost)) {
 			return false
 		}
-		if r.truth(&n.args[1], &scope{parent: s, data: item}) != (n.op == opAll) {
+		r.stack[s] = item
+		if r.truth(&n.args[1], s+1) != (n.op == opAll) {
 			return n.op == opSome // the item that settles it
 		}
 	}
@@ -87,7 +90,7 @@ func (r *run) quantify(n *node, s *scope) bool {
 
 // reduce folds a list: the body sees the item as current and what it yielded
 // last as accumulator, which keeps the type (boolean, number, text) that it starts with.
-func (r *run) reduce(n *node, s *scope) value {
+func (r *run) reduce(n *node, s scope) value {
 	initial := r.value(&n.args[2], s)
 	word, ok := accumulatorTypes[initial.shape]
 	if !ok {
@@ -108,8 +111,8 @@ func (r *run) reduce(n *node, s *scope) value {
 		if item.shape == shapeNull {
 			continue
 		}
-		*current = item
-		*accumulator = accumulated(initial.shape, r.value(&n.args[1], &scope{parent: s, data: data}))
+		*current, r.stack[s] = item, data
+		*accumulator = accumulated(initial.shape, r.value(&n.args[1], s+1))
 	}
 	return *accumulator
 }
@@ -128,13 +131,14 @@ func accumulated(as shape, v value) value {
 		if v.shape == shapeText {
 			return v
 		}
-		text, _ := appendText(nil, v)
-		return textValue(string(text))
+		var text textBuffer
+		writeText(&text, v) // a list or an object leaves it empty
+		return textValue(string(text.bytes()))
 	}
 }
 
 // in tests for a part of a text or an item of a list.
-func (r *run) in(n *node, s *scope) bool {
+func (r *run) in(n *node, s scope) bool {
 	o := r.operands(n, s)
 	v, within := r.operand(&o, 0, s), r.operand(&o, 1, s)
 	switch within.shape {

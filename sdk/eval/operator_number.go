@@ -8,7 +8,7 @@ import (
 var nan = math.NaN()
 
 // arithmetic runs + - * / % max and min.
-func (r *run) arithmetic(n *node, s *scope) value {
+func (r *run) arithmetic(n *node, s scope) value {
 	o := r.operands(n, s)
 	count := o.len()
 	switch {

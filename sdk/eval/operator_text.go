@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,53 +11,50 @@ const maxText = 64 << 10
 
 // cat joins its operands as texts. As in flagd, the space around a text joined
 // from several is cut off.
-func (r *run) cat(n *node, s *scope) value {
+func (r *run) cat(n *node, s scope) value {
 	o := r.operands(n, s)
 	if o.len() == 1 {
 		if v := r.operand(&o, 0, s); v.shape == shapeText {
 			return v
 		}
 	}
-	var buffer [128]byte
-	joined, ok := r.appendJoined(buffer[:0], &o, s)
-	if !ok {
+	var joined textBuffer
+	if !r.join(&joined, &o, s) {
 		return null
 	}
-	return textValue(string(joined))
+	return textValue(string(joined.bytes()))
 }
 
-// appendJoined appends what cat yields of the operands to dst, so that a
-// bucketing value can be joined without allocating. It is false where cat yields null.
-func (r *run) appendJoined(dst []byte, o *operands, s *scope) ([]byte, bool) {
-	start := len(dst)
+// join writes what cat yields of the operands. It is false where cat yields null.
+func (r *run) join(dst *textBuffer, o *operands, s scope) bool {
 	for i := range o.len() {
-		ok := false
-		if dst, ok = appendText(dst, r.operand(o, i, s)); !ok || len(dst)-start > maxText {
-			return dst[:start], false
+		if !writeText(dst, r.operand(o, i, s)) || dst.len() > maxText {
+			return false
 		}
 	}
-	r.spend((len(dst) - start) / 64)
+	r.spend(dst.len() / 64)
 	if o.len() > 1 {
-		return append(dst[:start], bytes.TrimSpace(dst[start:])...), true
+		dst.trim()
 	}
-	return dst, true
+	return true
 }
 
-// appendText appends a value as cat prints it. Null is empty; lists and objects
+// writeText writes a value as cat prints it. Null is empty; lists and objects
 // have no text.
-func appendText(dst []byte, v value) ([]byte, bool) {
+func writeText(dst *textBuffer, v value) bool {
 	switch v.shape {
 	case shapeNull:
-		return dst, true
 	case shapeBoolean:
-		return strconv.AppendBool(dst, v.num != 0), true
+		dst.write(strconv.FormatBool(v.num != 0))
 	case shapeNumber:
-		return strconv.AppendFloat(dst, v.num, 'f', -1, 64), true
+		var digits [32]byte
+		dst.write(string(strconv.AppendFloat(digits[:0], v.num, 'f', -1, 64)))
 	case shapeText:
-		return append(dst, v.str...), true
+		dst.write(v.str)
 	default:
-		return dst, false
+		return false
 	}
+	return true
 }
 
 // printed is a number as cat and var print it.
@@ -66,7 +62,7 @@ func printed(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // substr cuts by characters. A negative start counts from the end; a negative
 // length leaves that many off the end; a start outside the text leaves all of it.
-func (r *run) substr(n *node, s *scope) value {
+func (r *run) substr(n *node, s scope) value {
 	o := r.operands(n, s)
 	if o.len() < 2 {
 		return null
@@ -77,11 +73,11 @@ func (r *run) substr(n *node, s *scope) value {
 	}
 	text := source.str
 	if source.shape != shapeText {
-		printed, ok := appendText(nil, source)
-		if !ok {
+		var printed textBuffer
+		if !writeText(&printed, source) {
 			return null
 		}
-		text = string(printed)
+		text = string(printed.bytes())
 	}
 	r.spend(len(text) / 64)
 	count := utf8.RuneCountInString(text)
@@ -121,7 +117,7 @@ func runeOffset(s string, offset, n int) int {
 }
 
 // affix runs starts_with and ends_with: null unless both operands are texts.
-func (r *run) affix(n *node, s *scope) value {
+func (r *run) affix(n *node, s scope) value {
 	var v, affix value
 	switch n.op {
 	case opWithinPrefix, opWithinSuffix:

@@ -49,17 +49,17 @@ func newVariable(text string, outer []uint8) *variable {
 
 // variable runs var: the first scope where the path leads to something, or
 // where the default (args[0], if any) is something.
-func (r *run) variable(n *node, s *scope) value {
+func (r *run) variable(n *node, s scope) value {
 	v := n.variable
 	for _, bodies := range v.outer {
-		if found := r.lookup(n, s.up(bodies)); found.shape != shapeNull {
+		if found := r.lookup(n, s-scope(bodies)); found.shape != shapeNull {
 			return found
 		}
 	}
 	return r.lookup(n, s)
 }
 
-func (r *run) lookup(n *node, s *scope) value {
+func (r *run) lookup(n *node, s scope) value {
 	found := r.load(n.variable, s)
 	if found.shape == shapeNull && len(n.args) > 0 {
 		return r.value(&n.args[0], s)
@@ -67,9 +67,9 @@ func (r *run) lookup(n *node, s *scope) value {
 	return found
 }
 
-func (r *run) load(v *variable, s *scope) value {
-	if s != nil {
-		return v.path.in(s.data)
+func (r *run) load(v *variable, s scope) value {
+	if s > 0 {
+		return v.path.in(r.stack[s-1])
 	}
 	switch v.at {
 	case placeAttribute:
@@ -107,18 +107,18 @@ func (r *run) whole() value {
 }
 
 // data is what a scope reads, the whole context at the top.
-func (r *run) data(s *scope) value {
-	if s == nil {
+func (r *run) data(s scope) value {
+	if s == 0 {
 		return r.whole()
 	}
-	return s.data
+	return r.stack[s-1]
 }
 
 // computedVariable runs a var whose path (args[0]) or list of path and default
 // is a rule.
-func (r *run) computedVariable(n *node, s *scope) value {
+func (r *run) computedVariable(n *node, s scope) value {
 	for _, bodies := range n.variable.outer {
-		outer := s.up(bodies)
+		outer := s - scope(bodies)
 		if found := r.computed(r.operandsOfVar(n, outer), outer); found.shape != shapeNull {
 			return found
 		}
@@ -128,7 +128,7 @@ func (r *run) computedVariable(n *node, s *scope) value {
 
 // operandsOfVar is the operand of var after evaluation: a path, or a list of a
 // path and a default.
-func (r *run) operandsOfVar(n *node, s *scope) value {
+func (r *run) operandsOfVar(n *node, s scope) value {
 	if n.spread {
 		return r.value(&n.args[0], s)
 	}
@@ -136,7 +136,7 @@ func (r *run) operandsOfVar(n *node, s *scope) value {
 }
 
 // computed looks up an operand of var that is only now known.
-func (r *run) computed(operand value, s *scope) value {
+func (r *run) computed(operand value, s scope) value {
 	fallback := null
 	switch operand.shape {
 	case shapeNull:
@@ -171,7 +171,7 @@ func (r *run) computed(operand value, s *scope) value {
 }
 
 // missing yields those of its operands that name nothing.
-func (r *run) missing(n *node, s *scope) value {
+func (r *run) missing(n *node, s scope) value {
 	o := r.operands(n, s)
 	absent := make([]value, 0, o.len())
 	for i := range o.len() {
@@ -184,7 +184,7 @@ func (r *run) missing(n *node, s *scope) value {
 
 // missingSome yields what missing would of its second operand, or an empty list
 // when at least as many as the first operand are there.
-func (r *run) missingSome(n *node, s *scope) value {
+func (r *run) missingSome(n *node, s scope) value {
 	o := r.operands(n, s)
 	need, names := toInt(loose(r.operand(&o, 0, s))), r.operand(&o, 1, s)
 	if names.shape != shapeList {
@@ -202,6 +202,6 @@ func (r *run) missingSome(n *node, s *scope) value {
 	return listValue(nil)
 }
 
-func (r *run) absent(name value, s *scope) bool {
+func (r *run) absent(name value, s scope) bool {
 	return r.spend(1) && r.computed(name, s).shape == shapeNull
 }

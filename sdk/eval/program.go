@@ -98,6 +98,8 @@ type run struct {
 	// fuel is the work left: roughly the nodes still to visit inside loops, and
 	// the texts and lists still to build. A run that is out of fuel matches nothing.
 	fuel int
+
+	stack [maxLoops]value
 }
 
 // maxWork is the fuel of an evaluation; it bounds one to about a millisecond
@@ -110,20 +112,13 @@ func (r *run) spend(n int) bool {
 	return r.fuel >= 0
 }
 
-// scope is what var reads inside the body of map, filter, reduce, all, none and
-// some. A nil scope is the evaluation context itself.
-type scope struct {
-	parent *scope
-	data   value
-}
+// scope is a place in the bodies of map, filter, reduce, all, none and some: 0 is
+// outside of them, where var reads the evaluation context; inside the n-th it reads stack[n-1].
+type scope int
 
-// up returns the scope that many bodies further out.
-func (s *scope) up(bodies uint8) *scope {
-	for ; bodies > 0 && s != nil; bodies-- {
-		s = s.parent
-	}
-	return s
-}
+// maxLoops is how deep loops may stand inside one another. It is fixed so that
+// the items they are at live inside a run, on the goroutine's stack.
+const maxLoops = 4
 
 // decide runs a program to the index of a variant, noMatch or unknownVariant.
 func (r *run) decide(n *node) int32 {
@@ -140,23 +135,23 @@ func (r *run) outcome(n *node) int32 {
 		case opLiteral:
 			return n.variant
 		case opIf:
-			if n = r.branch(n, nil); n == nil {
+			if n = r.branch(n, 0); n == nil {
 				return noMatch
 			}
 		case opSplit:
-			share, ok := r.share(n, nil)
+			share, ok := r.share(n, 0)
 			if !ok {
 				return noMatch
 			}
 			return share.variant
 		default:
-			return r.flag.named(r.value(n, nil))
+			return r.flag.named(r.value(n, 0))
 		}
 	}
 }
 
 // branch returns the branch of an if that its conditions choose, nil for none.
-func (r *run) branch(n *node, s *scope) *node {
+func (r *run) branch(n *node, s scope) *node {
 	last := len(n.args) - 1
 	for i := 0; i < last; i += 2 {
 		if r.truth(&n.args[i], s) {
@@ -170,7 +165,7 @@ func (r *run) branch(n *node, s *scope) *node {
 }
 
 // truth runs a node for its truthiness alone.
-func (r *run) truth(n *node, s *scope) bool {
+func (r *run) truth(n *node, s scope) bool {
 	switch n.op {
 	case opVarIsText:
 		v := r.variable(n, s)
@@ -219,7 +214,7 @@ func (r *run) truth(n *node, s *scope) bool {
 }
 
 // value runs a node for its value.
-func (r *run) value(n *node, s *scope) value {
+func (r *run) value(n *node, s scope) value {
 	switch n.op {
 	case opLiteral:
 		return n.literal
@@ -258,7 +253,7 @@ func (r *run) value(n *node, s *scope) value {
 }
 
 // listing runs the operators that make lists or go through them.
-func (r *run) listing(n *node, s *scope) value {
+func (r *run) listing(n *node, s scope) value {
 	switch n.op {
 	case opList:
 		return r.list(n, s)
@@ -285,7 +280,7 @@ type operands struct {
 	items []value // instead of nodes, when a rule yields the operands
 }
 
-func (r *run) operands(n *node, s *scope) operands {
+func (r *run) operands(n *node, s scope) operands {
 	if !n.spread {
 		return operands{nodes: n.args}
 	}
@@ -299,7 +294,7 @@ func (r *run) operands(n *node, s *scope) operands {
 func (o *operands) len() int { return len(o.nodes) + len(o.items) }
 
 // operand returns the i-th operand; null when there are fewer.
-func (r *run) operand(o *operands, i int, s *scope) value {
+func (r *run) operand(o *operands, i int, s scope) value {
 	switch {
 	case i < len(o.nodes):
 		return r.value(&o.nodes[i], s)
@@ -310,7 +305,7 @@ func (r *run) operand(o *operands, i int, s *scope) value {
 	}
 }
 
-func (r *run) first(n *node, s *scope) value {
+func (r *run) first(n *node, s scope) value {
 	o := r.operands(n, s)
 	return r.operand(&o, 0, s)
 }

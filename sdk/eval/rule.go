@@ -365,6 +365,9 @@ func (c *ruleCompiler) body(op opcode, v value, length int) (n node, cost int32,
 	if c.rounds *= max(length, 1); c.rounds > maxLoopRounds {
 		return node{}, 0, c.refuse("loops inside one another go round up to %d times; %d are allowed", c.rounds, maxLoopRounds)
 	}
+	if c.bodies == maxLoops {
+		return node{}, 0, c.refuse("loops stand more than %d deep inside one another", maxLoops)
+	}
 	rounds, outer, nodes := c.rounds/max(length, 1), c.outer, c.nodes
 	c.enter(op)
 	n, err = c.rule(v)

@@ -15,7 +15,7 @@ type version struct {
 
 // semVer runs sem_ver: null unless there are exactly a version, an operator and a
 // version.
-func (r *run) semVer(n *node, s *scope) value {
+func (r *run) semVer(n *node, s scope) value {
 	if n.op == opVersion {
 		return n.version.compare(r.value(&n.args[0], s))
 	}
@@ -52,18 +52,25 @@ func versionOperator(s string) bool {
 	return false
 }
 
+// compare is sem_ver of a version that is only now known, null when it is none.
 func (v *version) compare(actual value) value {
-	text := versionText(actual)
-	if !semver.IsValid(text) {
+	if actual.shape == shapeText && !strings.HasPrefix(actual.str, "v") {
+		return v.compareText("v" + strings.TrimPrefix(actual.str, "V")) // joined on the stack
+	}
+	return v.compareText(versionText(actual))
+}
+
+func (v *version) compareText(actual string) value {
+	if !semver.IsValid(actual) {
 		return null
 	}
 	switch v.operator {
 	case "^":
-		return booleanValue(semver.Compare(semver.Major(text), v.target) == 0)
+		return booleanValue(semver.Compare(semver.Major(actual), v.target) == 0)
 	case "~":
-		return booleanValue(semver.Compare(semver.MajorMinor(text), v.target) == 0)
+		return booleanValue(semver.Compare(semver.MajorMinor(actual), v.target) == 0)
 	}
-	order := semver.Compare(text, v.target)
+	order := semver.Compare(actual, v.target)
 	switch v.operator {
 	case "=":
 		return booleanValue(order == 0)
