@@ -2,13 +2,16 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
 	"github.com/guidon-flags/guidon/store/storetest"
 )
 
@@ -30,11 +33,51 @@ func TestPutFlagMakesARevision(t *testing.T) {
 	if got := variant(t, snapshot(t, db, "development", 0), "checkout"); got != "off/STATIC" {
 		t.Errorf("checkout in development is %s, want off/STATIC", got)
 	}
-	if got := variant(t, snapshot(t, db, "production", 0), "checkout"); !strings.HasSuffix(got, "/ERROR") {
+	if got := variant(t, snapshot(t, db, "production", 0), "checkout"); got != "/ERROR" {
 		t.Errorf("checkout in production is %s, want an error: it was never put there", got)
 	}
 	if got, want := state(t, db, "production"), (written{1, 0, 0}); got != want {
 		t.Errorf("production = %+v, want %+v", got, want)
+	}
+}
+
+func TestSetStateAndDefaultVariantEditTheDefinition(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("staging", "a", `{"state":"DISABLED","variants":{"on":true,"off":false},"defaultVariant":"off","metadata":{"team":"x"}}`))
+	apply(t, db,
+		store.SetState{Environment: "staging", Key: "a", State: "ENABLED"},
+		store.SetDefaultVariant{Environment: "staging", Key: "a", Variant: "on"},
+	)
+	f, err := db.Flag(t.Context(), "staging", "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"flag":{"defaultVariant":"on","metadata":{"team":"x"},"state":"ENABLED","variants":{"off":false,"on":true}},` +
+		`"guidon":{"kind":"release","project":"default","scope":"request","type":"boolean"}}`
+	if string(f.Document) != want || f.FromRevision != 3 {
+		t.Errorf("document = %s from %d, want %s from 3", f.Document, f.FromRevision, want)
+	}
+	apply(t, db, store.SetDefaultVariant{Environment: "staging", Key: "a"})
+	if got := variant(t, snapshot(t, db, "staging", 0), "a"); got != "/DEFAULT" {
+		t.Errorf("without a default variant a is %s, want the code default", got)
+	}
+}
+
+func TestOneChangeSetInSeveralEnvironments(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	applied := apply(t, db, put("staging", "a", onOff), put("development", "a", onOff), put("staging", "b", onOff))
+	if diff := cmp.Diff(map[string]int64{"development": 2, "staging": 2}, applied.Revisions); diff != "" {
+		t.Errorf("revisions (-want +got):\n%s", diff)
+	}
+	entries, _, err := db.Audit(t.Context(), store.AuditFilter{ChangeID: applied.ChangeID}, store.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scopes := names(entries, func(e audit.Entry) string { return e.Scope })
+	if diff := cmp.Diff([]string{"development", "staging"}, sorted(scopes)); diff != "" {
+		t.Errorf("environments with an entry of the change set (-want +got):\n%s", diff)
 	}
 }
 
@@ -57,5 +100,407 @@ func TestConflict(t *testing.T) {
 	}
 	if got := state(t, db, "production"); got != before {
 		t.Errorf("the refused change left %+v, want %+v", got, before)
+	}
+	cs.Expect["production"] = 3
+	if _, err := db.Apply(t.Context(), cs); err != nil {
+		t.Errorf("Apply at the newest revision: %v", err)
+	}
+}
+
+func TestNothingToChangeWritesNothing(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	first := put("development", "a", onOff)
+	first.Owner, first.Tags = "team", []string{"x"}
+	apply(t, db, first)
+	before := state(t, db, "development")
+	installation := verify(t, db, audit.Installation)
+	again := first
+	again.Definition = []byte(` { "variants":{"off":false,"on":true}, "defaultVariant":"off", "state":"ENABLED" } `)
+	for _, ops := range [][]store.Operation{
+		{again},
+		{store.SetState{Environment: "development", Key: "a", State: "ENABLED"}},
+		{store.SetDefaultVariant{Environment: "development", Key: "a", Variant: "off"}},
+		{store.SetState{Environment: "development", Key: "a", State: "DISABLED"}, store.SetState{Environment: "development", Key: "a", State: "ENABLED"}},
+	} {
+		applied := apply(t, db, ops...)
+		if !applied.Unchanged || applied.Revisions["development"] != before.Revision {
+			t.Errorf("Apply(%+v) = %+v, want unchanged at revision %d", ops, applied, before.Revision)
+		}
+	}
+	if got := state(t, db, "development"); got != before {
+		t.Errorf("changes that change nothing left %+v, want %+v", got, before)
+	}
+	if got := verify(t, db, audit.Installation); got != installation {
+		t.Errorf("the installation's chain went from %+v to %+v", installation, got)
+	}
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	cs := change(put("development", "a", onOff))
+	cs.DryRun = true
+	dry, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := state(t, db, "development"), (written{1, 0, 0}); got != want {
+		t.Errorf("a dry run left %+v, want %+v", got, want)
+	}
+	cs.DryRun = false
+	wet, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wet.ChangeID = ""
+	if diff := cmp.Diff(wet, dry); diff != "" {
+		t.Errorf("the dry run said otherwise (-applied +dry):\n%s", diff)
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	cs := change(put("development", "a", onOff))
+	cs.IdempotencyKey = "once"
+	first, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, db, store.SetState{Environment: "development", Key: "a", State: "DISABLED"})
+	after := state(t, db, "development")
+
+	cs.CorrelationID = "another request"
+	again, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range first.Changes {
+		first.Changes[i].Before, first.Changes[i].After = nil, nil
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("second Apply with the key (-want +got):\n%s", diff)
+	}
+	other := cs
+	other.Operations = []store.Operation{put("development", "b", onOff)}
+	if _, err := db.Apply(t.Context(), other); !errors.Is(err, store.ErrKeyReused) {
+		t.Errorf("Apply of something else with the key: %v, want ErrKeyReused", err)
+	}
+	if got := state(t, db, "development"); got != after {
+		t.Errorf("repetitions left %+v, want %+v", got, after)
+	}
+	other.Actor = "grace"
+	if _, err := db.Apply(t.Context(), other); err != nil {
+		t.Errorf("Apply of another actor with the same key: %v", err)
+	}
+}
+
+func TestIdempotencyKeyOfAnUnchangedResultIsKept(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("development", "a", onOff))
+	cs := change(store.SetState{Environment: "development", Key: "a", State: "ENABLED"})
+	cs.IdempotencyKey = "once"
+	if _, err := db.Apply(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, db, store.SetState{Environment: "development", Key: "a", State: "DISABLED"})
+	applied, err := db.Apply(t.Context(), cs)
+	if err != nil || !applied.Unchanged {
+		t.Errorf("the repetition = %+v, %v, want unchanged", applied, err)
+	}
+	if got := variant(t, snapshot(t, db, "development", 0), "a"); got != "/DISABLED" {
+		t.Errorf("a is %s: the repetition undid a later change", got)
+	}
+}
+
+func TestSameIdempotencyKeyAtOnceChangesOnce(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	cs := change(put("development", "a", onOff), put("staging", "a", onOff))
+	cs.IdempotencyKey = "once"
+	var g errgroup.Group
+	ids := make([]string, 8)
+	for i := range ids {
+		g.Go(func() error {
+			applied, err := db.Apply(t.Context(), cs)
+			ids[i] = applied.ChangeID
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Errorf("change IDs = %v, want one", ids)
+		}
+	}
+	if got, want := state(t, db, "development"), (written{2, 1, 1}); got != want {
+		t.Errorf("development = %+v, want %+v", got, want)
+	}
+}
+
+func TestWritersAtOnceNumberRevisionsWithoutGaps(t *testing.T) {
+	t.Parallel()
+	const writers, each = 16, 8
+	db := storetest.New(t)
+	apply(t, db, put("production", "shared", onOff), put("staging", "shared", onOff))
+	var g errgroup.Group
+	revisions := make(chan int64, writers*each)
+	for w := range writers {
+		g.Go(func() error {
+			for i := range each {
+				ops := []store.Operation{put("production", fmt.Sprintf("flag-%d-%d", w, i), onOff)}
+				if i%3 == 0 { // two environments, named in either order
+					ops = append(ops, put("staging", fmt.Sprintf("flag-%d-%d", w, i), onOff))
+				}
+				if w%2 == 0 && len(ops) == 2 {
+					ops[0], ops[1] = ops[1], ops[0]
+				}
+				applied, err := db.Apply(t.Context(), change(ops...))
+				if err != nil {
+					return err
+				}
+				revisions <- applied.Revisions["production"]
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	close(revisions)
+	seen := map[int64]bool{}
+	for r := range revisions {
+		if seen[r] {
+			t.Errorf("revision %d was given twice", r)
+		}
+		seen[r] = true
+	}
+	for r := int64(3); r < 3+writers*each; r++ {
+		if !seen[r] {
+			t.Errorf("revision %d was given to nobody", r)
+		}
+	}
+	if got, want := state(t, db, "production"), (written{2 + writers*each, 1 + writers*each, 1 + writers*each}); got != want {
+		t.Errorf("production = %+v, want %+v", got, want)
+	}
+	verify(t, db, "staging")
+}
+
+func TestSameFlagAtOnceHasOneWinner(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("production", "a", onOff))
+	cs := change(store.SetState{Environment: "production", Key: "a", State: "DISABLED"})
+	cs.Expect = map[string]int64{"production": 2}
+	var g errgroup.Group
+	results := make([]error, 8)
+	for i := range results {
+		g.Go(func() error {
+			_, results[i] = db.Apply(t.Context(), cs)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	won := 0
+	for _, err := range results {
+		if err == nil {
+			won++
+		} else if !errors.Is(err, store.ErrConflict) {
+			t.Errorf("a loser got %v, want a conflict", err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d writers won, want 1", won)
+	}
+}
+
+func TestSameNewKeyInTwoEnvironmentsAtOnce(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for i := range 20 {
+		var g errgroup.Group
+		key := fmt.Sprintf("flag-%d", i)
+		for _, env := range []string{"development", "staging", "production"} {
+			g.Go(func() error {
+				_, err := db.Apply(t.Context(), change(put(env, key, onOff)))
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestSegmentAndSettings(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	targeted := `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"if":[{"$ref":"insiders"},"on","off"]}}`
+	applied := apply(t, db,
+		store.PutSegment{Environment: "staging", Name: "insiders", Condition: []byte(`{"==":[{"var":"plan"},"pro"]}`)},
+		put("staging", "a", targeted),
+	)
+	if len(applied.Warnings) != 1 || !strings.Contains(applied.Warnings[0], "plan") {
+		t.Errorf("warnings = %q, want one that names plan, which does not travel", applied.Warnings)
+	}
+	applied = apply(t, db, store.PutSettings{Environment: "staging", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "plan"}}}})
+	if len(applied.Warnings) != 0 {
+		t.Errorf("warnings once plan travels = %q", applied.Warnings)
+	}
+	s := snapshot(t, db, "staging", 0)
+	if diff := cmp.Diff(eval.Settings{Travel: []eval.Travel{{Attribute: "plan"}}, Fractional: "v2"}, s.Settings()); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	c, err := eval.NewContext(map[string]any{"plan": "pro"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Evaluate("a", c, 0).Variant(); got != "on" {
+		t.Errorf("a for an insider is %q, want on", got)
+	}
+	// A segment that would break the flag that reads it is refused.
+	before := state(t, db, "staging")
+	_, err = db.Apply(t.Context(), change(store.PutSegment{Environment: "staging", Name: "insiders", Condition: []byte(`{"no-such-operator":[1]}`)}))
+	if !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("a segment with an unknown operator: %v, want ErrInvalid", err)
+	}
+	if got := state(t, db, "staging"); got != before {
+		t.Errorf("the refused segment left %+v, want %+v", got, before)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("development", "a", onOff), put("production", "a", onOff), put("staging", "b", onOff))
+	applied := apply(t, db, store.ArchiveFlag{Key: "a"})
+	if diff := cmp.Diff(map[string]int64{"development": 3, "production": 3}, applied.Revisions); diff != "" {
+		t.Errorf("revisions (-want +got):\n%s", diff)
+	}
+	for _, env := range []string{"development", "production"} {
+		if got := variant(t, snapshot(t, db, env, 0), "a"); got != "/DISABLED" {
+			t.Errorf("archived flag in %s is %s, want DISABLED", env, got)
+		}
+		if got := variant(t, snapshot(t, db, env, 2), "a"); got != "off/STATIC" {
+			t.Errorf("the flag in %s before it was archived is %s, want off/STATIC", env, got)
+		}
+	}
+	f, err := db.Flag(t.Context(), "production", "a", 0)
+	if err != nil || f.Lifecycle != "archived" {
+		t.Errorf("lifecycle = %q, %v, want archived", f.Lifecycle, err)
+	}
+	if again := apply(t, db, store.ArchiveFlag{Key: "a"}); !again.Unchanged {
+		t.Errorf("archiving again = %+v, want unchanged", again)
+	}
+	for _, op := range []store.Operation{
+		put("development", "a", onOff), put("staging", "a", onOff),
+		store.SetState{Environment: "development", Key: "a", State: "DISABLED"},
+	} {
+		if _, err := db.Apply(t.Context(), change(op)); !errors.Is(err, store.ErrArchived) {
+			t.Errorf("Apply(%+v) to an archived flag: %v, want ErrArchived", op, err)
+		}
+	}
+}
+
+func TestDescriptionIsOutsideRevisions(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	op := put("development", "a", onOff)
+	apply(t, db, op)
+	before := state(t, db, "development")
+	op.Owner, op.Description, op.Tags = "checkout team", "the new <pricing>", []string{"shop", "beta", "shop"}
+	applied := apply(t, db, op)
+	if applied.Unchanged || applied.Changes[0].Action != store.ActionChanged {
+		t.Errorf("Apply = %+v, want a change", applied)
+	}
+	if got := state(t, db, "development"); got != before {
+		t.Errorf("the environment went from %+v to %+v", before, got)
+	}
+	if head := verify(t, db, audit.Installation); head.Seq != 1 {
+		t.Errorf("the installation's chain has %d entries, want 1", head.Seq)
+	}
+	apply(t, db, put("staging", "a", onOff)) // says nothing of them: leaves them
+	f, err := db.Flag(t.Context(), "staging", "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{f.Owner, f.Description, f.Tags}
+	if diff := cmp.Diff([]any{"checkout team", "the new <pricing>", []string{"beta", "shop"}}, got); diff != "" {
+		t.Errorf("owner, description, tags (-want +got):\n%s", diff)
+	}
+}
+
+func TestCreateOnlyLeavesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("development", "a", onOff))
+	apply(t, db, store.SetState{Environment: "development", Key: "a", State: "DISABLED"})
+	again, other := put("development", "a", onOff), put("development", "b", onOff)
+	again.CreateOnly, other.CreateOnly = true, true
+	applied := apply(t, db, again, other)
+	actions := names(applied.Changes, func(c store.Changed) string { return string(c.Action) })
+	if diff := cmp.Diff([]string{"unchanged", "created"}, actions); diff != "" {
+		t.Errorf("actions (-want +got):\n%s", diff)
+	}
+	if got := variant(t, snapshot(t, db, "development", 0), "a"); got != "/DISABLED" {
+		t.Errorf("a is %s, want it left alone", got)
+	}
+}
+
+func TestKindGivesScope(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	op := put("development", "breaker", onOff)
+	op.Kind = "ops"
+	number := put("development", "ratio", `{"state":"ENABLED","variants":{"a":1,"b":0.5},"defaultVariant":"a"}`)
+	apply(t, db, op, number)
+	for key, want := range map[string]string{"breaker": "ops local boolean", "ratio": "release request float"} {
+		f, err := db.Flag(t.Context(), "development", key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%s %s %s", f.Kind, f.Scope, f.Type); got != want {
+			t.Errorf("%s is %s, want %s", key, got, want)
+		}
+	}
+	// A float flag may have whole values only.
+	apply(t, db, put("staging", "ratio", `{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a"}`))
+}
+
+func TestIsolateInvalid(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	cs := change(
+		put("development", "good", onOff),
+		put("development", "bad", `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":{"nonsense":[]}}`),
+		put("development", "mixed", `{"state":"ENABLED","variants":{"a":true,"b":"x"},"defaultVariant":"a"}`),
+	)
+	if _, err := db.Apply(t.Context(), cs); !errors.Is(err, eval.ErrInvalid) {
+		t.Fatalf("Apply: %v, want ErrInvalid", err)
+	}
+	cs.IsolateInvalid = true
+	applied, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(applied.Warnings, "\n"); !strings.Contains(text, "flag/bad") || !strings.Contains(text, "flag/mixed") {
+		t.Errorf("warnings = %q, want one each for bad and mixed", applied.Warnings)
+	}
+	s := snapshot(t, db, "development", 0)
+	for key, want := range map[string]string{"good": "off/STATIC", "bad": "/ERROR", "mixed": "/ERROR"} {
+		if got := variant(t, s, key); got != want {
+			t.Errorf("%s is %s, want %s", key, got, want)
+		}
+	}
+	// Made whole, the key gets its type.
+	apply(t, db, put("development", "mixed", onOff))
+	if f, err := db.Flag(t.Context(), "development", "mixed", 0); err != nil || f.Type != "boolean" {
+		t.Errorf("type of the mended flag = %q, %v, want boolean", f.Type, err)
 	}
 }
