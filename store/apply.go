@@ -103,6 +103,9 @@ func prepare(cs ChangeSet) (request, error) {
 	var refused RefusedError
 	size := 0
 	for i, o := range cs.Operations {
+		if o == nil {
+			return r, &FieldError{"operations", fmt.Sprintf("operation %d is nil", i)}
+		}
 		s, err := o.step()
 		if s.environment == "" && s.action != audit.ActionArchiveFlag {
 			err = &FieldError{"environment", "is required"}
