@@ -70,7 +70,7 @@ func resolve[T any](ctx context.Context, p *provider, flag string, t eval.Type, 
 	detail.ResolutionError = resolutionError(result)
 	detail.Reason = openfeature.Reason(result.Reason())
 	detail.Variant = result.Variant()
-	detail.FlagMetadata = result.Metadata()
+	detail.FlagMetadata = result.Metadata() // a map of its own: openfeature/multi writes into it
 	return detail
 }
 

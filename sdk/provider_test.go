@@ -200,16 +200,21 @@ func TestRequirement_2_2_9(t *testing.T) {
 	}
 }
 
-// The application may do what it likes with an object it was given.
+// The application may do what it likes with an object it was given, and what is
+// between it and the provider with the metadata, as openfeature/multi does.
 func TestObjectsAreCopies(t *testing.T) {
 	t.Parallel()
 	p := provider(t)
 	first := p.ObjectEvaluation(t.Context(), "object", nil, nil).Value.(map[string]any)
 	first["limits"].([]any)[1].(map[string]any)["max"] = math.Inf(1)
 	delete(first, "limits")
+	p.ObjectEvaluation(t.Context(), "object", nil, nil).FlagMetadata["team"] = "another"
 	want := map[string]any{"limits": []any{1.0, map[string]any{"max": 2.0}}}
 	if diff := cmp.Diff(want, p.ObjectEvaluation(t.Context(), "object", nil, nil).Value); diff != "" {
 		t.Errorf("the flag was changed through the value it gave (-want +got):\n%s", diff)
+	}
+	if got := p.ObjectEvaluation(t.Context(), "object", nil, nil).FlagMetadata["team"]; got != "shop" {
+		t.Errorf("the flag's metadata was changed to %v through what it gave", got)
 	}
 }
 
