@@ -1,10 +1,10 @@
 package main
 
 import (
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 )
@@ -41,14 +41,14 @@ func newAuditListCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			noteMore(cmd, more)
-			return out.print(cmd.OutOrStdout(), list("entries", entries), func(w io.Writer) {
-				row(w, "TIME", "ENVIRONMENT", "REVISION", "ACTOR", "ACTION", "CHANGES", "REASON")
+			return out.print(cmd.OutOrStdout(), list("entries", entries), func(t *table) {
+				t.row("TIME", "ENVIRONMENT", "REVISION", "ACTOR", "ACTION", "CHANGES", "REASON")
 				for _, e := range entries {
 					revision := any(e.GetRevision())
 					if e.GetRevision() == 0 {
 						revision = ""
 					}
-					row(w, when(e.GetOccurredAt()), e.GetEnvironment(), revision, e.GetActor(), e.GetAction(),
+					t.row(when(e.GetOccurredAt()), e.GetEnvironment(), revision, e.GetActor(), e.GetAction(),
 						summary(e.GetChanges()), e.GetReason())
 				}
 			})
@@ -61,7 +61,7 @@ func newAuditListCommand(out *output, r *remote) *cobra.Command {
 	return cmd
 }
 
-// summary names what an entry changed: "changed flag a: state; created flag b".
+// summary says what an entry changed, as far as a line of a table can.
 func summary(changes []*guidonv1.AuditChange) string {
 	const shown = 3
 	var parts []string
@@ -72,13 +72,27 @@ func summary(changes []*guidonv1.AuditChange) string {
 		}
 		part := c.GetAction() + " " + c.GetKind() + " " + c.GetName()
 		if c.GetAction() == "changed" {
-			var paths []string
+			var fields []string
 			for _, f := range c.GetFields() {
-				paths = append(paths, strings.TrimPrefix(f.GetPath(), "$."))
+				path := strings.TrimPrefix(strings.TrimPrefix(f.GetPath(), "$."), c.GetKind()+".")
+				fields = append(fields, path+" "+brief(f.GetBefore())+" → "+brief(f.GetAfter()))
 			}
-			part += ": " + strings.Join(paths, ", ")
+			part += ": " + strings.Join(fields, ", ")
 		}
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// brief is the beginning of a value as JSON, "none" if there is no value.
+func brief(v *structpb.Value) string {
+	const shown = 24
+	if v == nil {
+		return "none"
+	}
+	text := []rune(string(compact(v)))
+	if len(text) > shown {
+		return string(text[:shown]) + "…"
+	}
+	return string(text)
 }

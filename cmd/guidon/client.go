@@ -141,6 +141,7 @@ func explain(err error) string {
 	if !ok {
 		return err.Error()
 	}
+	doing := strings.TrimSuffix(err.Error(), call.Error())
 	for _, detail := range call.Details() {
 		value, err := detail.Value()
 		if err != nil {
@@ -148,18 +149,18 @@ func explain(err error) string {
 		}
 		switch d := value.(type) {
 		case *guidonv1.Conflict:
-			return explainConflict(d)
+			return doing + explainConflict(d)
 		case *guidonv1.Invalid:
-			return explainInvalid(d)
+			return doing + explainInvalid(d)
 		}
 	}
 	switch call.Code() {
 	case connect.CodeUnauthenticated:
-		return call.Message() + " (give an API key with --key or GUIDON_KEY)"
+		return doing + call.Message() + " (give an API key with --key or GUIDON_KEY)"
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
-		return "the server does not answer: " + call.Message()
+		return doing + "the server does not answer: " + call.Message()
 	default:
-		return call.Message()
+		return doing + call.Message()
 	}
 }
 
@@ -174,7 +175,7 @@ func explainConflict(c *guidonv1.Conflict) string {
 }
 
 func explainInvalid(i *guidonv1.Invalid) string {
-	b := new(strings.Builder)
+	var b strings.Builder
 	b.WriteString("refused, nothing was changed")
 	for _, p := range i.GetProblems() {
 		b.WriteString("\n  " + describe(p))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -82,10 +83,15 @@ func TestExplain(t *testing.T) {
 			"  operation 2 staging banner $.flag.targeting: unknown operator \n" +
 			"  reason: is required"},
 		{conflict, "conflict, nothing was changed: staging is at revision 6, expected 4\n  changed meanwhile: flag banner"},
-		{connect.NewError(connect.CodeUnauthenticated, errors.New("not authenticated")),
-			"not authenticated (give an API key with --key or GUIDON_KEY)"},
-		{connect.NewError(connect.CodeUnavailable, errors.New("connection refused")),
-			"the server does not answer: connection refused"},
+		{
+			connect.NewError(connect.CodeUnauthenticated, errors.New("not authenticated")),
+			"not authenticated (give an API key with --key or GUIDON_KEY)",
+		},
+		{
+			connect.NewError(connect.CodeUnavailable, errors.New("connection refused")),
+			"the server does not answer: connection refused",
+		},
+		{fmt.Errorf("shop.json: %w", connect.NewError(connect.CodeInternal, errors.New("request 1"))), "shop.json: request 1"},
 		{errors.New("plain"), "plain"},
 	} {
 		if got := explain(test.err); got != test.want {

@@ -33,13 +33,14 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			return nil, err
-		}
 		// Others may pass but not look, whatever the umask says: when started
 		// as root, Postgres runs as somebody else and must get to its own
 		// directory inside.
-		if err := os.Chmod(path, 0o711); err != nil {
+		const passable = 0o711
+		if err := os.MkdirAll(path, passable); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(path, passable); err != nil {
 			return nil, err
 		}
 	}
@@ -48,13 +49,13 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("%s is in use by another guidon dev", path)
+		return nil, errors.Join(lock.Close(), fmt.Errorf("%s is in use by another guidon dev", path))
 	}
 	return &dataDir{path, lock}, nil
 }
 
-func (d *dataDir) close() error { return d.lock.Close() }
+// close gives up the claim.
+func (d *dataDir) close() { _ = d.lock.Close() }
 
 // masterKey reads the key that seals the keys in the database, or makes it.
 func (d *dataDir) masterKey() (store.MasterKey, error) {
@@ -71,11 +72,7 @@ func (d *dataDir) masterKey() (store.MasterKey, error) {
 	if err != nil {
 		return store.MasterKey{}, err
 	}
-	key, err := store.ParseMasterKey(string(text))
-	if err != nil {
-		return store.MasterKey{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return key, nil
+	return parseMasterKey(path, string(text))
 }
 
 // apiKeys returns a working admin key and a server key for each environment,

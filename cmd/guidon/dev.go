@@ -84,7 +84,7 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }() // the server has closed it, if it ran
 	if d.openEnvironment != "" && !isLoopback(listener.Addr()) {
 		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", listener.Addr())
 	}
@@ -121,7 +121,9 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 				return err
 			}
 		}
-		r.print(d.out, dir.path)
+		if err := r.print(d.out, dir.path); err != nil {
+			return err
+		}
 		return untilStopped(ctx, postgres)
 	})
 }
@@ -162,28 +164,36 @@ func (d *dev) fill(ctx context.Context, api *api, h *hub.Hub) error {
 		return err
 	}
 	for _, file := range d.imports {
-		data, err := readFile(file, nil)
+		if err := importNew(ctx, api, h, file); err != nil {
+			return fmt.Errorf("--import %s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// importNew imports what a document has and the environment has not.
+func importNew(ctx context.Context, api *api, h *hub.Hub, file string) error {
+	data, err := readFile(file, nil)
+	if err != nil {
+		return err
+	}
+	set, err := newImportSet(data, target{
+		environment: importEnvironment, reason: "dev --import " + filepath.Base(file), createOnly: true,
+	})
+	if err != nil {
+		return err
+	}
+	res, err := set.apply(ctx, api, false, false)
+	if err != nil {
+		return err
+	}
+	for name, revision := range res.GetRevisions() {
+		environment, err := h.Environment(name)
 		if err != nil {
 			return err
 		}
-		set, err := newImportSet(file, data, target{
-			environment: importEnvironment, reason: "dev --import " + filepath.Base(file), createOnly: true,
-		})
-		if err != nil {
+		if err := environment.Await(ctx, revision); err != nil {
 			return err
-		}
-		res, err := set.apply(ctx, api, false, false)
-		if err != nil {
-			return err
-		}
-		for name, revision := range res.GetRevisions() {
-			environment, err := h.Environment(name)
-			if err != nil {
-				return err
-			}
-			if err := environment.Await(ctx, revision); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -26,7 +26,6 @@ type target struct {
 // importSet is a flagd document as the operations of one change set. Each keeps
 // its place in the file, because that is where its author will look.
 type importSet struct {
-	file     string
 	into     target
 	items    []*importItem
 	refused  []refusal
@@ -49,14 +48,11 @@ type refusal struct {
 }
 
 // refusedError says why nothing of a file was imported.
-type refusedError struct {
-	file    string
-	refused []refusal
-}
+type refusedError struct{ refused []refusal }
 
 func (e *refusedError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: refused, nothing was changed", e.file)
+	b.WriteString("refused, nothing was changed")
 	for _, r := range e.refused {
 		fmt.Fprintf(&b, "\n  %s: %s", cell(r.Path), cell(r.Message))
 	}
@@ -65,18 +61,18 @@ func (e *refusedError) Error() string {
 
 // newImportSet reads a flagd document. Segments come first, so that flags find
 // them.
-func newImportSet(file string, data []byte, into target) (*importSet, error) {
+func newImportSet(data []byte, into target) (*importSet, error) {
 	doc, err := eval.ParseDocument(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
 	}
-	s := &importSet{file: file, into: into, warnings: []string{}, refused: []refusal{}}
+	s := &importSet{into: into, warnings: []string{}, refused: []refusal{}}
 	for _, name := range slices.Sorted(maps.Keys(doc.Evaluators)) {
 		s.addSegment(name, doc.Evaluators[name])
 	}
 	shared, err := structpb.NewStruct(doc.Metadata)
 	if err != nil {
-		return nil, fmt.Errorf("%s: $.metadata: %w", file, err)
+		return nil, fmt.Errorf("$.metadata: %w", err)
 	}
 	s.dropFlagSet(shared, "$.metadata")
 	for _, f := range doc.Flags {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,10 +42,10 @@ func newEnvironmentListCommand(out *output, r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), list("environments", environments), func(w io.Writer) {
-				row(w, "NAME", "REVISION", "FLAGS", "PROTECTED", "TRAVEL", "FRACTIONAL")
+			return out.print(cmd.OutOrStdout(), list("environments", environments), func(t *table) {
+				t.row("NAME", "REVISION", "FLAGS", "PROTECTED", "TRAVEL", "FRACTIONAL")
 				for _, e := range environments {
-					row(w, e.GetName(), e.GetRevision(), e.GetFlagCount(), e.GetProtected(),
+					t.row(e.GetName(), e.GetRevision(), e.GetFlagCount(), e.GetProtected(),
 						travel(e.GetSettings()), e.GetSettings().GetFractional())
 				}
 			})
@@ -69,14 +68,14 @@ func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			e := res.GetEnvironment()
-			return out.print(cmd.OutOrStdout(), message{e}, func(w io.Writer) {
-				row(w, "name", e.GetName())
-				row(w, "revision", e.GetRevision())
-				row(w, "digest", e.GetDigest())
-				row(w, "flags", e.GetFlagCount())
-				row(w, "protected", e.GetProtected())
-				row(w, "travel", travel(e.GetSettings()))
-				row(w, "fractional", e.GetSettings().GetFractional())
+			return out.print(cmd.OutOrStdout(), message{e}, func(t *table) {
+				t.row("name", e.GetName())
+				t.row("revision", e.GetRevision())
+				t.row("digest", e.GetDigest())
+				t.row("flags", e.GetFlagCount())
+				t.row("protected", e.GetProtected())
+				t.row("travel", travel(e.GetSettings()))
+				t.row("fractional", e.GetSettings().GetFractional())
 			})
 		},
 	}

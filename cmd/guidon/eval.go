@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"io"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -38,16 +37,16 @@ func newEvalCommand(out *output) *cobra.Command {
 				return err
 			}
 			v := newResolution(res.GetResolution())
-			return out.print(cmd.OutOrStdout(), v, func(w io.Writer) {
-				row(w, "key", v.Key)
-				row(w, "value", string(v.Value))
-				row(w, "variant", v.Variant)
-				row(w, "reason", v.Reason)
+			return out.print(cmd.OutOrStdout(), v, func(t *table) {
+				t.row("key", v.Key)
+				t.row("value", v.Value)
+				t.row("variant", v.Variant)
+				t.row("reason", v.Reason)
 				if v.ErrorCode != "" {
-					row(w, "error", v.ErrorCode+": "+res.GetResolution().GetErrorMessage())
+					t.row("error", v.ErrorCode+": "+res.GetResolution().GetErrorMessage())
 				}
-				row(w, "revision", v.Revision)
-				row(w, "metadata", string(v.Metadata))
+				t.row("revision", v.Revision)
+				t.row("metadata", v.Metadata)
 			})
 		},
 	}

@@ -50,10 +50,10 @@ func newFlagListCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			noteMore(cmd, more)
-			return out.print(cmd.OutOrStdout(), list("flags", flags), func(w io.Writer) {
-				row(w, "KEY", "ENVIRONMENT", "STATE", "DEFAULT", "TYPE", "KIND", "SCOPE", "PROJECT", "REVISION", "UPDATED")
+			return out.print(cmd.OutOrStdout(), list("flags", flags), func(t *table) {
+				t.row("KEY", "ENVIRONMENT", "STATE", "DEFAULT", "TYPE", "KIND", "SCOPE", "PROJECT", "REVISION", "UPDATED")
 				for _, f := range flags {
-					row(w, f.GetKey(), f.GetEnvironment(), state(f), f.GetDefaultVariant(), f.GetType(),
+					t.row(f.GetKey(), f.GetEnvironment(), state(f), f.GetDefaultVariant(), f.GetType(),
 						f.GetKind(), f.GetScope(), f.GetProject(), f.GetRevision(), when(f.GetUpdatedAt()))
 				}
 			})
@@ -84,23 +84,23 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			f := res.GetFlag()
-			return out.print(cmd.OutOrStdout(), message{f}, func(w io.Writer) {
-				row(w, "key", f.GetKey())
-				row(w, "environment", f.GetEnvironment())
-				row(w, "project", f.GetProject())
-				row(w, "state", state(f))
-				row(w, "default variant", f.GetDefaultVariant())
-				row(w, "type", f.GetType())
-				row(w, "kind", f.GetKind())
-				row(w, "scope", f.GetScope())
-				row(w, "revision", f.GetRevision())
-				row(w, "updated", when(f.GetUpdatedAt())+" by "+f.GetUpdatedBy())
-				row(w, "owner", f.GetOwner())
-				row(w, "description", f.GetDescription())
-				row(w, "tags", join(f.GetTags()))
-				row(w, "reads", join(f.GetReads()))
-				row(w, "not travelling", join(f.GetNotTravelling()))
-				row(w, "definition", compact(f.GetDefinition()))
+			return out.print(cmd.OutOrStdout(), message{f}, func(t *table) {
+				t.row("key", f.GetKey())
+				t.row("environment", f.GetEnvironment())
+				t.row("project", f.GetProject())
+				t.row("state", state(f))
+				t.row("default variant", f.GetDefaultVariant())
+				t.row("type", f.GetType())
+				t.row("kind", f.GetKind())
+				t.row("scope", f.GetScope())
+				t.row("revision", f.GetRevision())
+				t.row("updated", when(f.GetUpdatedAt())+" by "+f.GetUpdatedBy())
+				t.row("owner", f.GetOwner())
+				t.row("description", f.GetDescription())
+				t.row("tags", join(f.GetTags()))
+				t.row("reads", join(f.GetReads()))
+				t.row("not travelling", join(f.GetNotTravelling()))
+				t.row("definition", compact(f.GetDefinition()))
 			})
 		},
 	}
@@ -197,16 +197,16 @@ func (c *change) apply(ctx context.Context, w io.Writer, out *output, r *remote,
 
 // printApplied says what a change set did.
 func printApplied(w io.Writer, out *output, res *guidonv1.ChangeServiceApplyResponse) error {
-	return out.print(w, message{res}, func(w io.Writer) {
+	return out.print(w, message{res}, func(t *table) {
 		for _, c := range res.GetChanges() {
 			if revision, ok := res.GetRevisions()[c.GetEnvironment()]; ok {
-				row(w, c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment(), fmt.Sprintf("revision %d", revision))
+				t.row(c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment(), fmt.Sprintf("revision %d", revision))
 			} else {
-				row(w, c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment())
+				t.row(c.GetAction(), c.GetKind(), c.GetName(), c.GetEnvironment())
 			}
 		}
 		for _, warning := range res.GetWarnings() {
-			row(w, "warning: "+warning)
+			t.row("warning: " + warning)
 		}
 	})
 }
@@ -233,6 +233,6 @@ func registerLimit(flags *pflag.FlagSet, limit *int, def int) {
 // noteMore says on standard error that a list was cut.
 func noteMore(cmd *cobra.Command, more bool) {
 	if more {
-		fmt.Fprintln(cmd.ErrOrStderr(), "there are more: raise --limit, or 0 for all")
+		cmd.PrintErrln("there are more: raise --limit, or 0 for all")
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,20 +81,20 @@ func newHeader(d propagate.Header, length int) header {
 	return h
 }
 
-func (h header) table(w io.Writer) {
-	row(w, "correlation id", h.CorrelationID)
-	row(w, "root", h.Root)
-	row(w, "environment", h.Environment)
-	row(w, "revision", h.Revision)
+func (h header) table(t *table) {
+	t.row("correlation id", h.CorrelationID)
+	t.row("root", h.Root)
+	t.row("environment", h.Environment)
+	t.row("revision", h.Revision)
 	if h.Known != 0 {
-		row(w, "emergencies known to", h.Known)
+		t.row("emergencies known to", h.Known)
 	}
-	row(w, "time", fmt.Sprintf("%d (%s)", h.Time, time.Unix(h.Time, 0).UTC().Format(time.RFC3339)))
+	t.row("time", fmt.Sprintf("%d (%s)", h.Time, time.Unix(h.Time, 0).UTC().Format(time.RFC3339)))
 	if h.TargetingKey != nil {
-		row(w, "targeting key", *h.TargetingKey)
+		t.row("targeting key", *h.TargetingKey)
 	}
 	for _, a := range h.attributes {
-		row(w, "attribute "+a.Name, string(encoded(a.Value())))
+		t.row("attribute "+a.Name, encoded(a.Value()))
 	}
 	for _, d := range h.Decisions {
 		variant := d.Variant
@@ -106,8 +105,8 @@ func (h header) table(w io.Writer) {
 		if d.Emergency != 0 {
 			by += fmt.Sprintf(" of revision %d", d.Emergency)
 		}
-		row(w, "decided "+d.Flag, variant, by)
+		t.row("decided "+d.Flag, variant, by)
 	}
-	row(w, "signed by key", h.KeyID, "signature not checked")
-	row(w, "length", fmt.Sprintf("%d bytes", h.Bytes))
+	t.row("signed by key", h.KeyID, "signature not checked")
+	t.row("length", fmt.Sprintf("%d bytes", h.Bytes))
 }

@@ -41,9 +41,9 @@ func newImportCommand(out *output) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			set, err := newImportSet(args[0], data, into)
+			set, err := newImportSet(data, into)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			before, err := api.documents(cmd.Context(), into.environment)
 			if err != nil {
@@ -51,7 +51,7 @@ func newImportCommand(out *output) *cobra.Command {
 			}
 			res, err := set.apply(cmd.Context(), api, isolate, dryRun)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			result := set.result(res, before)
 			result.DryRun = dryRun
@@ -76,7 +76,7 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // it was read only
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxImport+1))
@@ -106,7 +106,7 @@ func (a *api) documents(ctx context.Context, environment string) (map[string]jso
 // tries again, until nothing is refused or nothing is left.
 func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (*guidonv1.ChangeServiceApplyResponse, error) {
 	if len(s.refused) > 0 && !isolate {
-		return nil, &refusedError{s.file, s.refused}
+		return nil, &refusedError{s.refused}
 	}
 	for len(s.items) > 0 {
 		res, err := api.apply(ctx, &guidonv1.ChangeServiceApplyRequest{
@@ -120,7 +120,7 @@ func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (
 			return nil, err
 		}
 		if !isolate {
-			return nil, &refusedError{s.file, refused}
+			return nil, &refusedError{refused}
 		}
 		s.leaveOut(refused)
 	}
@@ -173,14 +173,15 @@ func (s *importSet) result(res *guidonv1.ChangeServiceApplyResponse, before map[
 		Warnings: append(s.warnings, res.GetWarnings()...),
 		Refused:  s.refused,
 	}
+	items := make(map[string]*importItem, len(s.items))
+	for _, i := range s.items {
+		items[i.kind+" "+i.name] = i
+	}
 	for _, c := range res.GetChanges() {
 		change := importChange{Environment: c.GetEnvironment(), Kind: c.GetKind(), Name: c.GetName(), Action: c.GetAction()}
-		if c.GetAction() == "changed" {
-			for _, i := range s.items {
-				if i.kind == c.GetKind() && i.name == c.GetName() {
-					change.Fields = diff(i.place, i.before(before[i.kind+" "+i.name]), i.after())
-				}
-			}
+		row := c.GetKind() + " " + c.GetName()
+		if i := items[row]; i != nil && c.GetAction() == "changed" {
+			change.Fields = diff(i.place, i.before(before[row]), i.after())
 		}
 		result.Changes = append(result.Changes, change)
 	}
@@ -206,32 +207,32 @@ type importChange struct {
 	Fields      []difference `json:"fields,omitempty"`
 }
 
-func (r importResult) table(w io.Writer) {
+func (r importResult) table(t *table) {
 	counts := map[string]int{}
 	for _, c := range r.Changes {
 		counts[c.Action]++
-		row(w, c.Action, c.Kind, c.Name)
+		t.row(c.Action, c.Kind, c.Name)
 		for _, f := range c.Fields {
-			row(w, "", "", f.Path, cmp.Or(string(f.Before), "(none)")+" → "+cmp.Or(string(f.After), "(none)"))
+			t.row("", "", f.Path, cmp.Or(string(f.Before), "(none)")+" → "+cmp.Or(string(f.After), "(none)"))
 		}
 	}
 	for _, x := range r.Refused {
-		row(w, "refused", x.item.kind, x.item.name, x.Path+": "+x.Message)
+		t.row("refused", x.item.kind, x.item.name, x.Path+": "+x.Message)
 	}
 	for _, warning := range r.Warnings {
-		row(w, "warning", warning)
+		t.row("warning", warning)
 	}
-	var totals []string
+	var summary []string
 	for _, action := range []string{"created", "changed", "unchanged"} {
-		totals = append(totals, fmt.Sprintf("%d %s", counts[action], action))
+		summary = append(summary, fmt.Sprintf("%d %s", counts[action], action))
 	}
-	totals = append(totals, fmt.Sprintf("%d refused", len(r.Refused)))
-	line := strings.Join(totals, ", ")
+	summary = append(summary, fmt.Sprintf("%d refused", len(r.Refused)))
+	t.row(strings.Join(summary, ", "))
 	for environment, revision := range r.Revisions {
-		line += fmt.Sprintf("; %s is at revision %d", environment, revision)
+		if r.DryRun {
+			t.row(fmt.Sprintf("%s would be at revision %d; this was a dry run, nothing was changed", environment, revision))
+		} else {
+			t.row(fmt.Sprintf("%s is at revision %d", environment, revision))
+		}
 	}
-	if r.DryRun {
-		line += " (dry run: nothing was changed)"
-	}
-	row(w, line)
 }

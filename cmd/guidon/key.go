@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,13 +75,13 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), message{res}, func(w io.Writer) {
-				row(w, "key", res.GetText())
-				row(w, "id", res.GetKey().GetId())
-				row(w, "kind", res.GetKey().GetKind())
-				row(w, "environment", res.GetKey().GetEnvironment())
-				row(w, "expires", when(res.GetKey().GetExpiresAt()))
-				row(w, "Keep the key now: it is not stored and cannot be shown again.")
+			return out.print(cmd.OutOrStdout(), message{res}, func(t *table) {
+				t.row("key", res.GetText())
+				t.row("id", res.GetKey().GetId())
+				t.row("kind", res.GetKey().GetKind())
+				t.row("environment", res.GetKey().GetEnvironment())
+				t.row("expires", when(res.GetKey().GetExpiresAt()))
+				t.row("Keep the key now: it is not stored and cannot be shown again.")
 			})
 		},
 	}
@@ -130,10 +129,10 @@ func newKeyListCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			noteMore(cmd, more)
-			return out.print(cmd.OutOrStdout(), list("keys", keys), func(w io.Writer) {
-				row(w, "ID", "KIND", "ENVIRONMENT", "NAME", "ENDS IN", "CREATED", "LAST USED", "EXPIRES", "REVOKED")
+			return out.print(cmd.OutOrStdout(), list("keys", keys), func(t *table) {
+				t.row("ID", "KIND", "ENVIRONMENT", "NAME", "ENDS IN", "CREATED", "LAST USED", "EXPIRES", "REVOKED")
 				for _, k := range keys {
-					row(w, k.GetId(), k.GetKind(), k.GetEnvironment(), k.GetName(), "…"+k.GetHint(), when(k.GetCreatedAt()),
+					t.row(k.GetId(), k.GetKind(), k.GetEnvironment(), k.GetName(), "…"+k.GetHint(), when(k.GetCreatedAt()),
 						when(k.GetLastUsedAt()), when(k.GetExpiresAt()), when(k.GetRevokedAt()))
 				}
 			})
@@ -157,8 +156,8 @@ func newKeyRevokeCommand(out *output, r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), message{res.GetKey()}, func(w io.Writer) {
-				row(w, fmt.Sprintf("revoked %s key %s (%s)", res.GetKey().GetKind(), res.GetKey().GetId(), res.GetKey().GetName()))
+			return out.print(cmd.OutOrStdout(), message{res.GetKey()}, func(t *table) {
+				t.row(fmt.Sprintf("revoked %s key %s (%s)", res.GetKey().GetKind(), res.GetKey().GetId(), res.GetKey().GetName()))
 			})
 		},
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -66,9 +65,9 @@ func printSchema(cmd *cobra.Command, out *output, url string) error {
 		Oldest  int  `json:"oldest"`
 		Newest  int  `json:"newest"`
 	}{state.Version, state.Dirty, migrations.Oldest, migrations.Newest}
-	err = out.print(cmd.OutOrStdout(), schema, func(w io.Writer) {
-		row(w, "schema version", schema.Version)
-		row(w, "served by this build", schema.Oldest, "to", schema.Newest)
+	err = out.print(cmd.OutOrStdout(), schema, func(t *table) {
+		t.row("schema version", schema.Version)
+		t.row("served by this build", schema.Oldest, "to", schema.Newest)
 	})
 	if err != nil {
 		return err

@@ -39,29 +39,37 @@ func (o *output) Set(s string) error {
 
 func (o *output) Type() string { return "format" }
 
-// print writes v as indented JSON, or what table writes, its cells separated by
-// tabs, in columns.
-func (o *output) print(w io.Writer, v any, table func(w io.Writer)) error {
+// print writes v as indented JSON, or the rows that fill adds as a table.
+func (o *output) print(w io.Writer, v any, fill func(t *table)) error {
 	if o.json {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		return enc.Encode(v)
 	}
+	var t table
+	fill(&t)
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	table(columns)
+	if _, err := columns.Write(t.text.Bytes()); err != nil {
+		return err
+	}
 	return columns.Flush()
 }
 
-// row writes one line of a table.
-func row(w io.Writer, cells ...any) {
+// table collects rows, the cells of which will stand in columns.
+type table struct{ text bytes.Buffer }
+
+func (t *table) row(cells ...any) {
 	for i, c := range cells {
 		if i > 0 {
-			io.WriteString(w, "\t")
+			t.text.WriteByte('\t')
 		}
-		io.WriteString(w, cell(fmt.Sprint(c)))
+		if raw, ok := c.(json.RawMessage); ok {
+			c = string(raw)
+		}
+		t.text.WriteString(cell(fmt.Sprint(c)))
 	}
-	io.WriteString(w, "\n")
+	t.text.WriteByte('\n')
 }
 
 // cell keeps text that other people wrote (reasons, names) from moving the

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +74,7 @@ func TestPrintJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	out := output{json: true}
-	err := out.print(&b, list("keys", []*guidonv1.Key{{Id: "1", Name: "<x>"}}), func(io.Writer) {
+	err := out.print(&b, list("keys", []*guidonv1.Key{{Id: "1", Name: "<x>"}}), func(*table) {
 		t.Error("a table was asked for")
 	})
 	if err != nil {
@@ -105,10 +104,10 @@ func TestTableHoldsForeignText(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	var out output
-	err := out.print(&b, nil, func(w io.Writer) {
-		row(w, "A", "B")
-		row(w, "x\ny\tz\x1b[31m", 7)
-		row(w, "", "ü → ✓")
+	err := out.print(&b, nil, func(t *table) {
+		t.row("A", "B")
+		t.row("x\ny\tz\x1b[31m", 7)
+		t.row("", "ü → ✓")
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 )
 
 // ready is what dev tells whoever started it: in the ready file for programs,
@@ -22,13 +22,7 @@ type ready struct {
 }
 
 // write replaces the ready file: it is there whole or not at all.
-func (r ready) write(path string) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return writeFile(path, append(data, '\n'))
-}
+func (r ready) write(path string) error { return writeFile(path, append(encoded(r), '\n')) }
 
 // removeReady takes away the ready file of an earlier run, which names a server
 // that is gone.
@@ -42,18 +36,21 @@ func removeReady(path string) error {
 	return nil
 }
 
-func (r ready) print(w io.Writer, dir string) {
-	fmt.Fprintf(w, "\nGuidon is ready.\n\n  admin UI  %s\n  API       %s\n  database  %s\n  data      %s\n\n",
+func (r ready) print(w io.Writer, dir string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nGuidon is ready.\n\n  admin UI  %s\n  API       %s\n  database  %s\n  data      %s\n\n",
 		r.AdminURL, r.URL, r.DatabaseURL, dir)
 	width := len("admin")
 	for environment := range r.Keys.servers {
 		width = max(width, len(environment))
 	}
-	fmt.Fprintf(w, "  %-*s key  %s\n", width, "admin", r.Keys.admin)
+	fmt.Fprintf(&b, "  %-*s key  %s\n", width, "admin", r.Keys.admin)
 	for _, environment := range slices.Sorted(maps.Keys(r.Keys.servers)) {
-		fmt.Fprintf(w, "  %-*s key  %s\n", width, environment, r.Keys.servers[environment])
+		fmt.Fprintf(&b, "  %-*s key  %s\n", width, environment, r.Keys.servers[environment])
 	}
-	fmt.Fprint(w, "\nCtrl-C stops it. The data stays, and the next start shows the same keys.\n\n")
+	b.WriteString("\nCtrl-C stops it. The data stays, and the next start shows the same keys.\n\n")
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // localURL is where this machine reaches a listener.

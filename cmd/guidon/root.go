@@ -32,7 +32,7 @@ func usagef(format string, args ...any) error {
 // run executes one command line and returns the process's exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	started := false
-	root := newRootCommand()
+	root := newRootCommand() //nolint:contextcheck // commands take their context from cobra when they run
 	prepare(root, &started)
 	root.SetArgs(args)
 	root.SetIn(in)
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(errOut, "%s: %s\n", cmd.CommandPath(), explain(err))
+	cmd.PrintErrf("%s: %s\n", cmd.CommandPath(), explain(err))
 
 	usage := !started
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	switch {
 	case usage:
-		fmt.Fprintf(errOut, "Run '%s --help' for its arguments and flags.\n", cmd.CommandPath())
+		cmd.PrintErrf("Run '%s --help' for its arguments and flags.\n", cmd.CommandPath())
 		return exitUsage
 	case connect.CodeOf(err) == connect.CodeAborted:
 		return exitConflict

@@ -20,10 +20,10 @@ func TestMain(m *testing.M) {
 // that Postgres can get to when the tests run as root. Beside the usual
 // commands a script has
 //
-//	ready FILE        wait for the ready file of a guidon dev in the background,
-//	                  and set GUIDON_URL, GUIDON_KEY (admin), SERVER_KEY
-//	                  (development) and DATABASE_URL from it
-//	exits CODE ARG…   run guidon ARG… and want that exit code
+//	ready FILE         wait for the ready file of a guidon dev in the background,
+//	                   and set GUIDON_URL, GUIDON_KEY (admin), SERVER_KEY
+//	                   (development) and DATABASE_URL from it
+//	exits CODE [ARG…]  run guidon ARG… and want that exit code
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -35,7 +35,7 @@ func TestScript(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			env.Defer(func() { os.RemoveAll(data) })
+			env.Defer(func() { _ = os.RemoveAll(data) })
 			env.Setenv("DATA", data)
 			return nil
 		},
@@ -85,8 +85,8 @@ func awaitReadyFile(path string) (ready, error) {
 }
 
 func scriptExits(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) < 2 {
-		ts.Fatalf("usage: exits CODE ARG…")
+	if len(args) < 1 {
+		ts.Fatalf("usage: exits CODE [ARG…]")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)

@@ -90,7 +90,7 @@ func (f *serveFlags) masterKey() (store.MasterKey, error) {
 	switch {
 	case file != "":
 		source = file
-		raw, err := os.ReadFile(file)
+		raw, err := os.ReadFile(file) //nolint:gosec // whoever starts the server may read what it can
 		if err != nil {
 			return store.MasterKey{}, fmt.Errorf("master key: %w", err)
 		}
@@ -100,9 +100,13 @@ func (f *serveFlags) masterKey() (store.MasterKey, error) {
 			"(openssl rand -hex 32), or GUIDON_MASTER_KEY_FILE to a file with them, and keep them: " +
 			"what is sealed with one key cannot be opened with another")
 	}
+	return parseMasterKey(source, text)
+}
+
+func parseMasterKey(source, text string) (store.MasterKey, error) {
 	key, err := store.ParseMasterKey(text)
 	if err != nil {
-		return store.MasterKey{}, fmt.Errorf("%s: %w", source, err)
+		return key, fmt.Errorf("%s: this is no master key: want 32 random bytes in hex or base64", source)
 	}
 	return key, nil
 }

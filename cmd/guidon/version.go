@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -50,10 +49,10 @@ func newVersionCommand(out *output) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := currentBuild()
-			return out.print(cmd.OutOrStdout(), b, func(w io.Writer) {
-				row(w, "guidon", b.Version)
-				row(w, "commit", b.Commit)
-				row(w, "go", b.Go+" "+b.Platform)
+			return out.print(cmd.OutOrStdout(), b, func(t *table) {
+				t.row("guidon", b.Version)
+				t.row("commit", b.Commit)
+				t.row("go", b.Go+" "+b.Platform)
 			})
 		},
 	}
