@@ -25,7 +25,8 @@ function flagged(e, name, yes) {
 }
 
 const milliseconds = (ms) => (ms < 10 ? ms.toFixed(1) : ms < 1000 ? ms.toFixed(0) : (ms / 1000).toFixed(2)) + (ms < 1000 ? " ms" : " s");
-const variantText = (variant) => variant === "" ? "code default" : variant;
+const missing = (hop, key) => (hop.pinUnavailable || []).includes(key);
+const seen = (hop, key) => missing(hop, key) ? "not to be had" : hop.flags[key] === "" ? "code default" : hop.flags[key];
 
 // connection
 
@@ -149,7 +150,7 @@ function requestCard(r) {
     el("ul", { class: "tree" }, branch(hops, 0)),
     el("details", { open: torn.length > 0 && !torn.includes(flag) },
       el("summary", {}, "All flags"),
-      el("div", { class: "scroll", tabindex: "0" }, flagTable(hops, torn)),
+      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `flags of request ${r.sequence}` }, flagTable(hops, torn)),
       el("p", { class: "id" }, `correlation ID ${r.answer.correlationId}`)));
 }
 
@@ -162,11 +163,12 @@ function branch(hops, at) {
     if (hops[i].depth === hop.depth + 1) children.push(branch(hops, i));
   }
   const variant = hop.flags[flag];
-  const differs = variant !== hops[0].flags[flag];
+  const differs = !missing(hop, flag) && !missing(hops[0], flag) && variant !== hops[0].flags[flag];
   const line = el("div", { class: "hop", title: `${hop.reasons[flag]} · ${milliseconds(hop.ms)}` },
-    el("span", {}, hop.service),
+    el("span", { class: "service" }, hop.service),
     el("span", { class: "rev" }, hop.revision ? `r${hop.revision}` : "none"),
-    el("span", { class: "variant", "data-variant": variant, "data-differs": differs }, (differs ? "≠ " : "") + variantText(variant)));
+    el("span", { class: "variant", "data-variant": variant, "data-differs": differs, "data-missing": missing(hop, flag) },
+      (differs ? "≠ " : "") + seen(hop, flag)));
   return children.length ? el("li", {}, line, el("ul", {}, ...children)) : el("li", {}, line);
 }
 
@@ -177,7 +179,7 @@ function flagTable(hops, torn) {
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "flag"), ...hops.map((h) => el("th", { scope: "col" }, name(h))))),
     el("tbody", {}, ...keys.map((key) => el("tr", { "data-torn": torn.includes(key) },
       el("th", { scope: "row" }, key),
-      ...hops.map((h) => el("td", { title: h.reasons[key] }, key in h.flags ? variantText(h.flags[key]) : "·"))))));
+      ...hops.map((h) => el("td", { title: h.reasons[key] }, key in h.flags ? seen(h, key) : "·"))))));
 }
 
 // talking to the shop
