@@ -8,9 +8,14 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// contextOf is the evaluation context that travels, the same at every hop:
-// wire names are read with the allow-list of the pin's revision.
-func contextOf(h *Header, listed []eval.Travel) *eval.Context {
+// travelling is the evaluation context that travels, the same at every hop.
+type travelling struct {
+	attributes map[string]any // "targetingKey" among them
+	context    *eval.Context
+}
+
+// travellingOf reads the wire names of a header with an allow-list.
+func travellingOf(h *Header, listed []eval.Travel) *travelling {
 	attributes := make(map[string]any, len(h.Attributes)+1)
 	for _, a := range h.Attributes {
 		if name := attributeName(listed, a.Name); name != "" {
@@ -21,25 +26,25 @@ func contextOf(h *Header, listed []eval.Travel) *eval.Context {
 		attributes[targetingKey] = h.Subject
 	}
 	c, _ := eval.NewContext(attributes) // strings, booleans and finite numbers are always usable
-	return c
+	return &travelling{attributes, c}
 }
 
 // travellingAt returns the travelling context of a sealed State, which every
 // hop must read with the allow-list of the pin's revision. That is the newest
 // list if the settings have not changed since; if they may have, the newest
-// still serves as long as it knows every name in the header. It reports false
-// if the names cannot be read.
-func (s *State) travellingAt(newest *eval.Snapshot) (*eval.Context, bool) {
-	if c := s.travelling.Load(); c != nil {
-		return c, true
+// still serves as long as it knows every name in the header. It returns nil if
+// the names cannot be read.
+func (s *State) travellingAt(newest *eval.Snapshot) *travelling {
+	if known := s.travelling.Load(); known != nil {
+		return known
 	}
 	listed, ok := s.allowList(newest)
 	if !ok {
-		return nil, false
+		return nil
 	}
-	c := contextOf(&s.pin, listed)
-	s.travelling.Store(c) // there is but one such context: whoever stores it, stores the same
-	return c, true
+	read := travellingOf(&s.pin, listed)
+	s.travelling.Store(read) // there is but one such context: whoever stores it, stores the same
+	return read
 }
 
 func (s *State) allowList(newest *eval.Snapshot) ([]eval.Travel, bool) {
@@ -58,18 +63,38 @@ func (s *State) allowList(newest *eval.Snapshot) ([]eval.Travel, bool) {
 	return listed, true
 }
 
-// known returns a copy of all this process knows of the request: at the root
+// known is all this process knows of a sealed State's request: at the root
 // everything the application said, elsewhere what travelled.
 func (s *State) known(newest *eval.Snapshot) map[string]any {
+	if s.full != nil {
+		return s.full
+	}
+	if read := s.travellingAt(newest); read != nil {
+		return read.attributes
+	}
+	return nil
+}
+
+// copied is known for a State that may still be open, in a map of its own.
+func (s *State) copied(newest *eval.Snapshot) map[string]any {
 	if !s.sealed.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 	}
-	if s.full != nil {
-		return maps.Clone(s.full)
+	if known := maps.Clone(s.known(newest)); known != nil {
+		return known
 	}
-	c, _ := s.travellingAt(newest)
-	return c.Map()
+	return make(map[string]any)
+}
+
+// fullContext is for whoever holds the lock, and for all once s is sealed.
+func (s *State) fullContext() *eval.Context {
+	if c := s.fullCtx.Load(); c != nil {
+		return c
+	}
+	c, _ := eval.NewContext(s.full) // add lets only usable attributes in
+	s.fullCtx.Store(c)
+	return c
 }
 
 // merged is the full local context: what this process knows of the request,
@@ -80,13 +105,13 @@ func (s *State) merged(call map[string]any, newest *eval.Snapshot) (*eval.Contex
 	}
 	if len(call) == 0 && s.sealed.Load() {
 		if s.full != nil {
-			return s.fullCtx, nil
+			return s.fullContext(), nil
 		}
-		if c, ok := s.travellingAt(newest); ok {
-			return c, nil
+		if read := s.travellingAt(newest); read != nil {
+			return read.context, nil
 		}
 	}
-	attributes := s.known(newest)
+	attributes := s.copied(newest)
 	maps.Copy(attributes, call)
 	return eval.NewContext(attributes)
 }
@@ -99,49 +124,43 @@ func (s *State) otherSubject(call map[string]any) bool {
 
 // ignored names what a call passed in vain: attributes that the request's
 // context, settled before, does not have or has differently.
-func (p *Propagator) ignored(s *State, call map[string]any, flag string) []string {
+func (p *Propagator) ignored(s *State, newest *eval.Snapshot, call map[string]any, flag string) []string {
 	if len(call) == 0 {
 		return nil
 	}
-	travelling := s.travelling.Load()
 	var names []string
+	settled := s.known(newest)
 	for name, value := range call {
 		if name == targetingKey {
 			continue // the same, or otherSubject
 		}
-		known, ok := s.full[name]
-		if s.full == nil {
-			known, ok = travelling.Value(name)
-		}
-		if !ok || !equal(known, value) {
+		if had, ok := settled[name]; !ok || !equal(had, value) {
 			names = append(names, name)
 		}
 	}
-	if names == nil {
-		return nil
+	if names != nil {
+		slices.Sort(names)
+		p.counters.flag(IgnoredAttributes, flag)
 	}
-	slices.Sort(names)
-	p.counters.flag(IgnoredAttributes, flag)
 	return names
 }
 
 // equal compares attribute values as evaluation would: all Go numbers read as
 // float64.
-func equal(known, value any) bool {
+func equal(settled, value any) bool {
 	switch v := value.(type) {
 	case string:
-		k, ok := known.(string)
+		k, ok := settled.(string)
 		return ok && k == v
 	case bool:
-		k, ok := known.(bool)
+		k, ok := settled.(bool)
 		return ok && k == v
-	case nil:
-		return known == nil
+	case float64:
+		if k, ok := settled.(float64); ok {
+			return k == v
+		}
 	}
-	if reflect.DeepEqual(known, value) {
-		return true
-	}
-	a, err := eval.NewContext(map[string]any{"v": known})
+	a, err := eval.NewContext(map[string]any{"v": settled})
 	if err != nil {
 		return false
 	}

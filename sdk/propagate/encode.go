@@ -40,11 +40,13 @@ func (h Header) sign(k *signer) (string, error) {
 func (h *Header) sort() {
 	byName := func(a, b Attribute) int { return cmp.Compare(a.Name, b.Name) }
 	if !slices.IsSortedFunc(h.Attributes, byName) {
-		h.Attributes = slices.SortedFunc(slices.Values(h.Attributes), byName)
+		h.Attributes = slices.Clone(h.Attributes)
+		slices.SortFunc(h.Attributes, byName)
 	}
 	byFlag := func(a, b Decision) int { return cmp.Compare(a.Flag, b.Flag) }
 	if !slices.IsSortedFunc(h.Decisions, byFlag) {
-		h.Decisions = slices.SortedFunc(slices.Values(h.Decisions), byFlag)
+		h.Decisions = slices.Clone(h.Decisions)
+		slices.SortFunc(h.Decisions, byFlag)
 	}
 }
 

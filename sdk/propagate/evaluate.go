@@ -121,7 +121,7 @@ func (p *Propagator) atPin(ctx context.Context, s *State, newest *eval.Snapshot,
 			if decision.Mark == MarkOverride {
 				r.Origin = OriginOverride
 			}
-			r.IgnoredAttributes = p.ignored(s, call, key)
+			r.IgnoredAttributes = p.ignored(s, newest, call, key)
 			return r
 		}
 		p.counters.flag(UnknownVariant, key)
@@ -134,12 +134,12 @@ func (p *Propagator) atPin(ctx context.Context, s *State, newest *eval.Snapshot,
 	if other {
 		return p.forOther(r, s, newest, flag, call)
 	}
-	c, ok := s.travellingAt(newest)
-	if !ok {
+	travelled := s.travellingAt(newest)
+	if travelled == nil {
 		return p.unavailable(r, latest, key)
 	}
-	r.Resolution = flag.Evaluate(c, pin.Time)
-	r.IgnoredAttributes = p.ignored(s, call, key)
+	r.Resolution = flag.Evaluate(travelled.context, pin.Time)
+	r.IgnoredAttributes = p.ignored(s, newest, call, key)
 	return r
 }
 

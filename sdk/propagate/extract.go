@@ -1,6 +1,7 @@
 package propagate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -26,12 +27,11 @@ func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 	if p.config.Mode == Edge {
 		outcome := p.inspect(c)
 		p.counters.header(outcome)
-		s.external, _ = p.correlationOf(c)
+		s.external = p.correlationOf(c)
 		correlation, root := newIDs(p.config.Now())
 		s.root(correlation, root, nil)
 		return s, outcome
 	}
-	correlation, _ := p.correlationOf(c)
 	outcome := Absent
 	if p.config.Mode == Internal {
 		outcome = p.follow(s, c)
@@ -41,9 +41,7 @@ func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 		return s, outcome
 	}
 	made, root := newIDs(p.config.Now())
-	if correlation == "" {
-		correlation = made
-	}
+	correlation := cmp.Or(p.correlationOf(c), made)
 	s.root(correlation, root, nil)
 	if outcome == Absent && p.config.Mode == Internal {
 		p.counters.event(OrphanRooted)
@@ -103,12 +101,12 @@ func (p *Propagator) follow(s *State, c Carrier) Outcome {
 	return Verified
 }
 
-func (p *Propagator) correlationOf(c Carrier) (id string, refused bool) {
-	id, refused = inboundCorrelation(c)
+func (p *Propagator) correlationOf(c Carrier) string {
+	id, refused := inboundCorrelation(c)
 	if refused {
 		p.counters.event(CorrelationRefused)
 	}
-	return id, refused
+	return id
 }
 
 // Inject writes into c what an outgoing call carries, and seals the State of

@@ -2,7 +2,6 @@ package propagate
 
 import (
 	"context"
-	"maps"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -33,7 +32,7 @@ func (p *Propagator) Reroot(ctx context.Context) context.Context {
 	if old.full != nil {
 		s.received = old.received // unreadable here, but still meant for a service further down
 	}
-	s.root(old.correlation, root, old.known(p.config.Snapshots.Snapshot()))
+	s.root(old.correlation, root, old.copied(p.config.Snapshots.Snapshot()))
 	return withState(ctx, s)
 }
 
@@ -60,19 +59,17 @@ func (s *State) take(newest *eval.Snapshot) {
 	}
 }
 
-// add copies what an evaluation can use of attributes.
+// add copies what an evaluation can use of attributes: one bad value must not
+// cost the others.
 func (s *State) add(attributes map[string]any) {
-	if len(attributes) == 0 {
-		return
-	}
-	if _, err := eval.NewContext(attributes); err == nil {
-		maps.Copy(s.full, attributes)
-		return
-	}
 	for name, value := range attributes {
-		if _, err := eval.NewContext(map[string]any{name: value}); err != nil {
-			s.p.counters.event(AttributeUnusable)
-			continue
+		switch value.(type) {
+		case string, bool, int:
+		default:
+			if _, err := eval.NewContext(map[string]any{name: value}); err != nil {
+				s.p.counters.event(AttributeUnusable)
+				continue
+			}
 		}
 		s.full[name] = value
 	}

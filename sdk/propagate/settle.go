@@ -2,6 +2,7 @@ package propagate
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -25,8 +26,7 @@ func (s *State) settle() {
 	plan := s.p.plans.of(s.snapshot)
 	s.settleSubject()
 	stranded := s.settleAttributes(plan)
-	s.fullCtx, _ = eval.NewContext(s.full) // add lets only usable attributes in
-	s.travelling.Store(contextOf(&s.pin, s.snapshot.Settings().Travel))
+	s.travelling.Store(travellingOf(&s.pin, s.snapshot.Settings().Travel))
 
 	wanted := plan.rooted
 	if len(stranded) > 0 {
@@ -77,8 +77,15 @@ func (s *State) settleAttributes(plan *plan) (stranded []*eval.Flag) {
 	return stranded
 }
 
-// attributeOf goes through eval.Context, which knows how every Go number reads.
+// attributeOf makes the attribute of an application's value, which may be of
+// any Go type that an evaluation context takes.
 func attributeOf(wire string, value any) (Attribute, bool) {
+	switch v := value.(type) {
+	case string, bool, float64:
+		return NewAttribute(wire, v)
+	case int:
+		return NewAttribute(wire, float64(v))
+	}
 	c, err := eval.NewContext(map[string]any{"v": value})
 	if err != nil {
 		return Attribute{}, false
@@ -103,7 +110,7 @@ func (s *State) decide(wanted []*eval.Flag) {
 	room := min(maxDecisionBytes, HeaderBudget-s.pin.undecidedLength())
 	decided := make([]Decision, 0, min(len(wanted), maxRootDecisions))
 	for _, f := range wanted {
-		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: f.Evaluate(s.fullCtx, s.pin.Time).Variant()}
+		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: f.Evaluate(s.fullContext(), s.pin.Time).Variant()}
 		size := len(d.Flag) + len(":") + len(d.Variant) + len("^ ")
 		if len(decided) == maxRootDecisions || size > room || !validVariant(d.Variant) && d.Variant != "" || !validFlagKey(d.Flag) {
 			s.p.counters.flag(OverBudget, d.Flag)
@@ -112,16 +119,8 @@ func (s *State) decide(wanted []*eval.Flag) {
 		room -= size
 		decided = append(decided, d)
 	}
+	slices.SortFunc(decided, func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) })
 	s.pin.Decisions = decided
-	s.pin.sort()
 }
 
-func byKey(a, b *eval.Flag) int {
-	switch {
-	case a.Key() < b.Key():
-		return -1
-	case a.Key() > b.Key():
-		return 1
-	}
-	return 0
-}
+func byKey(a, b *eval.Flag) int { return strings.Compare(a.Key(), b.Key()) }

@@ -40,14 +40,14 @@ type State struct {
 	sealed  atomic.Bool
 	mu      sync.Mutex // guards what follows until sealed; nobody writes it afterwards
 	pin     Header
-	full    map[string]any // all this process knows of the subject; nil unless rooted here
-	fullCtx *eval.Context  // the same, for evaluating
+	full    map[string]any               // all this process knows of the subject; nil unless rooted here
+	fullCtx atomic.Pointer[eval.Context] // made of full on demand, once sealing has begun
 
 	// snapshot is that of the pin, if this process happened to have it: it
 	// answers for every flag without history, however far the newest moves on.
 	snapshot *eval.Snapshot
 
-	travelling atomic.Pointer[eval.Context] // subject and attributes as every hop sees them
+	travelling atomic.Pointer[travelling] // subject and attributes as every hop sees them
 	minting    sync.Once
 	minted     string
 }

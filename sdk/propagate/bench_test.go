@@ -1,0 +1,162 @@
+package propagate_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+)
+
+// benchHeader has keys of 26 bytes on average, as section 14 of the
+// specification measures.
+func benchHeader(t testing.TB, decisions int) propagate.Header {
+	h := sampleHeader(t)
+	h.Decisions = nil
+	for n := range decisions {
+		h.Decisions = append(h.Decisions, propagate.Decision{Flag: fmt.Sprintf("checkout.feature-number-%02d", n), Variant: "on", Mark: propagate.MarkRoot})
+	}
+	return h
+}
+
+// benchSigned is the signed part of benchHeader.
+func benchSigned(t testing.TB, decisions int) string {
+	t.Helper()
+	value, err := propagate.Encode(benchHeader(t, decisions), testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value[:strings.LastIndex(value, ";s=:")]
+}
+
+func BenchmarkHeaderEncode(b *testing.B) {
+	for _, decisions := range []int{0, 1, 5, 10} {
+		b.Run(fmt.Sprintf("decisions=%d", decisions), func(b *testing.B) {
+			keys, h := ring(b, testKey), benchHeader(b, decisions)
+			value, err := keys.Sign(h)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = keys.Sign(h)
+			}
+			b.ReportMetric(float64(len(value)), "bytes")
+		})
+	}
+}
+
+func BenchmarkHeaderDecode(b *testing.B) {
+	keys := ring(b, testKey)
+	for _, decisions := range []int{0, 1, 5, 10} {
+		b.Run(fmt.Sprintf("decisions=%d", decisions), func(b *testing.B) {
+			value := signed(benchSigned(b, decisions), testKey)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := keys.Verify(value); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	forged := strings.Replace(sampleSigned, "user-77", strings.Repeat("u", 3700), 1)
+	forged = signed(forged, propagate.Key{ID: testKey.ID})
+	b.Run("forged=4k", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := keys.Verify(forged); err == nil {
+				b.Fatal("accepted")
+			}
+		}
+	})
+}
+
+func BenchmarkEvaluate(b *testing.B) {
+	p := newPropagator(b, shop(b).instance())
+	ctx := received(b, p, pinnedAt(b, 1))
+	for _, flag := range []string{"banner", "pricing", "split"} {
+		b.Run("pinned="+flag, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = p.Evaluate(ctx, flag, eval.Boolean, nil).Boolean()
+			}
+		})
+	}
+}
+
+func BenchmarkRoot(b *testing.B) {
+	p := newPropagator(b, shop(b).instance())
+	attributes := map[string]any{"targetingKey": "user-77", "plan": "gold", "cart": "full"}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, _ := propagate.FromContext(p.Root(context.Background(), attributes))
+		if _, ok := s.Header(); !ok {
+			b.Fatal("no header")
+		}
+	}
+}
+
+// BenchmarkHop is one request through a handler that makes one call, without
+// the network: bare, and with Middleware and Transport. The difference is what
+// a hop pays.
+func BenchmarkHop(b *testing.B) {
+	p := newPropagator(b, shop(b).instance())
+	h := benchHeader(b, 5)
+	h.Revision = 1
+	value, err := propagate.Encode(h, testKey)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var sink discard
+	hop := func(transport http.RoundTripper) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://127.0.0.1/", nil)
+			request.Header.Set("Accept", "application/json")
+			_, _ = transport.RoundTrip(request)
+		})
+	}
+	for name, handler := range map[string]http.Handler{"bare": hop(sink), "guidon": p.Middleware(hop(p.Transport(sink)))} {
+		b.Run(name, func(b *testing.B) {
+			request := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/", nil)
+			request.Header.Set("Guidon", value)
+			answer := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				handler.ServeHTTP(answer, request)
+			}
+		})
+	}
+}
+
+// BenchmarkLoopbackHop is the same over a real connection.
+func BenchmarkLoopbackHop(b *testing.B) {
+	p := newPropagator(b, shop(b).instance())
+	ctx := received(b, p, pinnedAt(b, 1))
+	empty := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for name, run := range map[string]struct {
+		handler   http.Handler
+		transport http.RoundTripper
+	}{"bare": {empty, http.DefaultTransport}, "guidon": {p.Middleware(empty), p.Transport(nil)}} {
+		b.Run(name, func(b *testing.B) {
+			server := httptest.NewServer(run.handler)
+			defer server.Close()
+			b.ReportAllocs()
+			for b.Loop() {
+				request, _ := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+				response, err := run.transport.RoundTrip(request)
+				if err != nil {
+					b.Fatal(err)
+				}
+				response.Body.Close()
+			}
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) RoundTrip(*http.Request) (*http.Response, error) { return nil, nil }
