@@ -21,7 +21,7 @@ func BenchmarkOpenFeatureBoolean(b *testing.B) {
 	if err := idle.SetProviderAndWait(b.Context(), nothing{}); err != nil {
 		b.Fatal(err)
 	}
-	run := func(name string, ctx context.Context, flags *openfeature.Client) { //nolint:revive // the name reads first
+	run := func(ctx context.Context, name string, flags *openfeature.Client) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -31,9 +31,9 @@ func BenchmarkOpenFeatureBoolean(b *testing.B) {
 			}
 		})
 	}
-	run("floor", b.Context(), idle.NewClient())
-	run("state", state, guidonFlags)
-	run("no-state", b.Context(), guidonFlags)
+	run(b.Context(), "floor", idle.NewClient())
+	run(state, "state", guidonFlags)
+	run(b.Context(), "no-state", guidonFlags)
 	b.Run("state-without-openfeature", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -54,7 +54,7 @@ func (nothing) BooleanEvaluation(_ context.Context, _ string, value bool, _ open
 	return openfeature.BoolResolutionDetail{Value: value}
 }
 
-func (nothing) StringEvaluation(_ context.Context, _ string, value string, _ openfeature.FlattenedContext) openfeature.StringResolutionDetail {
+func (nothing) StringEvaluation(_ context.Context, _, value string, _ openfeature.FlattenedContext) openfeature.StringResolutionDetail {
 	return openfeature.StringResolutionDetail{Value: value}
 }
 

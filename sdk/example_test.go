@@ -47,9 +47,9 @@ func respond(w http.ResponseWriter, decided bool, backend *http.Client, request 
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer response.Body.Close()
 	below, _ := io.ReadAll(response.Body)
-	fmt.Fprintf(w, "new pricing here: %v, and below: %s", decided, below)
+	_ = response.Body.Close()
+	_, _ = fmt.Fprintf(w, "new pricing here: %v, and below: %s", decided, below)
 }
 
 // show sends one request to the service.
@@ -67,7 +67,7 @@ func pricing(url string) (*httptest.Server, func()) {
 	}
 	server := httptest.NewServer(client.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		on, _ := client.Propagator().Evaluate(r.Context(), "checkout.new-pricing", eval.Boolean, nil).Boolean()
-		fmt.Fprint(w, on)
+		_, _ = fmt.Fprint(w, on)
 	})))
 	return server, func() {
 		server.Close()

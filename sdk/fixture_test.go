@@ -35,10 +35,12 @@ func TestMain(m *testing.M) {
 	if err := s.listen("127.0.0.1:0"); err != nil {
 		panic(err)
 	}
-	os.Setenv("GUIDON_URL", s.url())
-	os.Setenv("GUIDON_KEY", serverKey)
 	below, closeBelow := pricing(s.url())
-	os.Setenv("PRICING_URL", below.URL)
+	for name, value := range map[string]string{"GUIDON_URL": s.url(), "GUIDON_KEY": serverKey, "PRICING_URL": below.URL} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	closeBelow()
 	s.kill()

@@ -77,7 +77,7 @@ func decide(t *testing.T, client *guidon.Client, outgoing http.RoundTripper, bel
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		fmt.Fprintf(w, "%v@%v", got.Value, got.FlagMetadata["revision"])
+		_, _ = fmt.Fprintf(w, "%v@%v", got.Value, got.FlagMetadata["revision"])
 		if below == "" {
 			return
 		}
@@ -91,9 +91,9 @@ func decide(t *testing.T, client *guidon.Client, outgoing http.RoundTripper, bel
 			t.Errorf("the call below: %v", err)
 			return
 		}
-		defer response.Body.Close()
 		_, _ = io.WriteString(w, " ")
 		_, _ = io.Copy(w, response.Body)
+		_ = response.Body.Close()
 	})
 }
 
@@ -107,9 +107,8 @@ func get(t *testing.T, client *http.Client, url string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
+	if err := errors.Join(err, response.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(body))

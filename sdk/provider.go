@@ -33,7 +33,7 @@ func (p *provider) BooleanEvaluation(ctx context.Context, flag string, defaultVa
 	return resolve(ctx, p, flag, eval.Boolean, propagate.Result.Boolean, defaultValue, call)
 }
 
-func (p *provider) StringEvaluation(ctx context.Context, flag string, defaultValue string, call openfeature.FlattenedContext) openfeature.StringResolutionDetail {
+func (p *provider) StringEvaluation(ctx context.Context, flag, defaultValue string, call openfeature.FlattenedContext) openfeature.StringResolutionDetail {
 	return resolve(ctx, p, flag, eval.String, propagate.Result.Text, defaultValue, call)
 }
 

@@ -53,7 +53,7 @@ func asked(err error) time.Duration {
 	}
 	value := refused.Meta().Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		return time.Duration(seconds) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return time.Until(date)

@@ -127,7 +127,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		s := stream{feed: f}
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // ended as asked
+			return nil
 		}
 		f.stats.Lost.Add(1)
 		wait := retry.after(err, s.lived())
