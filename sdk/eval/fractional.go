@@ -93,7 +93,7 @@ func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
 	}
 	first := r.value(&n.args[0], s)
 	switch {
-	case !r.writeKey(key, first, s):
+	case first.shape == shapeList && n.args[0].fromContext(), !r.writeKey(key, first, s):
 		return nil
 	case first.shape == shapeList:
 		return n.split.after(r.flag, first)
@@ -106,7 +106,7 @@ func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
 func (r *run) computedSplit(key *textBuffer, n *node, s scope) *split {
 	o := r.operands(n, s)
 	first := r.operand(&o, 0, s)
-	if !r.writeKey(key, first, s) {
+	if first.shape == shapeList && n.args[0].fromContext() || !r.writeKey(key, first, s) {
 		return nil
 	}
 	sp, from := &split{}, 1
@@ -120,6 +120,10 @@ func (r *run) computedSplit(key *textBuffer, n *node, s scope) *split {
 	}
 	return sp
 }
+
+// fromContext tells whether a node yields a value of the evaluation context as
+// it is. A list from there is not taken for a share: data does not name variants.
+func (n *node) fromContext() bool { return n.op == opVar || n.op == opComputedVar }
 
 // after returns the split with one more share before its own, nil if it is none.
 func (s *split) after(f *Flag, described value) *split {
