@@ -20,7 +20,7 @@ func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*g
 	}
 	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
 	if errors.Is(err, hub.ErrBehind) {
-		return nil, fmt.Errorf("%w: %w", store.ErrRevisionAhead, err)
+		return nil, fmt.Errorf("%w: %v", store.ErrRevisionAhead, err) //nolint:errorlint // for this call it is not a matter of time
 	}
 	if err != nil {
 		return nil, err

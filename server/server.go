@@ -27,7 +27,7 @@ type Config struct {
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must
-	// act. Required.
+	// act. Defaults to discarding.
 	Log *slog.Logger
 	// Version of the program, for metrics. Defaults to "devel".
 	Version string
@@ -75,6 +75,9 @@ func New(cfg Config) *Server {
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	cfg.Recheck = cmp.Or(cfg.Recheck, 3*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.Admin == nil {
 		cfg.Admin = http.NotFoundHandler()
 	}

@@ -40,7 +40,7 @@ type Config struct {
 	// Store is read for revisions. Required.
 	Store *store.DB
 	// Log gets one line when the database is lost and one when it is back.
-	// Required.
+	// Defaults to discarding.
 	Log *slog.Logger
 	// PollInterval is how often the hub looks for newer revisions even when no
 	// notification came. It bounds staleness if notifications are lost.
@@ -65,6 +65,9 @@ func (c Config) withDefaults() Config {
 	c.StaleAfter = cmp.Or(c.StaleAfter, 30*time.Second)
 	c.DeltaBytes = cmp.Or(c.DeltaBytes, 1<<20)
 	c.HistoryBytes = cmp.Or(c.HistoryBytes, 64<<20)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
