@@ -1,15 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 )
 
 func TestPages(t *testing.T) {
@@ -107,4 +112,65 @@ func addDetail(t *testing.T, err *connect.Error, m proto.Message) {
 		t.Fatal(detailErr)
 	}
 	err.AddDetail(detail)
+}
+
+// changes answers Apply as its function says.
+type changes struct {
+	guidonv1connect.UnimplementedChangeServiceHandler
+	apply func(context.Context, *guidonv1.ChangeServiceApplyRequest) (*guidonv1.ChangeServiceApplyResponse, error)
+}
+
+func (c changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest) (*guidonv1.ChangeServiceApplyResponse, error) {
+	return c.apply(ctx, req)
+}
+
+// A lost answer must not make a change twice: whoever asks again does so under
+// the same idempotency key.
+func TestApplyAsksAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		code     connect.Code
+		failures int
+		want     connect.Code
+		calls    int
+	}{
+		{name: "answered", calls: 1},
+		{name: "lost once", code: connect.CodeUnavailable, failures: 1, calls: 2},
+		{name: "lost for good", code: connect.CodeUnavailable, failures: 9, want: connect.CodeUnavailable, calls: 3},
+		{name: "refused", code: connect.CodeInvalidArgument, failures: 9, want: connect.CodeInvalidArgument, calls: 1},
+		{name: "conflict", code: connect.CodeAborted, failures: 9, want: connect.CodeAborted, calls: 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var keys []string
+			mux := http.NewServeMux()
+			mux.Handle(guidonv1connect.NewChangeServiceHandler(changes{apply: func(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest) (*guidonv1.ChangeServiceApplyResponse, error) {
+				if _, ok := ctx.Deadline(); !ok {
+					t.Error("a call without a deadline")
+				}
+				if call, _ := connect.CallInfoForHandlerContext(ctx); call.RequestHeader().Get("Authorization") != "Bearer secret" {
+					t.Error("a call without the key")
+				}
+				keys = append(keys, req.GetIdempotencyKey())
+				if len(keys) <= test.failures {
+					return nil, connect.NewError(test.code, errors.New("no"))
+				}
+				return &guidonv1.ChangeServiceApplyResponse{}, nil
+			}}))
+			server := httptest.NewServer(mux)
+			t.Cleanup(server.Close)
+
+			_, err := newAPI(server.URL, "secret", time.Minute).apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{})
+			if test.want == 0 && err != nil || test.want != 0 && connect.CodeOf(err) != test.want {
+				t.Errorf("apply: %v, want code %v", err, test.want)
+			}
+			if len(keys) != test.calls {
+				t.Errorf("the server was asked %d times, want %d", len(keys), test.calls)
+			}
+			if distinct := slices.Compact(keys); len(distinct) != 1 || distinct[0] == "" {
+				t.Errorf("idempotency keys %q, want one", distinct)
+			}
+		})
+	}
 }
