@@ -22,8 +22,9 @@ type Config struct {
 	Source Source
 	// Client tells the server who is connected. Defaults to nobody.
 	Client *guidonv1.Client
-	// Log gets one line when a stream is lost and one when values are current
-	// again; attempts in between are Debug. Defaults to none.
+	// Log gets one line when a stream is lost, or cannot be opened at first, and
+	// one when values are current again; attempts in between are Debug. Defaults
+	// to none.
 	Log *slog.Logger
 	// Status is called after each step of the stream's life: opened, current,
 	// lost, an attempt failed, stale. Steps may leave the status as it was.
@@ -88,6 +89,7 @@ type Feed struct {
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
+	over        bool // no transition comes any more; under transitions
 	condition   atomic.Pointer[condition]
 	staleClock  *time.Timer
 
@@ -123,6 +125,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	defer f.end()
 	f.transition(f.startStaleClock)
 	var retry backoff
+	level := slog.LevelWarn // of the next loss: attempts that fail like the one before are detail
 	for {
 		s := stream{feed: f}
 		err := s.follow(ctx)
@@ -131,7 +134,11 @@ func (f *Feed) Run(ctx context.Context) error {
 		}
 		f.stats.Lost.Add(1)
 		wait := retry.after(err, s.lived())
-		f.logLoss(ctx, err, wait)
+		if !s.currentSince.IsZero() {
+			level = slog.LevelWarn
+		}
+		f.config.Log.LogAttrs(ctx, level, "stream of flags lost", slog.Any("error", err), slog.Duration("retry_in", wait))
+		level = slog.LevelDebug
 		f.lose(err)
 		select {
 		case <-time.After(wait):
@@ -141,22 +148,13 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 }
 
-// logLoss warns when a stream that was current is lost. What follows until it is
-// current again is detail.
-func (f *Feed) logLoss(ctx context.Context, err error, wait time.Duration) {
-	level := slog.LevelDebug
-	if f.condition.Load().lostSince.IsZero() {
-		level = slog.LevelWarn
-	}
-	f.config.Log.LogAttrs(ctx, level, "stream of flags lost", slog.Any("error", err), slog.Duration("retry_in", wait))
-}
-
 func (f *Feed) end() {
 	f.superseded.end()
 	f.transition(func(c *condition) { c.connected = false })
-	f.transitions.Lock() // no transition is under way or comes after this
+	f.transitions.Lock()
 	defer f.transitions.Unlock()
 	f.staleClock.Stop()
+	f.over = true // for a clock that had rung before
 	close(f.ended)
 }
 

@@ -1,8 +1,6 @@
 package feed
 
-import (
-	"time"
-)
+import "time"
 
 // State is how far the values of a [Feed] can be trusted to be the newest.
 type State uint8
@@ -75,6 +73,9 @@ func (f *Feed) Status() Status {
 func (f *Feed) transition(change func(*condition)) {
 	f.transitions.Lock()
 	defer f.transitions.Unlock()
+	if f.over {
+		return
+	}
 	next := *f.condition.Load()
 	change(&next)
 	f.condition.Store(&next)

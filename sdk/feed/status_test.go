@@ -1,8 +1,10 @@
 package feed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -151,6 +153,31 @@ func TestEndedFeed(t *testing.T) {
 		}
 		if _, err := f.FlagAt(t.Context(), "checkout", 1); !errors.Is(err, feed.ErrUnavailable) {
 			t.Errorf("FlagAt: %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+// Who reads the log learns of each loss and each recovery, not of each attempt.
+func TestLogSaysWhatChanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h history
+		h.put(true, "checkout")
+		src := newSource()
+		var log bytes.Buffer
+		run(t, feed.Config{Source: src, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		s := <-src.opened
+		for range 3 {
+			for range 5 {
+				s.fail <- errRefused
+				s = <-src.opened
+			}
+			s.send(t, hello(1))
+			s.send(t, h.snapshot(t, 1, "identity", 1)...)
+		}
+		lost, current := strings.Count(log.String(), "level=WARN msg=\"stream of flags lost\""), strings.Count(log.String(), "flags are current")
+		if lost != 3 || current != 3 || strings.Count(log.String(), "\n") != 6 {
+			t.Errorf("%d losses and %d recoveries logged, want 3 and 3 and nothing else:\n%s", lost, current, log.String())
 		}
 	})
 }
