@@ -105,8 +105,8 @@ type SetDefaultVariant struct {
 }
 
 // ArchiveFlag retires a flag in every environment that has it. An archived
-// flag stays in snapshots and resolves as DISABLED: each caller gets its own
-// default.
+// flag stays in snapshots, its state DISABLED: each caller gets its own
+// default. It cannot be edited any more.
 type ArchiveFlag struct {
 	Key string
 }

@@ -112,7 +112,10 @@ func (o SetState) step() (step, error) {
 		return s, &FieldError{"state", fmt.Sprintf("%q is neither ENABLED nor DISABLED", o.State)}
 	}
 	s.edit = func(t *target) error {
-		return t.editDefinition(func(definition map[string]json.RawMessage) {
+		if t.flag.Lifecycle == lifecycleArchived {
+			return ErrArchived
+		}
+		return t.editDefinition(func(_ document, definition map[string]json.RawMessage) {
 			definition["state"] = quote(o.State)
 		})
 	}
@@ -122,8 +125,11 @@ func (o SetState) step() (step, error) {
 func (o SetDefaultVariant) step() (step, error) {
 	s := step{action: audit.ActionSetDefault, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
 	s.edit = func(t *target) error {
+		if t.flag.Lifecycle == lifecycleArchived {
+			return ErrArchived
+		}
 		var unknown error
-		err := t.editDefinition(func(definition map[string]json.RawMessage) {
+		err := t.editDefinition(func(_ document, definition map[string]json.RawMessage) {
 			if o.Variant == "" {
 				delete(definition, "defaultVariant")
 				return
@@ -143,14 +149,12 @@ func (o SetDefaultVariant) step() (step, error) {
 func (o ArchiveFlag) step() (step, error) {
 	s := step{action: audit.ActionArchiveFlag, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
 	s.edit = func(t *target) error {
-		d, err := readDocument(t.document)
-		if err != nil {
-			return err
-		}
-		d.guidon["archived"] = json.RawMessage("true")
 		t.flag.Lifecycle = lifecycleArchived
-		t.document, err = d.canonical()
-		return err
+		// The definition says so too, for providers that know only flagd.
+		return t.editDefinition(func(d document, definition map[string]json.RawMessage) {
+			d.guidon["archived"] = json.RawMessage("true")
+			definition["state"] = quote("DISABLED")
+		})
 	}
 	return s, nil
 }
@@ -195,12 +199,8 @@ func (o PutSettings) step() (step, error) {
 	return s, nil
 }
 
-// editDefinition changes the flagd definition of a flag that must be there and
-// must not be archived.
-func (t *target) editDefinition(edit func(map[string]json.RawMessage)) error {
-	if t.flag.Lifecycle == lifecycleArchived {
-		return ErrArchived
-	}
+// editDefinition changes the flagd definition of a flag that must be there.
+func (t *target) editDefinition(edit func(document, map[string]json.RawMessage)) error {
 	d, err := readDocument(t.document)
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (t *target) editDefinition(edit func(map[string]json.RawMessage)) error {
 	if err := json.Unmarshal(d.members["flag"], &definition); err != nil || definition == nil {
 		return invalidError("the stored definition is not an object")
 	}
-	edit(definition)
+	edit(d, definition)
 	raw, err := json.Marshal(definition)
 	if err != nil {
 		return err

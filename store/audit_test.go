@@ -1,0 +1,175 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
+	"github.com/guidon-flags/guidon/store/storetest"
+)
+
+func auditLog(t *testing.T, db *store.DB, filter store.AuditFilter) []audit.Record {
+	t.Helper()
+	var out []audit.Record
+	page := store.Page{Size: 3}
+	for {
+		entries, next, err := db.Audit(t.Context(), filter, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			r, err := e.Record()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, r)
+		}
+		if page.Token = next; next == "" {
+			return out
+		}
+	}
+}
+
+func TestEntrySaysWhoWhatWhenAndWhy(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("production", "a", onOff))
+	cs := change(store.SetState{Environment: "production", Key: "a", State: "DISABLED"})
+	cs.Actor, cs.Reason, cs.CorrelationID = "grace", "orders fail <fast>", "0123456789abcdef"
+	applied, err := db.Apply(t.Context(), cs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := auditLog(t, db, store.AuditFilter{Environments: []string{"production"}})
+	want := audit.Record{
+		Actor: "grace", Action: audit.ActionSetState, Reason: "orders fail <fast>", Change: applied.ChangeID,
+		Environment: "production", Revision: 3, Correlation: "0123456789abcdef",
+		Operations: []audit.Operation{{
+			Action: audit.ActionSetState, Kind: "flag", Name: "a",
+			Before: applied.Changes[0].Before, After: applied.Changes[0].After,
+		}},
+	}
+	if diff := cmp.Diff(want, records[0], cmpopts.IgnoreTypes(time.Time{})); diff != "" {
+		t.Errorf("newest record (-want +got):\n%s", diff)
+	}
+	f, err := db.Flag(t.Context(), "production", "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !records[0].Time.Equal(f.UpdatedAt) {
+		t.Errorf("the entry is of %v, the version of %v", records[0].Time, f.UpdatedAt)
+	}
+	diff, err := audit.Diff(records[0].Operations[0].Before, records[0].Operations[0].After)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprintf("%s %s→%s", diff[0].Path, diff[0].Before, diff[0].After), `$.flag.state "ENABLED"→"DISABLED"`; len(diff) != 1 || got != want {
+		t.Errorf("field diff = %s (%d), want %s", got, len(diff), want)
+	}
+}
+
+func TestAuditFilterAndPage(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("staging", "a", onOff))
+	mixed := apply(t, db, put("staging", "b", onOff), store.SetState{Environment: "staging", Key: "a", State: "DISABLED"})
+	described := put("production", "a", onOff)
+	described.Owner = "team"
+	apply(t, db, described)
+	cs := change(store.SetState{Environment: "staging", Key: "b", State: "DISABLED"})
+	cs.Actor = "grace"
+	if _, err := db.Apply(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	label := func(r audit.Record) string {
+		return fmt.Sprintf("%s/%s/%d", r.Environment, r.Action, len(r.Operations))
+	}
+	for name, c := range map[string]struct {
+		filter store.AuditFilter
+		want   []string
+	}{
+		"everything":   {store.AuditFilter{}, []string{"staging/flag.state/1", "production/flag.put/1", "/flag.describe/1", "staging/change/2", "staging/flag.put/1"}},
+		"environment":  {store.AuditFilter{Environments: []string{"staging"}}, []string{"staging/flag.state/1", "staging/change/2", "staging/flag.put/1"}},
+		"installation": {store.AuditFilter{Environments: []string{audit.Installation}}, []string{"/flag.describe/1"}},
+		"none":         {store.AuditFilter{Environments: []string{}}, nil},
+		"flag":         {store.AuditFilter{Flag: "b"}, []string{"staging/flag.state/1", "staging/change/2"}},
+		"actor":        {store.AuditFilter{Actor: "grace"}, []string{"staging/flag.state/1"}},
+		"action":       {store.AuditFilter{Action: audit.ActionSetState}, []string{"staging/flag.state/1", "staging/change/2"}},
+		"change":       {store.AuditFilter{ChangeID: mixed.ChangeID}, []string{"staging/change/2"}},
+		"all":          {store.AuditFilter{Environments: []string{"staging"}, Flag: "a", Actor: "ada", Action: audit.ActionPutFlag}, []string{"staging/change/2", "staging/flag.put/1"}},
+	} {
+		if diff := cmp.Diff(c.want, names(auditLog(t, db, c.filter), label)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if _, _, err := db.Audit(t.Context(), store.AuditFilter{ChangeID: "x"}, store.Page{}); !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("Audit of a change ID that is none: %v, want ErrInvalid", err)
+	}
+}
+
+func TestAuditLogCannotBeChanged(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("staging", "a", onOff))
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for _, role := range []string{"origin", "replica"} {
+		if _, err := conn.Exec(t.Context(), "SET session_replication_role = "+role); err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{`UPDATE audit_entries SET actor = 'nobody'`, `DELETE FROM audit_entries`, `TRUNCATE audit_entries`} {
+			if _, err := conn.Exec(t.Context(), statement); err == nil || !strings.Contains(err.Error(), "append-only") {
+				t.Errorf("%s as %s: %v, want it refused", statement, role, err)
+			}
+		}
+	}
+	if head := verify(t, db, "staging"); head.Seq != 1 {
+		t.Errorf("the chain has %d entries, want 1", head.Seq)
+	}
+}
+
+func TestVerifyFindsWhatWasChangedBehindTheTriggers(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for i := range 5 {
+		apply(t, db, put("staging", fmt.Sprintf("flag-%d", i), onOff))
+	}
+	sql(t, `ALTER TABLE audit_entries DISABLE TRIGGER USER`,
+		`UPDATE audit_entries SET payload = set_byte(payload, 20, get_byte(payload, 20) # 1) WHERE environment = 'staging' AND seq = 3`)
+	head, err := audit.Verify("staging", audit.Head{}, db.Chain(t.Context(), "staging", 0))
+	if broken, ok := errors.AsType[*audit.BrokenError](err); !ok || broken.Seq != 3 || head.Seq != 2 {
+		t.Errorf("Verify = head %d, %v, want broken at 3", head.Seq, err)
+	}
+}
+
+func TestLongChainIsReadInPieces(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	large := fmt.Sprintf(`{"state":"ENABLED","variants":{"a":%q},"defaultVariant":"a"}`, strings.Repeat("x", 400<<10))
+	for i := range 3 {
+		var ops []store.Operation
+		for j := range 12 { // an entry of about 5 MiB
+			ops = append(ops, put("staging", fmt.Sprintf("flag-%d-%d", i, j), large))
+		}
+		apply(t, db, ops...)
+	}
+	if head := verify(t, db, "staging"); head.Seq != 3 {
+		t.Errorf("the chain has %d entries, want 3", head.Seq)
+	}
+	if records := auditLog(t, db, store.AuditFilter{}); len(records) != 3 {
+		t.Errorf("the log lists %d entries, want 3", len(records))
+	}
+}
