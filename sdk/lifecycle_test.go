@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,8 +75,10 @@ type story struct {
 	client *guidon.Client
 	api    *openfeature.EvaluationAPI
 	up     chan bool
-	events []openfeature.EventType
 	since  time.Time
+
+	mu     sync.Mutex
+	events []openfeature.EventType
 }
 
 func tell(t *testing.T, body func(*story)) {
@@ -90,18 +94,14 @@ func tell(t *testing.T, body func(*story)) {
 			t.Fatalf("Open: %v", err)
 		}
 		s.client = client
-		told := make(chan openfeature.EventType)
 		for _, eventType := range []openfeature.EventType{openfeature.ProviderReady, openfeature.ProviderStale, openfeature.ProviderError, openfeature.ProviderConfigChange} {
-			handler := func(openfeature.EventDetails) { told <- eventType }
-			s.api.AddHandler(eventType, &handler)
-		}
-		heard := make(chan struct{})
-		go func() {
-			defer close(heard)
-			for eventType := range told {
+			handler := func(openfeature.EventDetails) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
 				s.events = append(s.events, eventType)
 			}
-		}()
+			s.api.AddHandler(eventType, &handler)
+		}
 		body(s)
 		if err := s.api.Shutdown(t.Context()); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -109,9 +109,6 @@ func tell(t *testing.T, body func(*story)) {
 		if err := client.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		synctest.Wait()
-		close(told)
-		<-heard
 	})
 }
 
@@ -121,13 +118,10 @@ func (s *story) expect(at time.Duration, state openfeature.State, events ...open
 	s.Helper()
 	time.Sleep(time.Until(s.since.Add(at)))
 	synctest.Wait()
-	if len(s.events) != len(events) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.events, events) {
 		s.Fatalf("after %v the events are %v, want %v", at, s.events, events)
-	}
-	for i := range events {
-		if s.events[i] != events[i] {
-			s.Fatalf("after %v the events are %v, want %v", at, s.events, events)
-		}
 	}
 	if got := s.api.NewClient().State(); got != state {
 		s.Errorf("after %v the state is %s, want %s", at, got, state)
