@@ -1,0 +1,121 @@
+package store_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"regexp"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
+	"github.com/guidon-flags/guidon/store/storetest"
+)
+
+func TestPropagationKeyIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	secrets := make([][32]byte, 8)
+	var g errgroup.Group
+	for i := range secrets {
+		g.Go(func() error {
+			keys, signer, err := db.PropagationKeys(t.Context(), "production")
+			if err != nil {
+				return err
+			}
+			if len(keys) != 1 || keys[0].ID != signer || !regexp.MustCompile(`^[a-z2-7]{8}$`).MatchString(signer) {
+				t.Errorf("keys = %v, signer %q, want one", keys, signer)
+			}
+			secrets[i] = keys[0].Secret
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range secrets {
+		if s != secrets[0] || s == ([32]byte{}) {
+			t.Error("callers got different keys, or none")
+		}
+	}
+	if head := verify(t, db, audit.Installation); head.Seq != 1 {
+		t.Errorf("the installation's chain has %d entries, want 1", head.Seq)
+	}
+	other, _, err := db.PropagationKeys(t.Context(), "staging")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other[0].Secret == secrets[0] {
+		t.Error("two environments share a key")
+	}
+	if _, _, err := db.PropagationKeys(t.Context(), "nowhere"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("keys of an unknown environment: %v, want ErrNotFound", err)
+	}
+}
+
+func TestRetiredPropagationKeysFollowTheSigner(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	old, _, err := db.PropagationKeys(t.Context(), "production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sql(t, `UPDATE propagation_keys SET retired_at = now()`)
+	keys, signer, err := db.PropagationKeys(t.Context(), "production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != 2 || keys[0].ID != signer || signer == old[0].ID || !keys[0].RetiredAt.IsZero() ||
+		keys[1].ID != old[0].ID || keys[1].Secret != old[0].Secret || keys[1].RetiredAt.IsZero() {
+		t.Errorf("keys = %+v, signer %s, want a new signer, then the retired %s", keys, signer, old[0].ID)
+	}
+}
+
+func TestPropagationKeysNeedTheirMasterKey(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	if _, _, err := db.PropagationKeys(t.Context(), "production"); err != nil {
+		t.Fatal(err)
+	}
+	open := func(master store.MasterKey) error {
+		t.Helper()
+		db, err := store.Open(t.Context(), store.Config{DatabaseURL: storetest.URL(t), MasterKey: master})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		_, _, err = db.PropagationKeys(t.Context(), "production")
+		return err
+	}
+	if err := open(store.MasterKey{}); !errors.Is(err, store.ErrMasterKey) {
+		t.Errorf("without a master key: %v, want ErrMasterKey", err)
+	}
+	if err := open(store.NewMasterKey([32]byte{9})); !errors.Is(err, store.ErrMasterKey) {
+		t.Errorf("with another master key: %v, want ErrMasterKey", err)
+	}
+	sql(t, `INSERT INTO propagation_keys SELECT 'staging', kid, sealed, created_at FROM propagation_keys`)
+	if _, _, err := db.PropagationKeys(t.Context(), "staging"); !errors.Is(err, store.ErrMasterKey) {
+		t.Errorf("a key moved to another environment: %v, want ErrMasterKey", err)
+	}
+}
+
+func TestParseMasterKey(t *testing.T) {
+	t.Parallel()
+	raw := [32]byte{0: 1, 30: 0xff, 31: 0xfe}
+	want := store.NewMasterKey(raw)
+	for _, text := range []string{
+		hex.EncodeToString(raw[:]), "\n " + base64.StdEncoding.EncodeToString(raw[:]) + "\n",
+		base64.RawURLEncoding.EncodeToString(raw[:]), want.Text(),
+	} {
+		if got, err := store.ParseMasterKey(text); err != nil || got != want {
+			t.Errorf("ParseMasterKey of %d characters: %v, want the key", len(text), err)
+		}
+	}
+	for _, text := range []string{"", "short", hex.EncodeToString(raw[:31]), hex.EncodeToString(make([]byte, 32))} {
+		if got, err := store.ParseMasterKey(text); !errors.Is(err, store.ErrMasterKey) || !got.IsZero() {
+			t.Errorf("ParseMasterKey(%q): %v, want ErrMasterKey", text, err)
+		}
+	}
+}
