@@ -23,6 +23,10 @@ func benchHeader(t testing.TB, decisions int) propagate.Header {
 	return h
 }
 
+func benchPropagator(b *testing.B) *propagate.Propagator {
+	return newPropagator(b, nil, func(c *propagate.Config) { c.Snapshots = still{shop(b).at(1)} })
+}
+
 // benchSigned is the signed part of benchHeader.
 func benchSigned(t testing.TB, decisions int) string {
 	t.Helper()
@@ -75,8 +79,17 @@ func BenchmarkHeaderDecode(b *testing.B) {
 	})
 }
 
+// still is a Snapshots that never changes and costs nothing.
+type still struct{ snapshot *eval.Snapshot }
+
+func (s still) Snapshot() *eval.Snapshot { return s.snapshot }
+
+func (s still) FlagAt(_ context.Context, key string, _ int64) (*eval.Flag, error) {
+	return s.snapshot.Flag(key), nil
+}
+
 func BenchmarkEvaluate(b *testing.B) {
-	p := newPropagator(b, shop(b).instance())
+	p := benchPropagator(b)
 	ctx := received(b, p, pinnedAt(b, 1))
 	for _, flag := range []string{"banner", "pricing", "split"} {
 		b.Run("pinned="+flag, func(b *testing.B) {
@@ -89,7 +102,7 @@ func BenchmarkEvaluate(b *testing.B) {
 }
 
 func BenchmarkRoot(b *testing.B) {
-	p := newPropagator(b, shop(b).instance())
+	p := benchPropagator(b)
 	attributes := map[string]any{"targetingKey": "user-77", "plan": "gold", "cart": "full"}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -104,7 +117,7 @@ func BenchmarkRoot(b *testing.B) {
 // the network: bare, and with Middleware and Transport. The difference is what
 // a hop pays.
 func BenchmarkHop(b *testing.B) {
-	p := newPropagator(b, shop(b).instance())
+	p := benchPropagator(b)
 	h := benchHeader(b, 5)
 	h.Revision = 1
 	value, err := propagate.Encode(h, testKey)
@@ -134,7 +147,7 @@ func BenchmarkHop(b *testing.B) {
 
 // BenchmarkLoopbackHop is the same over a real connection.
 func BenchmarkLoopbackHop(b *testing.B) {
-	p := newPropagator(b, shop(b).instance())
+	p := benchPropagator(b)
 	ctx := received(b, p, pinnedAt(b, 1))
 	empty := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for name, run := range map[string]struct {

@@ -124,11 +124,7 @@ func (s *State) otherSubject(call map[string]any) bool {
 
 // ignored names what a call passed in vain: attributes that the request's
 // context, settled before, does not have or has differently.
-func (p *Propagator) ignored(s *State, newest *eval.Snapshot, call map[string]any, flag string) []string {
-	if len(call) == 0 {
-		return nil
-	}
-	var names []string
+func (s *State) ignored(newest *eval.Snapshot, call map[string]any) (names []string) {
 	settled := s.known(newest)
 	for name, value := range call {
 		if name == targetingKey {
@@ -138,10 +134,7 @@ func (p *Propagator) ignored(s *State, newest *eval.Snapshot, call map[string]an
 			names = append(names, name)
 		}
 	}
-	if names != nil {
-		slices.Sort(names)
-		p.counters.flag(IgnoredAttributes, flag)
-	}
+	slices.Sort(names)
 	return names
 }
 

@@ -19,13 +19,14 @@ func Encode(h Header, key Key) (string, error) {
 	return h.sign(newSigner(key))
 }
 
-func (h Header) sign(k *signer) (string, error) {
-	h.sort()
-	if err := h.check(); err != nil {
+func (h *Header) sign(k *signer) (string, error) {
+	signed := *h
+	signed.sort()
+	signed.KeyID = k.id
+	if err := signed.check(); err != nil {
 		return "", err
 	}
-	h.KeyID = k.id
-	value := h.appendSigned(make([]byte, 0, 512))
+	value := signed.appendSigned(make([]byte, 0, 512))
 	tag := tagOf(k, value)
 	value = append(value, ";s=:"...)
 	value = append(value, tag[:]...)
@@ -196,10 +197,11 @@ func (a Attribute) length() int {
 
 // undecidedLength is how long the value is without decisions, if the longest
 // key id signs it.
-func (h Header) undecidedLength() int {
+func (h *Header) undecidedLength() int {
 	var text [HeaderBudget]byte
-	h.Decisions, h.KeyID = nil, ""
-	return len(h.appendSigned(text[:0])) + maxKeyID + len(`;d="";s=::`) + tagLength
+	bare := *h
+	bare.Decisions, bare.KeyID = nil, ""
+	return len(bare.appendSigned(text[:0])) + maxKeyID + len(`;d="";s=::`) + tagLength
 }
 
 // appendNumber writes f as RFC 8785 does, which is what ECMAScript prints: the

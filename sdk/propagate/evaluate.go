@@ -3,7 +3,6 @@ package propagate
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
@@ -28,212 +27,224 @@ const (
 // for which the caller uses its default. It does no I/O unless the definition
 // at the pin is not at hand, and then waits at most 50 ms.
 func (p *Propagator) Evaluate(ctx context.Context, key string, t eval.Type, call map[string]any) Result {
-	r := p.evaluate(ctx, key, call)
-	r.Resolution = r.Resolution.As(t)
-	return r
-}
-
-func (p *Propagator) evaluate(ctx context.Context, key string, call map[string]any) Result {
-	newest := p.config.Snapshots.Snapshot()
-	var flag *eval.Flag
-	if newest != nil {
-		flag = newest.Flag(key)
+	e := evaluation{p: p, newest: p.config.Snapshots.Snapshot(), key: key, call: call}
+	if e.newest != nil {
+		e.latest = e.newest.Flag(key)
 	}
-	s := stateOf(ctx)
-	if s != nil && !s.p.same(p) {
-		s = nil
+	if s := stateOf(ctx); s != nil && s.p.same(p) {
+		e.state = s
 	}
 	switch {
-	case s == nil:
-		if flag != nil && flag.Scope() == scopeRequest {
+	case e.state == nil:
+		if e.latest != nil && e.latest.Scope() == scopeRequest {
 			p.counters.flag(NoState, key)
 		}
-		return p.atNewest(nil, newest, flag, key, call)
-	case s.off, flag != nil && flag.Scope() == scopeLocal, !s.seal(call):
-		return p.atNewest(s, newest, flag, key, call)
+		e.atNewest()
+	case e.state.off, e.latest != nil && e.latest.Scope() == scopeLocal, !e.state.seal(call):
+		e.atNewest()
+	default:
+		e.atPin(ctx)
 	}
-	return p.atPin(ctx, s, newest, flag, key, call)
+	e.result.Resolution = e.result.Resolution.As(t)
+	return e.result
+}
+
+// evaluation is one call of Evaluate.
+type evaluation struct {
+	p      *Propagator
+	state  *State // nil without, or if it belongs to another environment
+	newest *eval.Snapshot
+	latest *eval.Flag // the flag in newest
+	key    string
+	call   map[string]any
+	result Result
 }
 
 // nowhere holds no flags: what it answers for one is a resolution without a
 // flag and without a value, the base of every answer that has neither.
 var nowhere, _ = eval.Compile(0, nil)
 
-func unanswered(code eval.ErrorCode, detail string) Result {
-	return Result{Resolution: nowhere.Evaluate("", nil, 0), Origin: OriginNone, code: code, detail: detail}
+// fail makes the result an error without a value.
+func (e *evaluation) fail(code eval.ErrorCode, detail string) {
+	e.result.Resolution, e.result.Origin = nowhere.Evaluate(e.key, nil, 0), OriginNone
+	e.result.code, e.result.detail = code, detail
 }
 
 // atNewest is plain OpenFeature: newest revision, everything known here.
-func (p *Propagator) atNewest(s *State, newest *eval.Snapshot, flag *eval.Flag, key string, call map[string]any) Result {
-	if newest == nil {
-		return unanswered(codeNotReady, "no snapshot has arrived yet")
+func (e *evaluation) atNewest() {
+	if e.newest == nil {
+		e.fail(codeNotReady, "no snapshot has arrived yet")
+		return
 	}
-	r := Result{Revision: newest.Revision(), Origin: OriginNewest}
-	if flag == nil {
-		r.Resolution = newest.Evaluate(key, nil, 0)
-		return r
+	e.result.Revision, e.result.Origin = e.newest.Revision(), OriginNewest
+	if e.latest == nil {
+		e.result.Resolution = e.newest.Evaluate(e.key, nil, 0)
+		return
 	}
-	c, err := s.merged(call, newest)
+	c, err := e.state.merged(e.call, e.newest)
 	if err != nil {
-		return unanswered(codeInvalidContext, err.Error())
+		e.fail(codeInvalidContext, err.Error())
+		return
 	}
-	r.Resolution = flag.Evaluate(c, p.config.Now().Unix())
-	return r
+	e.result.Resolution = e.latest.Evaluate(c, e.p.config.Now().Unix())
 }
 
 // atPin answers for a request flag under a sealed State. The order of the rules
 // is what all hops share (propagation.md §3): emergency, override, root
 // decision, evaluation at the pin; the code default where none applies.
-func (p *Propagator) atPin(ctx context.Context, s *State, newest *eval.Snapshot, latest *eval.Flag, key string, call map[string]any) Result {
-	pin := &s.pin
-	r := Result{Revision: pin.Revision, Pinned: pin.Revision}
-	other := s.otherSubject(call)
-	decision, decided := pin.decision(key)
+func (e *evaluation) atPin(ctx context.Context) {
+	pin := &e.state.pin
+	e.result.Revision, e.result.Pinned = pin.Revision, pin.Revision
+	decision, decided := pin.decision(e.key)
 
 	if decided && decision.Mark == MarkEmergency && decision.Emergency > pin.Revision {
 		// The emergency's own revision defines the value, so that everybody
 		// serves the same one even if the variant was edited since.
-		flag, err := p.flagAt(ctx, nil, newest, latest, key, decision.Emergency)
+		flag, err := e.flagAt(ctx, decision.Emergency)
 		if err != nil {
-			return p.unavailable(r, latest, key)
+			e.unavailable()
+			return
 		}
-		if resolution, ok := chosen(flag, decision.Variant); ok {
-			r.Resolution, r.Revision, r.Origin = resolution, decision.Emergency, OriginEmergency
-			return r
+		if e.decide(flag, decision, OriginEmergency) {
+			e.result.Revision = decision.Emergency
+			return
 		}
-		p.counters.flag(UnknownVariant, key)
 	}
 
-	flag, err := p.flagAt(ctx, s.snapshot, newest, latest, key, pin.Revision)
+	var flag *eval.Flag
+	var err error
+	if own := e.state.snapshot; own != nil {
+		flag = own.Flag(e.key)
+	} else if flag, err = e.flagAt(ctx, pin.Revision); err != nil {
+		e.unavailable()
+		return
+	}
 	switch {
-	case err != nil:
-		return p.unavailable(r, latest, key)
-	case flag == nil && latest != nil:
-		return p.createdAfterPin(r, latest, key)
+	case flag == nil && e.latest != nil:
+		e.createdAfterPin()
+		return
 	case flag == nil || flag.Scope() == scopeLocal: // local flags are read at the newest, where this one is no more
-		r.Resolution, r.Origin = nowhere.Evaluate(key, nil, 0), OriginNone
-		return r
+		e.fail(eval.CodeFlagNotFound, "the flag does not exist")
+		return
 	}
 
-	if decided && (decision.Mark == MarkOverride || decision.Mark == MarkRoot && !other) {
-		if resolution, ok := chosen(flag, decision.Variant); ok {
-			r.Resolution, r.Origin = resolution, OriginRoot
-			if decision.Mark == MarkOverride {
-				r.Origin = OriginOverride
-			}
-			r.IgnoredAttributes = p.ignored(s, newest, call, key)
-			return r
-		}
-		p.counters.flag(UnknownVariant, key)
+	other := e.state.otherSubject(e.call)
+	if decided && decision.Mark == MarkOverride && e.decide(flag, decision, OriginOverride) {
+		return
 	}
-
-	r.Origin = OriginPin
-	if s.travelling.Load() == nil { // the definition may have come with a newer snapshot
-		newest = p.config.Snapshots.Snapshot()
+	if decided && decision.Mark == MarkRoot && !other && e.decide(flag, decision, OriginRoot) {
+		e.noteIgnored()
+		return
+	}
+	e.result.Origin = OriginPin
+	if e.state.travelling.Load() == nil { // the definition may have come with a newer snapshot
+		e.newest = e.p.config.Snapshots.Snapshot()
 	}
 	if other {
-		return p.forOther(r, s, newest, flag, call)
+		e.forOther(flag)
+		return
 	}
-	travelled := s.travellingAt(newest)
+	travelled := e.state.travellingAt(e.newest)
 	if travelled == nil {
-		return p.unavailable(r, latest, key)
+		e.unavailable()
+		return
 	}
-	r.Resolution = flag.Evaluate(travelled.context, pin.Time)
-	r.IgnoredAttributes = p.ignored(s, newest, call, key)
-	return r
+	e.result.Resolution = flag.Evaluate(travelled.context, pin.Time)
+	e.noteIgnored()
 }
 
-// chosen makes the resolution of a variant chosen elsewhere; false if the flag
-// does not have it. The empty variant is the code default, which a disabled
-// flag and one without a match share.
-func chosen(flag *eval.Flag, variant string) (eval.Resolution, bool) {
-	switch {
-	case flag == nil:
-		return eval.Resolution{}, false
-	case variant != "":
-		return flag.Decided(variant, eval.ReasonTargetingMatch)
-	case flag.State() == "DISABLED":
-		return flag.Decided("", eval.ReasonDisabled)
-	}
-	return flag.Decided("", eval.ReasonDefault)
-}
-
-// flagAt finds the flag as of a revision: in the pin's own snapshot if this
-// process has it, in the newest if nothing the flag reads has changed since,
-// and else by history. Nil without an error means it did not exist.
-func (p *Propagator) flagAt(ctx context.Context, own, newest *eval.Snapshot, latest *eval.Flag, key string, revision int64) (*eval.Flag, error) {
-	switch {
-	case own != nil:
-		return own.Flag(key), nil
-	case revision == 0: // before the first change there was nothing
+// flagAt finds the flag as of a revision: in the newest snapshot if nothing the
+// flag reads has changed since, and else by history. Nil without an error means
+// it did not exist.
+func (e *evaluation) flagAt(ctx context.Context, revision int64) (*eval.Flag, error) {
+	if revision == 0 { // before the first change there was nothing
 		return nil, nil
-	case newest != nil && revision <= newest.Revision():
-		if latest != nil && latest.EffectiveFrom() <= revision || latest == nil && newest.Revision() == revision {
-			return latest, nil
+	}
+	if e.newest != nil && revision <= e.newest.Revision() {
+		unchanged := e.latest != nil && e.latest.EffectiveFrom() <= revision
+		if unchanged || e.latest == nil && e.newest.Revision() == revision {
+			return e.latest, nil
 		}
 	}
-	p.counters.flag(PinFetched, key)
+	e.p.counters.flag(PinFetched, e.key)
 	ctx, cancel := context.WithTimeout(ctx, fetchBudget)
 	defer cancel()
-	return p.config.Snapshots.FlagAt(ctx, key, revision)
+	return e.p.config.Snapshots.FlagAt(ctx, e.key, revision)
+}
+
+// decide makes the result that of a decision which travelled. It reports false,
+// and the next rule applies, if the flag does not have the variant. The empty
+// variant is the code default, of a disabled flag or one without a match.
+func (e *evaluation) decide(flag *eval.Flag, d Decision, origin Origin) bool {
+	reason := eval.ReasonTargetingMatch
+	if d.Variant == "" {
+		if reason = eval.ReasonDefault; flag != nil && flag.State() == "DISABLED" {
+			reason = eval.ReasonDisabled
+		}
+	}
+	if flag != nil {
+		if resolution, ok := flag.Decided(d.Variant, reason); ok {
+			e.result.Resolution, e.result.Origin = resolution, origin
+			return true
+		}
+	}
+	e.p.counters.flag(UnknownVariant, e.key)
+	return false
 }
 
 // unavailable is an explicit error: another revision's value would be a tear
 // that nobody sees.
-func (p *Propagator) unavailable(r Result, latest *eval.Flag, key string) Result {
-	p.counters.flag(PinUnavailable, key)
-	missing := unanswered(eval.CodeGeneral, "the flag's definition at the pinned revision could not be had")
-	missing.Revision, missing.Pinned, missing.PinUnavailable = r.Revision, r.Pinned, true
-	if latest != nil { // for its metadata
-		missing.Resolution, _ = latest.Decided("", eval.ReasonError)
+func (e *evaluation) unavailable() {
+	e.p.counters.flag(PinUnavailable, e.key)
+	e.fail(eval.CodeGeneral, "the flag's definition at the pinned revision could not be had")
+	e.result.PinUnavailable = true
+	if e.latest != nil { // for its metadata
+		e.result.Resolution, _ = e.latest.Decided("", eval.ReasonError)
 	}
-	return missing
 }
 
-func (p *Propagator) createdAfterPin(r Result, latest *eval.Flag, key string) Result {
-	p.counters.flag(CreatedAfterPin, key)
-	r.Resolution, _ = latest.Decided("", eval.ReasonDefault)
-	r.Origin, r.CreatedAfterPin = OriginPin, true
-	return r
+func (e *evaluation) createdAfterPin() {
+	e.p.counters.flag(CreatedAfterPin, e.key)
+	e.result.Resolution, _ = e.latest.Decided("", eval.ReasonDefault)
+	e.result.Origin, e.result.CreatedAfterPin = OriginPin, true
 }
 
 // forOther evaluates at the pin for somebody else than the request is about:
 // with that targeting key, what may travel of the call's attributes, and the
 // root's clock. Nothing of it is recorded.
-func (p *Propagator) forOther(r Result, s *State, newest *eval.Snapshot, flag *eval.Flag, call map[string]any) Result {
-	p.counters.flag(OtherSubject, flag.Key())
-	listed, ok := s.allowList(newest)
+func (e *evaluation) forOther(flag *eval.Flag) {
+	e.p.counters.flag(OtherSubject, e.key)
+	listed, ok := e.state.allowList(e.newest)
 	if !ok {
-		return p.unavailable(r, flag, flag.Key())
+		e.unavailable()
+		return
 	}
-	attributes := map[string]any{targetingKey: call[targetingKey]}
-	for name, value := range call {
+	attributes := map[string]any{targetingKey: e.call[targetingKey]}
+	for name, value := range e.call {
 		switch {
 		case name == targetingKey:
 		case travels(listed, name):
 			attributes[name] = value
 		default:
-			r.IgnoredAttributes = append(r.IgnoredAttributes, name)
+			e.result.IgnoredAttributes = append(e.result.IgnoredAttributes, name)
 		}
 	}
-	slices.Sort(r.IgnoredAttributes)
+	slices.Sort(e.result.IgnoredAttributes)
 	c, err := eval.NewContext(attributes)
 	if err != nil {
-		bad := unanswered(codeInvalidContext, err.Error())
-		bad.Revision, bad.Pinned = r.Revision, r.Pinned
-		return bad
+		e.fail(codeInvalidContext, err.Error())
+		return
 	}
-	r.Resolution = flag.Evaluate(c, s.pin.Time)
-	return r
+	e.result.Resolution = flag.Evaluate(c, e.state.pin.Time)
 }
 
-func (h *Header) decision(key string) (Decision, bool) {
-	if len(h.Decisions) == 0 {
-		return Decision{}, false
+// noteIgnored names what the call passed in vain.
+func (e *evaluation) noteIgnored() {
+	if len(e.call) == 0 {
+		return
 	}
-	i, found := slices.BinarySearchFunc(h.Decisions, key, func(d Decision, key string) int { return strings.Compare(d.Flag, key) })
-	if !found {
-		return Decision{}, false
+	e.result.IgnoredAttributes = e.state.ignored(e.newest, e.call)
+	if len(e.result.IgnoredAttributes) > 0 {
+		e.p.counters.flag(IgnoredAttributes, e.key)
 	}
-	return h.Decisions[i], true
 }

@@ -3,6 +3,8 @@ package propagate
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 )
 
 const (
@@ -113,6 +115,15 @@ type Decision struct {
 	Variant   string // empty = the code default; never empty in an emergency
 	Mark      Mark
 	Emergency int64 // revision of the emergency; 0 with other marks
+}
+
+// decision finds the decision on a flag.
+func (h *Header) decision(flag string) (Decision, bool) {
+	i, found := slices.BinarySearchFunc(h.Decisions, flag, func(d Decision, flag string) int { return strings.Compare(d.Flag, flag) })
+	if !found {
+		return Decision{}, false
+	}
+	return h.Decisions[i], true
 }
 
 // Outcome is what became of the guidon header of one inbound request or

@@ -15,6 +15,7 @@ type plan struct {
 	travel   []travel     // the allow-list as far as request flags read it, by wire name
 	rooted   []*eval.Flag // flags that cannot be derived from what travels, by key
 	attached []*eval.Flag // derivable flags that are to be read without an engine, by key
+	decided  []*eval.Flag // both, those first that nobody else could decide
 }
 
 type travel struct {
@@ -63,6 +64,7 @@ func newPlan(s *eval.Snapshot) *plan {
 			}
 		}
 	}
+	p.decided = slices.Concat(p.rooted, p.attached)
 	for _, t := range listed {
 		if t.Attribute != targetingKey && len(readers[t.Attribute]) > 0 {
 			wire := wireName(t)

@@ -26,20 +26,22 @@ func (s *State) settle() {
 	plan := s.p.plans.of(s.snapshot)
 	s.settleSubject()
 	stranded := s.settleAttributes(plan)
-	s.travelling.Store(travellingOf(&s.pin, s.snapshot.Settings().Travel))
 
-	wanted := plan.rooted
-	if len(stranded) > 0 {
-		wanted = slices.Concat(plan.rooted, stranded)
-		slices.SortFunc(wanted, byKey)
-		wanted = slices.Compact(wanted)
+	if len(stranded) == 0 {
+		s.decide(plan.decided)
+		return
 	}
-	for _, f := range plan.attached {
-		if !slices.Contains(wanted, f) {
-			wanted = append(wanted[:len(wanted):len(wanted)], f)
-		}
-	}
-	s.decide(wanted)
+	s.decide(unique(slices.Concat(plan.rooted, stranded, plan.attached)))
+}
+
+// unique drops repetitions and keeps the order.
+func unique(flags []*eval.Flag) []*eval.Flag {
+	seen := make(map[*eval.Flag]bool, len(flags))
+	return slices.DeleteFunc(flags, func(f *eval.Flag) bool {
+		again := seen[f]
+		seen[f] = true
+		return again
+	})
 }
 
 func (s *State) settleSubject() {
@@ -122,5 +124,3 @@ func (s *State) decide(wanted []*eval.Flag) {
 	slices.SortFunc(decided, func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) })
 	s.pin.Decisions = decided
 }
-
-func byKey(a, b *eval.Flag) int { return strings.Compare(a.Key(), b.Key()) }
