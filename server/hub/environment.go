@@ -119,13 +119,17 @@ func (e *Environment) advance(ctx context.Context, row store.Environment, positi
 		if head.Revision() == row.Revision {
 			head.committedAt = row.UpdatedAt
 		}
-		e.head.Store(head)
-		if old != nil {
-			close(old.superseded)
-		}
+		e.publish(head)
 	}
 	e.lookedAt.Store(e.hub.cfg.Now().UnixNano())
 	return keysErr
+}
+
+// publish makes head the newest, and wakes who waits for that.
+func (e *Environment) publish(head *Head) {
+	if old := e.head.Swap(head); old != nil {
+		close(old.superseded)
+	}
 }
 
 // next returns the head at revision: old itself if it is at it already.
