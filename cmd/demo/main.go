@@ -21,10 +21,10 @@ func main() {
 
 func run(ctx context.Context, out, logs io.Writer, args ...string) int {
 	understood := false
-	root := shopCommand()
+	root := shopCommand() //nolint:contextcheck // cobra hands commands their context when they run
 	root.SetOut(out)
 	root.SetErr(logs)
-	root.AddCommand(stormCommand())
+	root.AddCommand(stormCommand()) //nolint:contextcheck // see above
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		err := cmd.ValidateRequiredFlags() // cobra itself looks later
 		understood = err == nil

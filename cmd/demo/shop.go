@@ -72,7 +72,7 @@ func Open(ctx context.Context, config Config) (*Shop, error) {
 	for i, r := range roles {
 		b, err := s.openBooth(ctx, i, r)
 		if err != nil {
-			s.Close()
+			s.Close(ctx)
 			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
 		b.peers, peers[r.name] = peers, b.url
@@ -117,7 +117,7 @@ func (s *Shop) openBooth(ctx context.Context, i int, r role) (*booth, error) {
 	b.api.AddHandler(openfeature.ProviderReady, &reached)
 	b.api.AddHandler(openfeature.ProviderConfigChange, &reached)
 	if err := b.api.SetProvider(ctx, client.Provider()); err != nil {
-		b.close()
+		b.close(ctx)
 		return nil, err
 	}
 	wire := http.DefaultTransport.(*http.Transport).Clone()
@@ -150,7 +150,7 @@ func (s *Shop) URLs() map[string]string { return s.booths[0].peers }
 
 // Run serves until ctx ends, lets requests in flight finish, and closes.
 func (s *Shop) Run(ctx context.Context) error {
-	defer s.Close()
+	defer s.Close(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	servers := make([]*http.Server, len(s.booths))
 	for i, b := range s.booths {
@@ -196,16 +196,17 @@ func (s *Shop) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the SDKs and the listeners. It may be called more than once.
-func (s *Shop) Close() {
+// Close ends the SDKs and the listeners, whatever became of ctx, which gives
+// its values only. It may be called more than once.
+func (s *Shop) Close(ctx context.Context) {
 	for _, b := range s.booths {
-		b.close()
+		b.close(ctx)
 	}
 }
 
-func (b *booth) close() {
+func (b *booth) close(ctx context.Context) {
 	_ = b.listener.Close() // closed already by a server that ran
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	_ = b.api.Shutdown(ctx) // the provider is at its end either way
 	_ = b.guidon.Close()

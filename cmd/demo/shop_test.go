@@ -10,11 +10,13 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/open-feature/go-sdk/openfeature"
 )
 
 // What the shop is for: while a flag flips and every service learns of it at
@@ -191,10 +193,10 @@ func TestPage(t *testing.T) {
 		}
 	}
 	for path, kind := range map[string]string{"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"} {
-		if !strings.Contains(body, "page/"+path) {
+		if !strings.Contains(body, "static/"+path) {
 			t.Errorf("the page does not use %s", path)
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/page/"+path, nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/static/"+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +238,8 @@ func TestGuidonComesLater(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(door.Close) // after the shop, which holds streams through it
-	shop := openShop(t, Config{Guidon: door.URL, Key: guidon.key, Listen: "127.0.0.1:0", Propagation: on})
+	opened, _ := openShop(t, Config{Guidon: door.URL, Key: guidon.key, Listen: "127.0.0.1:0", Propagation: on})
+	shop := opened.URLs()["web"]
 
 	var a Answer
 	get(t, shop+"/checkout?user=ada", http.StatusOK, &a)
@@ -334,10 +337,47 @@ func TestReadyFile(t *testing.T) {
 	}
 }
 
-// openShop runs a shop and returns its URL, at once.
-func openShop(t *testing.T, config Config) string {
+// A request in flight when the shop is told to close gets its whole answer.
+func TestCloseDrains(t *testing.T) {
+	t.Parallel()
+	guidon := startGuidon(t)
+	shop, stop := openShop(t, Config{Guidon: guidon.url, Key: guidon.key, Listen: "127.0.0.1:0", Propagation: on})
+	if err := shop.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	inside := hook{begun: make(chan struct{})}
+	shop.booths[0].flags.AddHooks(&inside)
+	stopped := make(chan error, 1)
+	go func() {
+		<-inside.begun
+		stopped <- stop()
+	}()
+	var a Answer
+	get(t, shop.URLs()["web"]+"/checkout", http.StatusOK, &a)
+	if len(a.Hops) != 6 || a.Hops[5].Flags[flipped] != "off" {
+		t.Errorf("a request in flight got %+v, want six hops that saw their flags", a)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("the shop ended with %v", err)
+	}
+}
+
+// A hook tells when the first evaluation begins.
+type hook struct {
+	openfeature.UnimplementedHook
+	begun chan struct{}
+	once  sync.Once
+}
+
+func (h *hook) Before(context.Context, openfeature.HookContext, openfeature.HookHints) (*openfeature.EvaluationContext, error) {
+	h.once.Do(func() { close(h.begun) })
+	return nil, nil //nolint:nilnil // OpenFeature's way to add nothing
+}
+
+// openShop runs a shop, and does not wait for its flags.
+func openShop(t *testing.T, config Config) (*Shop, func() error) {
 	t.Helper()
-	config.Log = slog.New(slog.DiscardHandler)
+	config.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	shop, err := Open(ctx, config)
 	if err != nil {
@@ -346,18 +386,19 @@ func openShop(t *testing.T, config Config) string {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- shop.Run(ctx) }()
+	stop := sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
+		if err := stop(); err != nil {
 			t.Errorf("the shop ended with %v", err)
 		}
 	})
-	return shop.URLs()["web"]
+	return shop, stop
 }
 
 func openWithoutGuidon(t *testing.T) string {
 	t.Helper()
-	return openShop(t, Config{Guidon: "http://127.0.0.1:1", Key: "gdn_server_none", Listen: "127.0.0.1:0", Propagation: on})
+	shop, _ := openShop(t, Config{Guidon: "http://127.0.0.1:1", Key: "gdn_server_none", Listen: "127.0.0.1:0", Propagation: on})
+	return shop.URLs()["web"]
 }
 
 func post(t *testing.T, url, body string, status int) string {

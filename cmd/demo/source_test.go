@@ -97,7 +97,10 @@ func TestLateSourceEnds(t *testing.T) {
 	t.Parallel()
 	ignore := func(int64, time.Time) {}
 	synctest.Test(t, func(t *testing.T) {
-		for range (lateSource{Source: scriptedSource{last: 9}, lag: time.Hour, committed: ignore}).Sync(t.Context(), nil) {
+		for _, err := range (lateSource{Source: scriptedSource{last: 9}, lag: time.Hour, committed: ignore}).Sync(t.Context(), nil) {
+			if err != nil {
+				t.Errorf("the snapshot came with %v", err)
+			}
 			break
 		}
 	})
@@ -105,7 +108,10 @@ func TestLateSourceEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var n int
-		for range (lateSource{Source: scriptedSource{}, lag: time.Hour, committed: ignore}).Sync(ctx, nil) {
+		for _, err := range (lateSource{Source: scriptedSource{}, lag: time.Hour, committed: ignore}).Sync(ctx, nil) {
+			if err != nil {
+				t.Errorf("a silent stream whose context ended yielded %v", err)
+			}
 			n++
 		}
 		if n != 1 {

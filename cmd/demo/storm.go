@@ -105,8 +105,8 @@ func (s Storm) strike(ctx context.Context, flips *flipper) (*tally, error) {
 	}()
 	select {
 	case <-warm:
-	case err := <-flipping:
-		return nil, err
+	case err := <-flipping: // too early: it failed, or the storm was called off
+		return nil, cmp.Or(err, context.Cause(ctx))
 	}
 
 	type shot struct {

@@ -15,9 +15,9 @@ import (
 )
 
 //go:embed page
-var page embed.FS
+var files embed.FS
 
-var pageTemplate = template.Must(template.ParseFS(page, "page/index.html"))
+var page = template.Must(template.ParseFS(files, "page/index.html"))
 
 // contentPolicy lets the page load what the shop itself serves and nothing
 // else, and run no script but the file it names.
@@ -27,7 +27,7 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 // handler is what web serves: the checkout, and the page that shows what came
 // of it.
 func (s *Shop) handler() http.Handler {
-	files, err := fs.Sub(page, "page")
+	static, err := fs.Sub(files, "page/static")
 	if err != nil {
 		panic(err) // the name is wrong: a mistake in this file
 	}
@@ -38,7 +38,7 @@ func (s *Shop) handler() http.Handler {
 	mux.HandleFunc("POST /propagation", s.switchPropagation)
 	mux.HandleFunc("GET /stats", s.stats)
 	mux.HandleFunc("GET /{$}", s.index)
-	mux.Handle("GET /page/", http.StripPrefix("/page/", http.FileServerFS(files)))
+	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(static)))
 	// A page of another site must not be able to switch the shop.
 	guarded := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,7 +88,7 @@ func (s *Shop) switchPropagation(w http.ResponseWriter, r *http.Request) {
 // index is the page; what it shows comes from /stats.
 func (s *Shop) index(w http.ResponseWriter, _ *http.Request) {
 	var out bytes.Buffer
-	err := pageTemplate.Execute(&out, map[string]any{
+	err := page.Execute(&out, map[string]any{
 		"Flag": flipped, "Guidon": s.config.Guidon, "Admin": strings.TrimRight(s.config.Guidon, "/") + "/admin/",
 		"Lag": s.config.Lag, "Kept": keptRequests,
 	})
