@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 )
 
 const pricing = `{"flags": {"pricing": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"}}}`
@@ -102,6 +103,12 @@ func TestServe(t *testing.T) {
 		}
 	}
 
+	migrateBeyond(t, empty)
+	out = fails(t, exitFailed, "serve", "--database-url", empty, "--master-key-file", masterKey)
+	if !strings.Contains(out, "newer guidon") {
+		t.Errorf("serve on a schema of the future says %q, want what to do", out)
+	}
+
 	two := start(t, "serve", "--listen", "127.0.0.1:0", "--database-url", r.DatabaseURL, "--master-key-file", masterKey)
 	elsewhere := r
 	elsewhere.URL = two.servingURL(t)
@@ -152,6 +159,19 @@ func TestDevOpenEnvironment(t *testing.T) {
 	}
 	guidon(t, admin, "key", "list")
 	p.stop(t)
+}
+
+// migrateBeyond leaves a database as a later build would.
+func migrateBeyond(t *testing.T, databaseURL string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	if _, err := conn.Exec(t.Context(), `UPDATE schema_migrations SET version = version + 1`); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // process is a guidon in the background.

@@ -12,7 +12,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// raceOptions keep the race detector from letting each guidon that a test runs
+// sleep for a second before it ends.
+const raceOptions = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	if err := os.Setenv("GORACE", raceOptions); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"guidon": main})
 }
 
@@ -37,6 +44,7 @@ func TestScript(t *testing.T) {
 			}
 			env.Defer(func() { _ = os.RemoveAll(data) })
 			env.Setenv("DATA", data)
+			env.Setenv("GORACE", raceOptions)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
