@@ -182,14 +182,15 @@ func (a *Authenticator) ask(ctx context.Context, hash [32]byte, text store.KeyTe
 		a.remember(hash, v)
 		return v, nil
 	})
+	waiting := ctx
 	if wasGood {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		waiting, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
 	select {
-	case <-ctx.Done():
-		return verdict{}, ctx.Err()
+	case <-waiting.Done():
+		return verdict{}, waiting.Err()
 	case r := <-result:
 		v, _ := r.Val.(verdict)
 		return v, r.Err

@@ -51,6 +51,13 @@ func (r *ring) verify(ctx context.Context, text string) (store.Key, error) {
 	return store.Key{}, store.ErrKeyUnknown
 }
 
+// change changes what the ring answers from now on.
+func (r *ring) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
 // keyText makes a well-formed key of kind, a different one for each n.
 func keyText(kind string, n int) string {
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -158,7 +165,7 @@ func TestRevocationActsWithinASecond(t *testing.T) {
 		if keys.asked != 1 {
 			t.Errorf("100 calls within a second asked the store %d times, want once", keys.asked)
 		}
-		keys.errs[text] = store.ErrKeyRevoked
+		keys.change(func() { keys.errs[text] = store.ErrKeyRevoked })
 		time.Sleep(time.Second)
 		if _, err := a.Authenticate(t.Context(), bearer(text)); !errors.Is(err, auth.ErrNoPrincipal) || !errors.Is(err, store.ErrKeyRevoked) {
 			t.Errorf("a second after the revocation: %v, want ErrNoPrincipal and ErrKeyRevoked", err)
@@ -206,7 +213,7 @@ func TestStoreAway(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				lose(keys)
+				keys.change(func() { lose(keys) })
 				time.Sleep(time.Hour)
 				start := time.Now()
 				for range 50 {
@@ -243,7 +250,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 			t.Fatalf("unknown key %d: %v, want ErrKeyUnknown", n, err)
 		}
 	}
-	keys.away = store.ErrUnavailable
+	keys.change(func() { keys.away = store.ErrUnavailable })
 	if _, err := a.Authenticate(t.Context(), bearer(good)); err != nil {
 		t.Errorf("the good key was forgotten in the flood: %v", err)
 	}
