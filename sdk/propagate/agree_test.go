@@ -119,9 +119,12 @@ func anyContext(t *rapid.T) map[string]any {
 		name   string
 		values []any
 	}{
-		{"targetingKey", []any{nil, "u1", "u1", "u2"}}, {"plan", []any{nil, "gold", "silver", 7}},
-		{"country", []any{nil, "NZ", "ff", strings.Repeat("N", 1100)}}, {"cart", []any{nil, "full"}},
-		{"age", []any{nil, 0, 40.5, true}}, {"user", []any{nil, map[string]any{"name": "x"}}},
+		{"targetingKey", []any{nil, "u1", "u1", "u2"}},
+		{"plan", []any{nil, "gold", "silver", 7}},
+		{"country", []any{nil, "NZ", "ff", strings.Repeat("N", 1100)}},
+		{"cart", []any{nil, "full"}},
+		{"age", []any{nil, 0, 40.5, true}},
+		{"user", []any{nil, map[string]any{"name": "x"}}},
 	} {
 		if v := rapid.SampledFrom(a.values).Draw(t, a.name); v != nil {
 			c[a.name] = v
@@ -133,10 +136,10 @@ func anyContext(t *rapid.T) map[string]any {
 // request lets one request run through the mesh while the environment changes.
 func (m *mesh) request(t *rapid.T) {
 	at := rapid.IntRange(0, len(m.services)-1).Draw(t, "root")
-	m.visit(t, m.services[at].Root(context.Background(), anyContext(t)), at, 0)
+	m.visit(m.services[at].Root(context.Background(), anyContext(t)), t, at, 0)
 }
 
-func (m *mesh) visit(t *rapid.T, ctx context.Context, at, depth int) {
+func (m *mesh) visit(ctx context.Context, t *rapid.T, at, depth int) {
 	for range rapid.IntRange(3, 9).Draw(t, "steps") {
 		switch rapid.IntRange(0, 7).Draw(t, "step") {
 		case 0, 1:
@@ -153,7 +156,7 @@ func (m *mesh) visit(t *rapid.T, ctx context.Context, at, depth int) {
 		default:
 			if depth < 2 {
 				to := rapid.IntRange(0, len(m.services)-1).Draw(t, "to")
-				m.visit(t, hop(ctx, m.services[at], m.services[to]), to, depth+1)
+				m.visit(hop(ctx, m.services[at], m.services[to]), t, to, depth+1)
 			}
 		}
 	}

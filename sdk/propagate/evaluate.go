@@ -45,7 +45,7 @@ func (p *Propagator) Evaluate(ctx context.Context, key string, t eval.Type, call
 	default:
 		e.atPin(ctx)
 	}
-	e.result.Resolution = e.result.Resolution.As(t)
+	e.result.Resolution = e.result.As(t)
 	return e.result
 }
 

@@ -103,21 +103,29 @@ func TestEvaluateAtPin(t *testing.T) {
 		{name: "not there at the head", pin: 6, held: 6, flag: "nothing", want: answer{Reason: eval.ReasonError, Code: eval.CodeFlagNotFound, Origin: propagate.OriginNone, Revision: 6, Pinned: 6}},
 
 		{name: "local is newest", pin: 1, held: 6, flag: "tuning", call: map[string]any{"host": "a"}, want: answer{Variant: "on", Reason: match, Origin: propagate.OriginNewest, Revision: 6}},
-		{name: "call attributes do not count", pin: 1, held: 1, flag: "pricing", call: map[string]any{"plan": "silver", "country": "NZ", "targetingKey": "user-77@example.com"},
-			want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1, Ignored: []string{"country", "plan"}}},
+		{
+			name: "call attributes do not count", pin: 1, held: 1, flag: "pricing", call: map[string]any{"plan": "silver", "country": "NZ", "targetingKey": "user-77@example.com"},
+			want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1, Ignored: []string{"country", "plan"}},
+		},
 		{name: "same attributes are not ignored", pin: 1, held: 1, flag: "pricing", call: map[string]any{"plan": "gold"}, want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1}},
 
 		{name: "root decision", pin: 1, held: 1, flag: "stock", decisions: []propagate.Decision{root("stock", "on")}, want: answer{Variant: "on", Reason: match, Origin: propagate.OriginRoot, Revision: 1, Pinned: 1}},
 		{name: "root decision of the code default", pin: 1, held: 1, flag: "stock", decisions: []propagate.Decision{root("stock", "")}, want: answer{Reason: eval.ReasonDefault, Origin: propagate.OriginRoot, Revision: 1, Pinned: 1}},
 		{name: "root decision of a disabled flag", pin: 5, held: 6, flag: "pricing", decisions: []propagate.Decision{root("pricing", "")}, want: answer{Reason: eval.ReasonDisabled, Origin: propagate.OriginRoot, Revision: 5, Pinned: 5}},
 		{name: "root decision unknown at the pin", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{root("pricing", "blue")}, want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1}},
-		{name: "root decision for another subject", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{root("pricing", "on")}, call: map[string]any{"targetingKey": "else"},
-			want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 1, Pinned: 1}},
-		{name: "another subject brings what may travel", pin: 1, held: 1, flag: "pricing", call: map[string]any{"targetingKey": "else", "plan": "gold", "cart": "full"},
-			want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1, Ignored: []string{"cart"}}},
+		{
+			name: "root decision for another subject", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{root("pricing", "on")}, call: map[string]any{"targetingKey": "else"},
+			want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 1, Pinned: 1},
+		},
+		{
+			name: "another subject brings what may travel", pin: 1, held: 1, flag: "pricing", call: map[string]any{"targetingKey": "else", "plan": "gold", "cart": "full"},
+			want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1, Ignored: []string{"cart"}},
+		},
 		{name: "override", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{override("pricing", "off")}, want: answer{Variant: "off", Reason: match, Origin: propagate.OriginOverride, Revision: 1, Pinned: 1}},
-		{name: "override for another subject", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{override("pricing", "on")}, call: map[string]any{"targetingKey": "else"},
-			want: answer{Variant: "on", Reason: match, Origin: propagate.OriginOverride, Revision: 1, Pinned: 1}},
+		{
+			name: "override for another subject", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{override("pricing", "on")}, call: map[string]any{"targetingKey": "else"},
+			want: answer{Variant: "on", Reason: match, Origin: propagate.OriginOverride, Revision: 1, Pinned: 1},
+		},
 		{name: "emergency", pin: 1, held: 6, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 6)}, want: answer{Variant: "off", Reason: match, Origin: propagate.OriginEmergency, Revision: 6, Pinned: 1}},
 		{name: "emergency before the pin", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 1)}, want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1}},
 		{name: "emergency of an unknown variant", pin: 1, held: 1, flag: "split", decisions: []propagate.Decision{emergency("split", "blue", 2)}, want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 1, Pinned: 1}, fetches: 1},
@@ -254,8 +262,10 @@ func TestObserverHearsOnce(t *testing.T) {
 		p.Extract(t.Context(), propagate.HTTPCarrier{"Guidon": {"rubbish"}})
 	}
 	want := []propagate.Event{
-		{Kind: propagate.NoState, Flag: "split"}, {Kind: propagate.NoState, Flag: "pricing"},
-		{Kind: propagate.HeaderRefused, Outcome: propagate.Malformed}, {Kind: propagate.Rooted},
+		{Kind: propagate.NoState, Flag: "split"},
+		{Kind: propagate.NoState, Flag: "pricing"},
+		{Kind: propagate.HeaderRefused, Outcome: propagate.Malformed},
+		{Kind: propagate.Rooted},
 	}
 	if diff := cmp.Diff(want, heard); diff != "" {
 		t.Errorf("heard (-want +got):\n%s", diff)

@@ -69,7 +69,7 @@ func Example() {
 		environment.publish("plain")
 		call, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, back.URL, nil)
 		if response, err := client.Do(call); err == nil {
-			response.Body.Close()
+			_ = response.Body.Close()
 		}
 	}))
 	for range 2 {

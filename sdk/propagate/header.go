@@ -102,6 +102,7 @@ func (a Attribute) Value() any {
 // Mark says who took a decision that travels.
 type Mark byte
 
+// The marks of the format.
 const (
 	MarkRoot      Mark = '^' // the root evaluated the flag with its full context
 	MarkOverride  Mark = '!' // a signed override forces the variant for this request
@@ -130,6 +131,7 @@ func (h *Header) decision(flag string) (Decision, bool) {
 // message; extractions are counted by it.
 type Outcome uint8
 
+// What may become of a header.
 const (
 	Absent             Outcome = iota // there was none
 	Verified                          // read, and its pin is followed

@@ -2,6 +2,8 @@ package propagate_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -29,8 +31,15 @@ func service(t testing.TB, p *propagate.Propagator, handle http.HandlerFunc) str
 	return s.URL
 }
 
+// reply is an answer, read to its end.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // get fetches a URL with headers given as name, value, name, value.
-func get(t testing.TB, rawURL string, headers ...string) (*http.Response, string) {
+func get(t testing.TB, rawURL string, headers ...string) reply {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, rawURL, nil)
 	if err != nil {
@@ -42,19 +51,34 @@ func get(t testing.TB, rawURL string, headers ...string) (*http.Response, string
 	return do(t, http.DefaultClient, r)
 }
 
-func do(t testing.TB, client *http.Client, r *http.Request) (*http.Response, string) {
+func do(t testing.TB, client *http.Client, r *http.Request) reply {
 	t.Helper()
 	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return reply{response.StatusCode, response.Header, string(body)}
+}
+
+// call is a GET under the State of ctx.
+func call(ctx context.Context, t testing.TB, p *propagate.Propagator, rawURL string) reply {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(body)
+	answer := do(t, &http.Client{Transport: p.Transport(nil)}, r)
+	if len(r.Header) != 0 {
+		t.Errorf("Transport wrote %v into the caller's request", r.Header)
+	}
+	return answer
 }
+
+func write(rw http.ResponseWriter, parts ...any) { _, _ = fmt.Fprint(rw, parts...) }
 
 // Three services in a row, each with its own snapshot, answer with one variant
 // although the flag changes between root and leaf.
@@ -62,43 +86,37 @@ func TestHTTPChain(t *testing.T) {
 	t.Parallel()
 	w := shop(t)
 	var leafHeader, middleHeader string
-	leaf := newPropagator(t, w.instance())
 	leafInstance := w.instance()
-	leaf = newPropagator(t, leafInstance)
+	leaf := newPropagator(t, leafInstance)
 	leafURL := service(t, leaf, func(rw http.ResponseWriter, r *http.Request) {
 		leafHeader = r.Header.Get("Guidon")
-		fmt.Fprint(rw, leaf.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant())
+		write(rw, leaf.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant())
 	})
 	middle := newPropagator(t, w.instance())
 	middleURL := service(t, middle, func(rw http.ResponseWriter, r *http.Request) {
 		middleHeader = r.Header.Get("Guidon")
 		w.publish(t, flagRow(t, "pricing", "off", "", ""))
 		leafInstance.catchUp()
-		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, leafURL, nil)
-		_, body := do(t, &http.Client{Transport: middle.Transport(nil)}, request)
-		if len(request.Header) != 0 {
-			t.Errorf("Transport wrote %v into the caller's request", request.Header)
-		}
-		fmt.Fprint(rw, middle.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", body)
+		below := call(r.Context(), t, middle, leafURL)
+		write(rw, middle.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", below.body)
 	})
 	edge := newPropagator(t, w.instance(), func(c *propagate.Config) {
 		c.Mode = propagate.Edge
 		c.Context = func(r *http.Request) map[string]any { return map[string]any{"plan": r.URL.Query().Get("plan")} }
 	})
 	edgeURL := service(t, edge, func(rw http.ResponseWriter, r *http.Request) {
-		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, middleURL, nil)
-		_, body := do(t, &http.Client{Transport: edge.Transport(nil)}, request)
-		fmt.Fprint(rw, edge.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", body)
+		below := call(r.Context(), t, edge, middleURL)
+		write(rw, edge.Evaluate(r.Context(), "pricing", eval.Boolean, nil).Variant(), " ", below.body)
 	})
-	response, body := get(t, edgeURL+"?plan=gold")
-	if body != "on on on" {
-		t.Errorf("variants = %q, want on on on", body)
+	answer := get(t, edgeURL+"?plan=gold")
+	if answer.body != "on on on" {
+		t.Errorf("variants = %q, want on on on", answer.body)
 	}
 	h, err := propagate.Decode(leafHeader)
 	if err != nil || leafHeader != middleHeader {
 		t.Fatalf("leaf got %q (%v), middle %q, want the same bytes", leafHeader, err, middleHeader)
 	}
-	if got := response.Header.Get("X-Correlation-ID"); got != h.Correlation {
+	if got := answer.header.Get("X-Correlation-ID"); got != h.Correlation {
 		t.Errorf("X-Correlation-ID = %q, want %q", got, h.Correlation)
 	}
 }
@@ -178,9 +196,8 @@ func TestInternalRefuses(t *testing.T) {
 			belowURL := service(t, below, func(_ http.ResponseWriter, r *http.Request) { passed = r.Header["Guidon"] })
 			mux := p.Middleware(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				visible = r.Header["Guidon"]
-				request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, belowURL, nil)
-				do(t, &http.Client{Transport: p.Transport(nil)}, request)
-				fmt.Fprint(rw, p.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
+				call(r.Context(), t, p, belowURL)
+				write(rw, p.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
 			}))
 			server := httptest.NewUnstartedServer(mux)
 			server.Config.MaxHeaderBytes = 4 << 20
@@ -190,9 +207,8 @@ func TestInternalRefuses(t *testing.T) {
 			for _, v := range tt.values {
 				headers = append(headers, "Guidon", v)
 			}
-			response, body := get(t, server.URL, headers...)
-			if response.StatusCode != http.StatusOK || body != "on" {
-				t.Errorf("answer %d %q, want 200 on", response.StatusCode, body)
+			if answer := get(t, server.URL, headers...); answer.status != http.StatusOK || answer.body != "on" {
+				t.Errorf("answer %d %q, want 200 on", answer.status, answer.body)
 			}
 			for outcome, n := range p.Stats().Headers {
 				if want := map[bool]uint64{true: 1}[outcome == tt.want]; n != want {
@@ -226,23 +242,22 @@ func TestOff(t *testing.T) {
 		if _, ok := propagate.FromContext(r.Context()); ok {
 			t.Error("a State where propagation is off")
 		}
-		request, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, sink.URL, nil)
-		do(t, &http.Client{Transport: off.Transport(nil)}, request)
+		call(r.Context(), t, off, sink.URL)
 		before := off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant()
 		w.publish(t, flagRow(t, "banner", "off", "", ""))
 		i.catchUp()
-		fmt.Fprint(rw, before, " ", off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
+		write(rw, before, " ", off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant())
 	})
 	value := signed(sampleSigned, testKey)
-	response, body := get(t, url, "Guidon", value, "X-Correlation-Id", "0123456789abcdef")
-	if body != "on off" {
-		t.Errorf("variants = %q, want each at its newest", body)
+	answer := get(t, url, "Guidon", value, "X-Correlation-Id", "0123456789abcdef")
+	if answer.body != "on off" {
+		t.Errorf("variants = %q, want each at its newest", answer.body)
 	}
 	if inbound.Get("Guidon") != value || outbound.Get("Guidon") != "" || outbound.Get("X-Correlation-Id") != "0123456789abcdef" {
 		t.Errorf("in %v, out %v, want the header left alone and only the correlation ID sent", inbound, outbound)
 	}
-	if response.Header.Get("X-Correlation-Id") != "0123456789abcdef" {
-		t.Errorf("answered %v, want the correlation ID", response.Header)
+	if answer.header.Get("X-Correlation-Id") != "0123456789abcdef" {
+		t.Errorf("answered %v, want the correlation ID", answer.header)
 	}
 	if got := off.Stats().Flags[propagate.NoState]; len(got) != 0 {
 		t.Errorf("no_state = %v, want none: off is off on purpose", got)
@@ -285,11 +300,11 @@ func TestCorrelationID(t *testing.T) {
 			p := newPropagator(t, shop(t).instance()).WithMode(tt.mode)
 			var inside string
 			url := service(t, p, func(_ http.ResponseWriter, r *http.Request) { inside = propagate.CorrelationID(r.Context()) })
-			response, _ := get(t, url, tt.headers...)
+			answer := get(t, url, tt.headers...)
 			if tt.want == "" && !generated.MatchString(inside) || tt.want != "" && inside != tt.want {
 				t.Errorf("CorrelationID = %q, want %q (empty: a UUIDv7)", inside, tt.want)
 			}
-			if got := response.Header.Values("X-Correlation-ID"); !cmp.Equal(got, []string{inside}) {
+			if got := answer.header.Values("X-Correlation-ID"); !cmp.Equal(got, []string{inside}) {
 				t.Errorf("answered %q, want %q", got, inside)
 			}
 			if got := p.Stats().Events[propagate.CorrelationRefused]; got != tt.refused {
@@ -457,12 +472,11 @@ func TestWireOddities(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(connection, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s\r\n\r\n", lines)
-		status, err := bufio.NewReader(connection).ReadString('\n')
-		if err != nil || !strings.Contains(status, "200") {
+		_, err = fmt.Fprintf(connection, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s\r\n\r\n", lines)
+		status, readErr := bufio.NewReader(connection).ReadString('\n')
+		if err := errors.Join(err, readErr, connection.Close()); err != nil || !strings.Contains(status, "200") {
 			t.Errorf("%s: %q, %v, want 200", name, status, err)
 		}
-		connection.Close()
 	}
 	got := p.Stats().Headers
 	if got[propagate.Duplicate] != 1 || got[propagate.Verified] != 1 || got[propagate.Malformed] != 3 {

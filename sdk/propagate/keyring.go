@@ -17,11 +17,16 @@ import (
 // everywhere: fmt, JSON and slog.
 type Secret [32]byte
 
-func (Secret) String() string               { return "[redacted]" }
-func (Secret) GoString() string             { return "[redacted]" }
-func (Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte("[redacted]")) }
-func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
-func (Secret) LogValue() slog.Value         { return slog.StringValue("[redacted]") }
+const redacted = "[redacted]"
+
+// Format implements fmt.Formatter, for every verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText implements encoding.TextMarshaler, which JSON uses.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Key is one propagation key of an environment: HMAC-SHA256 over the header,
 // cut to 128 bits (propagation.md §2). The algorithm belongs to the key; a

@@ -82,7 +82,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 	t.Parallel()
 	key := propagate.Key{ID: "k1", Secret: [32]byte([]byte("canary-canary-canary-canary-1234"))}
 	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "key", key, "secret", key.Secret)
+	slog.New(slog.NewJSONHandler(&log, nil)).LogAttrs(t.Context(), slog.LevelInfo, "m", slog.Any("key", key), slog.Any("secret", key.Secret))
 	text, err := json.Marshal(key)
 	if err != nil {
 		t.Fatal(err)

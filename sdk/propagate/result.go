@@ -10,6 +10,7 @@ import (
 // Origin says where the answer to an evaluation came from.
 type Origin string
 
+// Where an answer may come from.
 const (
 	OriginPin       Origin = "pin"       // evaluated at the pinned revision
 	OriginRoot      Origin = "root"      // decided at the root and carried in the header

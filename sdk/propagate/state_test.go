@@ -19,7 +19,7 @@ func TestRootTakesTheNewestRevision(t *testing.T) {
 	w := shop(t)
 	p := newPropagator(t, w.instance())
 	ctx := p.Root(t.Context(), map[string]any{"targetingKey": "u1", "plan": "gold", "country": "NZ", "cart": "full", "shoe": 43})
-	got := header(t, ctx)
+	got := header(ctx, t)
 	if got.Correlation != propagate.CorrelationID(ctx) || len(got.Correlation) != 32 || len(got.Root) != 16 {
 		t.Errorf("correlation %q, root %q, want 32 and 16 hex digits", got.Correlation, got.Root)
 	}
@@ -186,7 +186,7 @@ func TestUntravellableAttributes(t *testing.T) {
 	ctx := p.Root(t.Context(), map[string]any{
 		"Mixed": "x", "a1": "y", "a2": "x", "note": strings.Repeat("x", 2000), "plan": "x", "user": map[string]any{"name": "x"},
 	})
-	h := header(t, ctx)
+	h := header(ctx, t)
 	var carried []string
 	for _, d := range h.Decisions {
 		carried = append(carried, d.Flag+":"+d.Variant)
@@ -224,7 +224,7 @@ func TestRootDecisionsAreBounded(t *testing.T) {
 			ctx := p.Root(t.Context(), map[string]any{"cart": "full", "targetingKey": strings.Repeat("ü", 80)})
 			s, _ := propagate.FromContext(ctx)
 			value, _ := s.Header()
-			decided := len(header(t, ctx).Decisions)
+			decided := len(header(ctx, t).Decisions)
 			if len(value) > propagate.HeaderBudget || decided == 0 || decided > 24 {
 				t.Errorf("header of %d bytes with %d decisions, want at most 2048 with 1 to 24", len(value), decided)
 			}
@@ -273,7 +273,7 @@ func TestOverlongSubjectIsAbsent(t *testing.T) {
 	t.Parallel()
 	p := newPropagator(t, shop(t).instance())
 	ctx := p.Root(t.Context(), map[string]any{"targetingKey": strings.Repeat("u", 513)})
-	if h := header(t, ctx); h.HasSubject {
+	if h := header(ctx, t); h.HasSubject {
 		t.Errorf("subject of %d bytes travels", len(h.Subject))
 	}
 	if got := p.Stats().Events[propagate.SubjectLeftOut]; got != 1 {
@@ -320,8 +320,8 @@ func TestVerifyOnly(t *testing.T) {
 		}
 	}
 	ctx := p.Root(t.Context(), nil)
-	h := header(t, hop(hop(ctx, p, quiet), quiet, p))
-	if h.Root != header(t, ctx).Root {
+	h := header(hop(hop(ctx, p, quiet), quiet, p), t)
+	if h.Root != header(ctx, t).Root {
 		t.Error("a process that cannot sign broke the chain")
 	}
 }
@@ -332,11 +332,11 @@ func TestReroot(t *testing.T) {
 	i := w.instance()
 	p, leaf := newPropagator(t, i), newPropagator(t, w.instance())
 	first := p.Root(t.Context(), map[string]any{"targetingKey": "u1", "plan": "gold", "cart": "full"})
-	before := header(t, first)
+	before := header(first, t)
 	w.publish(t, flagRow(t, "pricing", "on", "", ""))
 	i.catchUp()
 	for name, ctx := range map[string]context.Context{"at the root": p.Reroot(first), "below": p.Reroot(hop(first, leaf, p))} {
-		after := header(t, ctx)
+		after := header(ctx, t)
 		if after.Correlation != before.Correlation || after.Root == before.Root || after.Revision != 2 || after.Subject != "u1" {
 			t.Errorf("%s: rerooted to %+v from %+v", name, after, before)
 		}
@@ -344,7 +344,7 @@ func TestReroot(t *testing.T) {
 	if r := p.Evaluate(p.Reroot(first), "stock", eval.Boolean, nil); r.Variant() != "on" {
 		t.Errorf("Evaluate = %q, want on: a reroot keeps all the root knew", r.Variant())
 	}
-	if h := header(t, p.Reroot(t.Context())); h.Correlation == before.Correlation {
+	if h := header(p.Reroot(t.Context()), t); h.Correlation == before.Correlation {
 		t.Error("Reroot without State reused a correlation ID")
 	}
 }

@@ -9,6 +9,7 @@ import (
 // EventKind names what a Propagator counts besides the outcomes of headers.
 type EventKind uint8
 
+// What is counted.
 const (
 	HeaderRefused      EventKind = iota // an inbound header was not followed; see Event.Outcome
 	ValidAtEdge                         // a rightly signed header arrived at an edge: is the listener's mode right?

@@ -25,31 +25,21 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if t.p.config.Mode == Off {
-		return t.base.RoundTrip(t.correlated(r))
-	}
-	if !t.inside(r) {
+	ctx, off := r.Context(), t.p.config.Mode == Off
+	switch inside := t.inside(r); {
+	case !inside && !off:
 		if clean, changed := stripped(r.Header); changed {
 			r = withHeader(r, clean)
 		}
-		return t.base.RoundTrip(r)
+	case inside && stateOf(ctx) != nil:
+		header := copied(r.Header)
+		if !off {
+			delete(header, canonicalName(HeaderName)) // of another request, copied by a proxy
+		}
+		t.p.Inject(ctx, HTTPCarrier(header))
+		r = withHeader(r, header)
 	}
-	if stateOf(r.Context()) == nil {
-		return t.base.RoundTrip(r)
-	}
-	r = withHeader(r, copied(r.Header))
-	delete(r.Header, canonicalName(HeaderName)) // of another request, copied by a proxy
-	t.p.Inject(r.Context(), HTTPCarrier(r.Header))
 	return t.base.RoundTrip(r)
-}
-
-// correlated sends only the correlation ID along.
-func (t *transport) correlated(r *http.Request) *http.Request {
-	if stateOf(r.Context()) != nil && t.inside(r) {
-		r = withHeader(r, copied(r.Header))
-		t.p.Inject(r.Context(), HTTPCarrier(r.Header))
-	}
-	return r
 }
 
 // inside reports whether r goes to an allowed destination and was not brought

@@ -134,7 +134,7 @@ func hop(ctx context.Context, from, to *propagate.Propagator) context.Context {
 }
 
 // header returns what a call under ctx would carry.
-func header(t rapid.TB, ctx context.Context) propagate.Header {
+func header(ctx context.Context, t rapid.TB) propagate.Header {
 	t.Helper()
 	s, ok := propagate.FromContext(ctx)
 	if !ok {
