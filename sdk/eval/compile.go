@@ -51,6 +51,7 @@ func (c *compiler) compile(f *Flag) error {
 	}
 	f.reads = rules.paths()
 	f.timeDependent = rules.timeDependent
+	f.excess = rules.excess
 	f.notTravelling = notTravelling(f.reads, c.snapshot.settings.get())
 	return nil
 }

@@ -25,6 +25,7 @@ type Flag struct {
 	fixed   Resolution
 
 	err           error // why the flag is isolated
+	excess        error // why it may not be written, though it can be evaluated
 	effectiveFrom int64
 	links         links
 	reads         []string

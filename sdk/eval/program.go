@@ -1,5 +1,7 @@
 package eval
 
+import "math"
+
 // opcode says what a node does. The zero opcode yields a literal.
 type opcode uint8
 
@@ -326,6 +328,9 @@ func (f *Flag) named(v value) int32 {
 	case shapeNumber:
 		if v.num-v.num != 0 { // NaN and the infinities, null in JSON
 			return noMatch
+		}
+		if v.num == 0 && math.Signbit(v.num) {
+			return f.variantNamed("-0") // as flagd prints it, though JSON's canonical form does not
 		}
 		var printed [32]byte
 		return f.variantNamed(string(appendNumber(printed[:0], v.num)))

@@ -33,6 +33,7 @@ type ruleCompiler struct {
 
 	reads         map[string]bool
 	timeDependent bool
+	excess        error
 
 	notes []note // for Explain; nil otherwise
 }
@@ -52,6 +53,14 @@ func (c *ruleCompiler) at(step any, compile func() error) error {
 
 func (c *ruleCompiler) refuse(format string, args ...any) error {
 	return placed(pathOf(c.trail...), format, args...)
+}
+
+// exceed notes what a write refuses but an evaluation survives, because it runs
+// out of fuel first.
+func (c *ruleCompiler) exceed(format string, args ...any) {
+	if c.excess == nil {
+		c.excess = c.refuse(format, args...)
+	}
 }
 
 // rule compiles a rule or a literal.
@@ -330,7 +339,7 @@ func (c *ruleCompiler) loop(o operator, operand value) (node, error) {
 			length = 0
 		}
 		if length > maxLoopItems {
-			err = c.refuse("a list of %d items is too long to go through; %d are allowed", length, maxLoopItems)
+			c.exceed("a list of %d items is too long to go through; %d are allowed", length, maxLoopItems)
 		}
 		return err
 	})
@@ -363,7 +372,7 @@ func (c *ruleCompiler) initial(v value) (node, error) {
 // round costs.
 func (c *ruleCompiler) body(op opcode, v value, length int) (n node, cost int32, err error) {
 	if c.rounds *= max(length, 1); c.rounds > maxLoopRounds {
-		return node{}, 0, c.refuse("loops inside one another go round up to %d times; %d are allowed", c.rounds, maxLoopRounds)
+		c.exceed("loops inside one another go round up to %d times; %d are allowed", c.rounds, maxLoopRounds)
 	}
 	if c.bodies == maxLoops {
 		return node{}, 0, c.refuse("loops stand more than %d deep inside one another", maxLoops)

@@ -178,6 +178,9 @@ func (c *checker) flag(f *Flag, document value) {
 		c.outcomes(f, t.own)
 		c.trail = nil
 	}
+	if f.excess != nil {
+		c.reportError(f.excess)
+	}
 	// The validator is the interpreter: what it passes is run, too.
 	if r := f.Evaluate(nil, 0); r.code == codeParseError {
 		c.report("%s", r.Message())
