@@ -17,27 +17,32 @@ import (
 // through Guidon's API, as a person with an admin key would.
 type flipper struct {
 	environment string
-	flags       guidonv1connect.FlagServiceClient
+	before      string // the variant when the flipper was made
+	flipped     bool
 	changes     guidonv1connect.ChangeServiceClient
 }
 
-func newFlipper(guidon, key, environment string) *flipper {
+// newFlipper looks the flag up. Its methods are for one goroutine at a time.
+func newFlipper(ctx context.Context, guidon, key, environment string) (*flipper, error) {
 	client := &http.Client{Timeout: stormTimeout, Transport: bearer{key, http.DefaultTransport}}
 	guidon = strings.TrimRight(guidon, "/")
-	return &flipper{
-		environment: environment,
-		flags:       guidonv1connect.NewFlagServiceClient(client, guidon, connect.WithReadMaxBytes(maxReport)),
-		changes:     guidonv1connect.NewChangeServiceClient(client, guidon, connect.WithReadMaxBytes(maxReport)),
+	flags := guidonv1connect.NewFlagServiceClient(client, guidon, connect.WithReadMaxBytes(maxReport))
+	got, err := flags.Get(ctx, &guidonv1.FlagServiceGetRequest{Environment: environment, Key: flipped})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flipped, err)
 	}
+	return &flipper{
+		environment: environment, before: got.GetFlag().GetDefaultVariant(),
+		changes: guidonv1connect.NewChangeServiceClient(client, guidon, connect.WithReadMaxBytes(maxReport)),
+	}, nil
 }
 
-// Default is the variant that the flag serves now.
-func (f *flipper) Default(ctx context.Context) (string, error) {
-	got, err := f.flags.Get(ctx, &guidonv1.FlagServiceGetRequest{Environment: f.environment, Key: flipped})
-	if err != nil {
-		return "", err
+// Restore has the flag serve again what it did when the flipper was made.
+func (f *flipper) Restore(ctx context.Context) error {
+	if !f.flipped {
+		return nil
 	}
-	return got.GetFlag().GetDefaultVariant(), nil
+	return f.To(ctx, f.before, "storm: as it was before")
 }
 
 // To has the flag serve a variant from now on.
@@ -51,6 +56,7 @@ func (f *flipper) To(ctx context.Context, variant, reason string) error {
 	if err != nil {
 		return fmt.Errorf("flip %s to %q: %w", flipped, variant, err)
 	}
+	f.flipped = true
 	return nil
 }
 

@@ -55,15 +55,14 @@ func (s Storm) Run(ctx context.Context, out io.Writer) (err error) {
 	if err := s.validate(); err != nil {
 		return err
 	}
-	flips := newFlipper(s.Guidon, s.Key, s.Environment)
-	before, err := flips.Default(ctx)
+	flips, err := newFlipper(ctx, s.Guidon, s.Key, s.Environment)
 	if err != nil {
-		return fmt.Errorf("%s: %w", flipped, err)
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*stormTimeout)
 		defer cancel()
-		err = errors.Join(err, s.switchTo(ctx, on), flips.To(ctx, before, "storm: as it was before"))
+		err = errors.Join(err, s.switchTo(ctx, on), flips.Restore(ctx))
 	}()
 	tallies := map[mode]*tally{}
 	for _, m := range []mode{on, off} {
@@ -72,6 +71,9 @@ func (s Storm) Run(ctx context.Context, out io.Writer) (err error) {
 		}
 		if tallies[m], err = s.strike(ctx, flips); err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // called off: what failed says nothing
 		}
 	}
 	if err := s.print(out, tallies); err != nil {
