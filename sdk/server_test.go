@@ -94,7 +94,9 @@ func serve(t *testing.T, db *store.DB) (url, key string) {
 	t.Cleanup(func() {
 		cancel()
 		for range 2 {
-			<-ended
+			if err := <-ended; err != nil {
+				t.Errorf("the server ended with %v", err)
+			}
 		}
 	})
 	return "http://" + listener.Addr().String(), text.Reveal()
