@@ -12,20 +12,19 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store/audit"
 )
 
-// applyTimeout bounds all tries of one change set together.
-const applyTimeout = 20 * time.Second
-
-// maxTries is how often a change set is tried when others are in its way or
-// the connection is lost.
-const maxTries = 5
+const (
+	// writeTimeout bounds all tries of one write together.
+	writeTimeout = 20 * time.Second
+	// maxTries is how often a write is tried when others are in its way or the
+	// connection is lost.
+	maxTries = 5
+)
 
 // Apply carries out a change set in one transaction and returns once it is
 // committed. It refuses with [RefusedError] (what is wrong, by operation),
@@ -38,60 +37,67 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	if err != nil {
 		return Applied{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
-	defer cancel()
-	applied, err := db.tries(ctx, func() (Applied, error) { return db.try(ctx, r) })
-	if err == nil && !applied.Unchanged && !cs.DryRun {
+	var applied Applied
+	err = db.tries(ctx, "apply", func(ctx context.Context, tx pgx.Tx) error {
+		applied, err = try(ctx, tx, r)
+		return err
+	})
+	if err != nil {
+		return Applied{}, err
+	}
+	if !applied.Unchanged && !cs.DryRun {
 		db.notify()
 	}
-	return applied, err
+	return applied, nil
 }
 
-// tries repeats a write that others got in the way of, or whose outcome was
-// lost with the connection. do must recognise what an earlier try committed.
-func (db *DB) tries(ctx context.Context, do func() (Applied, error)) (Applied, error) {
+// errRollback ends a transaction that is not to be committed, without failing.
+var errRollback = errors.New("roll back")
+
+// tries carries out a write in a READ COMMITTED transaction, and again if
+// others were in its way or the connection was lost. do must recognise what an
+// earlier try committed: one whose answer was lost may have been.
+func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	for try := 1; ; try++ {
-		applied, err := do()
+		err := db.transact(ctx, do)
 		failed, ok := errors.AsType[*driverError](err)
 		if !ok {
-			return applied, err
+			return err
 		}
-		if !contention(failed) && !unavailable(failed) {
-			return Applied{}, dbError("apply", failed.error)
+		if !contention(failed) && !unavailable(failed) || try == maxTries {
+			return dbError(doing, failed.error)
 		}
-		pause := time.Duration(rand.Int64N(int64(10*time.Millisecond) << try))
+		if lost(failed) {
+			db.writes.Reset() // the other idle ones are as dead
+		}
 		select {
-		case <-time.After(pause):
-			if try < maxTries {
-				continue
-			}
+		case <-time.After(rand.N(10 * time.Millisecond << try)):
 		case <-ctx.Done():
+			return dbError(doing, failed.error)
 		}
-		return Applied{}, dbError("apply", failed.error)
 	}
 }
 
-// driverError marks what the driver said inside a transaction, apart from
-// what this package decided.
-type driverError struct{ error }
-
-func (e *driverError) Unwrap() error { return e.error }
-
-func driver(err error) error {
-	if err == nil {
+func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	tx, err := db.writes.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return driver(err)
+	}
+	// After a commit this does nothing. Cancelling a context does not roll
+	// back; a connection that cannot say ROLLBACK is closed, not given back.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	if err := do(ctx, tx); errors.Is(err, errRollback) {
 		return nil
+	} else if err != nil {
+		return err
 	}
-	return &driverError{err}
-}
-
-// contention reports whether a write failed only because of other writes: a
-// deadlock, a lock that was not had in time, or a key that another
-// transaction wrote between our look and our write.
-func contention(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && slices.Contains([]string{
-		pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable, pgerrcode.UniqueViolation,
-	}, pg.Code)
+	return driver(tx.Commit(ctx))
 }
 
 // prepare checks what can be checked without the database.
@@ -167,22 +173,18 @@ func checkText(field, text string, limit int) error {
 	return nil
 }
 
-// try carries out a change set in one transaction.
-func (db *DB) try(ctx context.Context, r request) (applied Applied, err error) {
-	tx, err := db.writes.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return Applied{}, driver(err)
-	}
-	// After a commit this does nothing. Without the caller's cancellation: a
-	// connection that cannot say ROLLBACK is closed, not given back.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-
+// try carries out a change set up to the commit. The error is errRollback if
+// there is a result but nothing to commit.
+func try(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err error) {
 	d, chain, earlier, err := load(ctx, tx, r)
 	if err != nil {
 		return Applied{}, err
 	}
 	if len(earlier) > 0 && !r.DryRun {
-		return earlier[0].answer(r)
+		if applied, err = earlier[0].answer(r); err == nil {
+			err = errRollback
+		}
+		return applied, err
 	}
 	if err := expected(ctx, tx, d, r.Expect); err != nil {
 		return Applied{}, err
@@ -208,7 +210,7 @@ func (db *DB) try(ctx context.Context, r request) (applied Applied, err error) {
 
 	applied = d.result(environments, len(flags) == 0)
 	if r.DryRun || applied.Unchanged && r.IdempotencyKey == "" {
-		return applied, nil
+		return applied, errRollback
 	}
 	applied.ChangeID = r.id
 	b := &pgx.Batch{}
@@ -220,10 +222,7 @@ func (db *DB) try(ctx context.Context, r request) (applied Applied, err error) {
 	if err := r.remember(b, stored, d.at); err != nil {
 		return Applied{}, err
 	}
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return Applied{}, driver(err)
-	}
-	return applied, driver(tx.Commit(ctx))
+	return applied, driver(tx.SendBatch(ctx, b).Close())
 }
 
 // load takes the locks, in the one order, and reads in the same round trip

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -88,7 +89,7 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	if filter.Flag != "" {
 		name = eval.KindFlag.String() + "/" + filter.Flag
 	}
-	rows, err := collect[entryRow](ctx, db.reads, "audit log", selectEntries, pgx.StrictNamedArgs{
+	rows, err := read[entryRow](ctx, db, "audit log", selectEntries, pgx.StrictNamedArgs{
 		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
 		"every": filter.Environments == nil, "environments": filter.Environments,
 		"name": name, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
@@ -129,7 +130,7 @@ ORDER BY seq`
 func (db *DB) Chain(ctx context.Context, scope string, seq int64) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
 		for {
-			rows, err := collect[entryRow](ctx, db.reads, "audit chain", selectChain, pgx.StrictNamedArgs{
+			rows, err := read[entryRow](ctx, db, "audit chain", selectChain, pgx.StrictNamedArgs{
 				"environment": scope, "seq": seq, "limit": maxPage, "bytes": maxPageBytes,
 			})
 			if err != nil {
@@ -167,29 +168,27 @@ UPDATE installation SET audit_seq = @seq, audit_head = @head, updated_at = @at`
 
 // installation makes a change that belongs to no environment, in one
 // transaction with its entry in the installation's chain. do returns what it
-// did; nothing means that nothing is written. do may run more than once.
+// did; nothing means that nothing is written. It may run more than once and
+// must recognise what it did before.
 func (db *DB) installation(ctx context.Context, doing string, r audit.Record, do func(tx pgx.Tx, at time.Time) ([]audit.Operation, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err := pgx.BeginTxFunc(ctx, db.writes, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		row, err := collectOne[installationRow](ctx, tx, "installation", lockInstallation, nil)
+	return db.tries(ctx, doing, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := writing[installationRow](ctx, tx, lockInstallation, nil)
 		if err != nil {
 			return err
 		}
-		r.Time, r.Change = latest(row.Now, row.UpdatedAt), newID()
+		if len(rows) != 1 {
+			return fmt.Errorf("the installation has %d rows, want 1", len(rows))
+		}
+		r.Time, r.Change = latest(rows[0].Now, rows[0].UpdatedAt), newID()
 		if r.Operations, err = do(tx, r.Time); err != nil || len(r.Operations) == 0 {
 			return err
 		}
 		b := &pgx.Batch{}
-		if err := row.append(b, r); err != nil {
+		if err := rows[0].append(b, r); err != nil {
 			return err
 		}
-		return tx.SendBatch(ctx, b).Close()
+		return driver(tx.SendBatch(ctx, b).Close())
 	})
-	if ours(err) {
-		return err
-	}
-	return dbError(doing, err)
 }
 
 // append queues an entry of the installation's chain.

@@ -116,28 +116,31 @@ func tune(c *pgx.ConnConfig, conf Config) {
 	p["client_connection_check_interval"] = ms(time.Second)
 }
 
-// querier is what a pool and a transaction have in common.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// collect runs one statement and gathers its rows, whose columns are the
-// fields of T by name.
-func collect[T any](ctx context.Context, q querier, doing, sql string, args pgx.StrictNamedArgs) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	rows, err := q.Query(ctx, sql, args)
-	if err != nil {
-		return nil, dbError(doing, err)
+// read runs one statement outside a transaction and gathers its rows, whose
+// columns are the fields of T by name. Connections that died while they were
+// idle, as at a restart of Postgres, cost a second try and no error.
+func read[T any](ctx context.Context, db *DB, doing, sql string, args pgx.StrictNamedArgs) ([]T, error) {
+	gather := func() ([]T, error) {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		rows, err := db.reads.Query(ctx, sql, args)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, pgx.RowToStructByName[T])
 	}
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	out, err := gather()
+	if lost(err) {
+		db.reads.Reset()
+		out, err = gather()
+	}
 	return out, dbError(doing, err)
 }
 
-// collectOne is collect for a statement that yields at most one row; none is
-// ErrNotFound, with what was looked for.
-func collectOne[T any](ctx context.Context, q querier, what, sql string, args pgx.StrictNamedArgs) (T, error) {
-	out, err := collect[T](ctx, q, what, sql, args)
+// readOne is read for a statement that yields one row; none is ErrNotFound,
+// with what was looked for.
+func readOne[T any](ctx context.Context, db *DB, what, sql string, args pgx.StrictNamedArgs) (T, error) {
+	out, err := read[T](ctx, db, what, sql, args)
 	if err == nil && len(out) != 1 {
 		err = fmt.Errorf("%s: %w", what, ErrNotFound)
 	}
@@ -146,6 +149,16 @@ func collectOne[T any](ctx context.Context, q querier, what, sql string, args pg
 		return none, err
 	}
 	return out[0], nil
+}
+
+// writing runs one statement inside a transaction and gathers its rows.
+func writing[T any](ctx context.Context, tx pgx.Tx, sql string, args pgx.StrictNamedArgs) ([]T, error) {
+	rows, err := tx.Query(ctx, sql, args)
+	if err != nil {
+		return nil, driver(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	return out, driver(err)
 }
 
 // queue adds a statement to a batch whose rows are gathered in out when the

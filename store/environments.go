@@ -29,7 +29,7 @@ ORDER BY position, name`
 
 // Environments lists all environments in the order of promotion: development first.
 func (db *DB) Environments(ctx context.Context) ([]Environment, error) {
-	return collect[Environment](ctx, db.reads, "environments", selectEnvironments, nil)
+	return read[Environment](ctx, db, "environments", selectEnvironments, nil)
 }
 
 // Revisions returns the newest revision of every environment in one query. It
@@ -39,7 +39,7 @@ func (db *DB) Revisions(ctx context.Context) (map[string]int64, error) {
 		Name     string
 		Revision int64
 	}
-	rows, err := collect[row](ctx, db.reads, "revisions", `SELECT name, revision FROM environments`, nil)
+	rows, err := read[row](ctx, db, "revisions", `SELECT name, revision FROM environments`, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (db *DB) Revisions(ctx context.Context) (map[string]int64, error) {
 // newest returns the newest revision of one environment, or ErrNotFound.
 func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 	type row struct{ Revision int64 }
-	r, err := collectOne[row](ctx, db.reads, fmt.Sprintf("environment %q", env),
+	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %q", env),
 		`SELECT revision FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
 	return r.Revision, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgerrcode"
@@ -182,13 +183,37 @@ func unavailable(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }
 
-// ours reports whether an error was made by this package, rather than by the
-// driver, and needs no translation.
-func ours(err error) bool {
-	for _, known := range []error{ErrNotFound, ErrExists, ErrUnavailable, eval.ErrInvalid, context.Canceled} {
-		if errors.Is(err, known) {
-			return true
-		}
+// lost reports whether a connection that was good broke, so that another one
+// may do better.
+func lost(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == pgerrcode.AdminShutdown || pg.Code == pgerrcode.CrashShutdown
 	}
-	return err == nil
+	if _, dial := errors.AsType[*pgconn.ConnectError](err); err == nil || dial || pgconn.Timeout(err) {
+		return false
+	}
+	return unavailable(err)
+}
+
+// driverError marks what the driver said inside a transaction, apart from
+// what this package decided.
+type driverError struct{ error }
+
+func (e *driverError) Unwrap() error { return e.error }
+
+func driver(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &driverError{err}
+}
+
+// contention reports whether a write failed only because of other writes: a
+// deadlock, a lock that was not had in time, or a key that another
+// transaction wrote between our look and our write.
+func contention(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{
+		pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable, pgerrcode.UniqueViolation,
+	}, pg.Code)
 }

@@ -115,7 +115,7 @@ func (db *DB) Flags(ctx context.Context, env string, filter FlagFilter, page Pag
 		Flag
 		Found int
 	}
-	rows, err := collect[row](ctx, db.reads, "flags", selectFlags, pgx.StrictNamedArgs{
+	rows, err := read[row](ctx, db, "flags", selectFlags, pgx.StrictNamedArgs{
 		"environment": env, "after": after.Key, "limit": limit, "bytes": maxPageBytes,
 		"project": filter.Project, "kind": filter.Kind, "owner": filter.Owner, "tag": filter.Tag,
 		"lifecycle": filter.Lifecycle, "state": filter.State, "query": filter.Query,
@@ -153,7 +153,7 @@ func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, 
 	}
 	const at = selectFlag + `
 			AND v.name = @key AND v.from_revision <= @revision AND (v.to_revision IS NULL OR v.to_revision > @revision)`
-	return collectOne[Flag](ctx, db.reads, fmt.Sprintf("flag %q in %s", key, env), at, pgx.StrictNamedArgs{
+	return readOne[Flag](ctx, db, fmt.Sprintf("flag %q in %s", key, env), at, pgx.StrictNamedArgs{
 		"environment": env, "key": key, "revision": cmp.Or(revision, newest),
 	})
 }
@@ -209,7 +209,7 @@ func (db *DB) FlagHistory(ctx context.Context, env, key string, page Page) ([]Fl
 		FlagVersion
 		Found int
 	}
-	rows, err := collect[row](ctx, db.reads, "flag history", selectHistory, pgx.StrictNamedArgs{
+	rows, err := read[row](ctx, db, "flag history", selectHistory, pgx.StrictNamedArgs{
 		"environment": env, "key": key, "paged": paged, "before_revision": after.Revision, "limit": limit, "bytes": maxPageBytes,
 	})
 	if err == nil && len(rows) == 0 && !paged {

@@ -104,6 +104,10 @@ func (k Key) record() json.RawMessage {
 	return raw
 }
 
+const countKeys = `
+SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS live, max(created_at) FILTER (WHERE id = @id) AS made
+FROM api_keys`
+
 const insertKey = `
 INSERT INTO api_keys (id, kind, environment, name, hash, hint, created_at, created_by, expires_at)
 VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @at, @actor, @expires)`
@@ -127,13 +131,20 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 	}
 	r := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
 	err := db.installation(ctx, "create key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		type count struct{ Live int }
-		live, err := collectOne[count](ctx, tx, "count keys", `SELECT count(*) AS live FROM api_keys WHERE revoked_at IS NULL`, nil)
+		type count struct {
+			Live int
+			Made *time.Time
+		}
+		found, err := writing[count](ctx, tx, countKeys, pgx.StrictNamedArgs{"id": k.ID})
 		if err != nil {
 			return nil, err
 		}
-		if live.Live >= maxLiveKeys {
-			return nil, &FieldError{"keys", fmt.Sprintf("there are %d already: revoke some", live.Live)}
+		if found[0].Made != nil { // by a try whose commit went unanswered
+			k.CreatedAt = *found[0].Made
+			return nil, nil
+		}
+		if live := found[0].Live; live >= maxLiveKeys {
+			return nil, &FieldError{"keys", fmt.Sprintf("there are %d already: revoke some", live)}
 		}
 		k.CreatedAt = at
 		var expires *time.Time
@@ -147,7 +158,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint,
 			"at": at, "actor": n.Actor, "expires": expires,
 		})
-		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, err
+		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, driver(err)
 	})
 	if err != nil {
 		return Key{}, KeyText{}, err
@@ -202,7 +213,7 @@ func (db *DB) Keys(ctx context.Context, page Page) ([]Key, string, error) {
 		WHERE @after = '' OR id < NULLIF(@after, '')::uuid
 		ORDER BY id DESC
 		LIMIT @limit + 1`
-	rows, err := collect[keyRow](ctx, db.reads, "keys", list, pgx.StrictNamedArgs{"after": after.ID, "limit": limit})
+	rows, err := read[keyRow](ctx, db, "keys", list, pgx.StrictNamedArgs{"after": after.ID, "limit": limit})
 	if err != nil {
 		return nil, "", err
 	}
@@ -233,17 +244,20 @@ func (db *DB) RevokeKey(ctx context.Context, id, actor, reason string) (Key, err
 	var k Key
 	r := audit.Record{Actor: actor, Reason: reason}
 	err := db.installation(ctx, "revoke key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		row, err := collectOne[keyRow](ctx, tx, fmt.Sprintf("key %q", id), selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": id})
+		rows, err := writing[keyRow](ctx, tx, selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": id})
 		if err != nil {
 			return nil, err
 		}
-		if k = row.key(); !k.RevokedAt.IsZero() {
+		if len(rows) == 0 {
+			return nil, fmt.Errorf("key %q: %w", id, ErrNotFound)
+		}
+		if k = rows[0].key(); !k.RevokedAt.IsZero() {
 			return nil, nil
 		}
 		before := k.record()
 		k.RevokedAt = at
 		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": id, "at": at})
-		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: "key", Name: k.ID, Before: before, After: k.record()}}, err
+		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: "key", Name: k.ID, Before: before, After: k.record()}}, driver(err)
 	})
 	if err != nil {
 		return Key{}, err
@@ -265,7 +279,7 @@ func (db *DB) KeyByText(ctx context.Context, text string) (Key, error) {
 		Now time.Time
 	}
 	// The hash of a random key leaks nothing by how long the index takes.
-	found, err := collectOne[row](ctx, db.reads, "API key", `
+	found, err := readOne[row](ctx, db, "API key", `
 		SELECT k.*, now() AS now FROM (`+selectKey+` WHERE hash = @hash) k`, pgx.StrictNamedArgs{"hash": hash[:]})
 	if errors.Is(err, ErrNotFound) {
 		err = ErrKeyUnknown

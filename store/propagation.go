@@ -49,7 +49,8 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 	if _, err := db.newest(ctx, env); err != nil {
 		return nil, "", err
 	}
-	rows, err := db.propagationRows(ctx, db.reads, env)
+	args := pgx.StrictNamedArgs{"environment": env}
+	rows, err := read[propagationRow](ctx, db, "propagation keys", selectPropagationKeys, args)
 	if err != nil {
 		return nil, "", err
 	}
@@ -57,7 +58,7 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 		if err := db.createPropagationKey(ctx, env); err != nil {
 			return nil, "", err
 		}
-		if rows, err = db.propagationRows(ctx, db.reads, env); err != nil {
+		if rows, err = read[propagationRow](ctx, db, "propagation keys", selectPropagationKeys, args); err != nil {
 			return nil, "", err
 		}
 	}
@@ -75,10 +76,6 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 	return keys, keys[0].ID, nil
 }
 
-func (db *DB) propagationRows(ctx context.Context, q querier, env string) ([]propagationRow, error) {
-	return collect[propagationRow](ctx, q, "propagation keys", selectPropagationKeys, pgx.StrictNamedArgs{"environment": env})
-}
-
 const insertPropagationKey = `
 INSERT INTO propagation_keys (environment, kid, sealed, created_at)
 VALUES (@environment, @kid, @sealed, @at)`
@@ -89,7 +86,7 @@ VALUES (@environment, @kid, @sealed, @at)`
 func (db *DB) createPropagationKey(ctx context.Context, env string) error {
 	r := audit.Record{Actor: "guidon", Reason: "first use"}
 	return db.installation(ctx, "create propagation key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		rows, err := db.propagationRows(ctx, tx, env)
+		rows, err := writing[propagationRow](ctx, tx, selectPropagationKeys, pgx.StrictNamedArgs{"environment": env})
 		if err != nil || len(rows) > 0 && rows[0].RetiredAt == nil {
 			return nil, err
 		}
@@ -102,7 +99,7 @@ func (db *DB) createPropagationKey(ctx context.Context, env string) error {
 			"environment": env, "kid": kid, "sealed": db.master.seal(secret, env, kid), "at": at,
 		})
 		after, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
-		return []audit.Operation{{Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: after}}, err
+		return []audit.Operation{{Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: after}}, driver(err)
 	})
 }
 

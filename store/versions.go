@@ -72,7 +72,7 @@ func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]e
 		rows, err := db.rowsAt(ctx, env, revision, nil)
 		return rows, revision, err
 	}
-	found, err := collect[versionRow](ctx, db.reads, "snapshot", selectNewest, pgx.StrictNamedArgs{"environment": env})
+	found, err := read[versionRow](ctx, db, "snapshot", selectNewest, pgx.StrictNamedArgs{"environment": env})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -86,7 +86,7 @@ func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]e
 // rowsAt returns the rows as of a revision: all, or if flags are named those
 // flags with every segment and the settings.
 func (db *DB) rowsAt(ctx context.Context, env string, revision int64, flags []string) ([]eval.Row, error) {
-	found, err := collect[versionRow](ctx, db.reads, "snapshot", selectAt, pgx.StrictNamedArgs{
+	found, err := read[versionRow](ctx, db, "snapshot", selectAt, pgx.StrictNamedArgs{
 		"environment": env, "revision": revision, "every": flags == nil, "flags": flags,
 	})
 	if err == nil {
@@ -139,7 +139,7 @@ func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []
 	if from < 0 || from > to {
 		return nil, nil, &FieldError{"revision", fmt.Sprintf("there is no way from %d to %d", from, to)}
 	}
-	found, err := collect[versionRow](ctx, db.reads, "delta", selectDelta, pgx.StrictNamedArgs{"environment": env, "from": from, "to": to})
+	found, err := read[versionRow](ctx, db, "delta", selectDelta, pgx.StrictNamedArgs{"environment": env, "from": from, "to": to})
 	if err == nil {
 		err = checkRevision(env, to, found)
 	}
@@ -169,7 +169,7 @@ func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (
 	}
 	type bounds struct{ Since, Until int64 }
 	kinds, keys := columns(names)
-	b, err := collectOne[bounds](ctx, db.reads, "superseded flag", selectBounds, pgx.StrictNamedArgs{
+	b, err := readOne[bounds](ctx, db, "superseded flag", selectBounds, pgx.StrictNamedArgs{
 		"environment": env, "revision": revision, "kinds": kinds, "names": keys,
 	})
 	return rows, b.Since, b.Until, err
@@ -244,12 +244,7 @@ func openFlags(ctx context.Context, tx pgx.Tx, env string, references []string, 
 	for i, r := range references {
 		texts[i] = []byte(r)
 	}
-	rows, err := tx.Query(ctx, selectOpenFlags, pgx.StrictNamedArgs{"environment": env, "references": texts, "every": every})
-	if err != nil {
-		return nil, driver(err)
-	}
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByName[openRow])
-	return out, driver(err)
+	return writing[openRow](ctx, tx, selectOpenFlags, pgx.StrictNamedArgs{"environment": env, "references": texts, "every": every})
 }
 
 const selectChangedSince = `
@@ -260,19 +255,19 @@ LIMIT 100`
 
 // changedSince names what was written after a revision, for a conflict.
 func changedSince(ctx context.Context, tx pgx.Tx, env string, revision int64) ([]eval.Name, error) {
-	rows, err := tx.Query(ctx, selectChangedSince, pgx.StrictNamedArgs{"environment": env, "revision": revision})
+	type row struct{ Kind, Name string }
+	rows, err := writing[row](ctx, tx, selectChangedSince, pgx.StrictNamedArgs{"environment": env, "revision": revision})
 	if err != nil {
-		return nil, driver(err)
+		return nil, err
 	}
-	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n eval.Name, err error) {
-		var kind string
-		if err := row.Scan(&kind, &n.Name); err != nil {
-			return n, err
+	out := make([]eval.Name, len(rows))
+	for i, r := range rows {
+		out[i].Name = r.Name
+		if out[i].Kind, err = eval.ParseKind(r.Kind); err != nil {
+			return nil, err
 		}
-		n.Kind, err = eval.ParseKind(kind)
-		return n, err
-	})
-	return out, driver(err)
+	}
+	return out, nil
 }
 
 const closeVersions = `
