@@ -39,7 +39,7 @@ func newDevCommand() *cobra.Command {
 			"ready. A second start, after Ctrl-C or after kill -9, carries on where the first ended.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d.out = cmd.OutOrStdout()
+			d.in, d.out = cmd.InOrStdin(), cmd.OutOrStdout()
 			return d.run(cmd.Context(), d.logger(cmd.ErrOrStderr()))
 		},
 	}
@@ -65,10 +65,15 @@ type dev struct {
 	imports         []string
 	openEnvironment string
 	readyFile       string
+	in              io.Reader
 	out             io.Writer
 }
 
 func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
+	sets, err := d.readImports()
+	if err != nil {
+		return err
+	}
 	dir, err := openDataDir(d.data)
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 	return serve(ctx, listener, config, func(ctx context.Context) error {
 		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys}
 		r.AdminURL = r.URL + "/admin/"
-		if err := d.fill(ctx, newAPI(r.URL, keys.admin, time.Minute), config.Hub); err != nil {
+		if err := fill(ctx, newAPI(r.URL, keys.admin, time.Minute), config.Hub, sets); err != nil {
 			return err
 		}
 		if d.readyFile != "" {
@@ -126,6 +131,21 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 		}
 		return untilStopped(ctx, postgres)
 	})
+}
+
+// readImports reads the documents before anything is started for them.
+func (d *dev) readImports() ([]*importSet, error) {
+	var sets []*importSet
+	for _, file := range d.imports {
+		set, err := readImportSet(file, d.in, target{
+			environment: importEnvironment, reason: "dev --import " + filepath.Base(file), createOnly: true,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--import %w", err)
+		}
+		sets = append(sets, set)
+	}
+	return sets, nil
 }
 
 // prepare brings the database to this build's schema and makes sure of keys.
@@ -157,43 +177,25 @@ func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.L
 	return db, keys, nil
 }
 
-// fill waits until the server has read the database, imports the documents and
-// waits until the server has seen them too.
-func (d *dev) fill(ctx context.Context, api *api, h *hub.Hub) error {
+// fill waits until the server has read the database, imports what documents
+// have and the environment has not, and waits until the server has seen that.
+func fill(ctx context.Context, api *api, h *hub.Hub, sets []*importSet) error {
 	if err := awaitReady(ctx, h); err != nil {
 		return err
 	}
-	for _, file := range d.imports {
-		if err := importNew(ctx, api, h, file); err != nil {
-			return fmt.Errorf("--import %s: %w", file, err)
-		}
-	}
-	return nil
-}
-
-// importNew imports what a document has and the environment has not.
-func importNew(ctx context.Context, api *api, h *hub.Hub, file string) error {
-	data, err := readFile(file, nil)
-	if err != nil {
-		return err
-	}
-	set, err := newImportSet(data, target{
-		environment: importEnvironment, reason: "dev --import " + filepath.Base(file), createOnly: true,
-	})
-	if err != nil {
-		return err
-	}
-	res, err := set.apply(ctx, api, false, false)
-	if err != nil {
-		return err
-	}
-	for name, revision := range res.GetRevisions() {
-		environment, err := h.Environment(name)
+	for _, set := range sets {
+		res, err := set.apply(ctx, api, false, false)
 		if err != nil {
-			return err
+			return fmt.Errorf("--import %s: %w", set.file, err)
 		}
-		if err := environment.Await(ctx, revision); err != nil {
-			return err
+		for name, revision := range res.GetRevisions() {
+			environment, err := h.Environment(name)
+			if err != nil {
+				return err
+			}
+			if err := environment.Await(ctx, revision); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,9 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
+// maxImport is the largest document, in bytes, that a server takes.
+const maxImport = 32 << 20
+
 // target is where a document goes.
 type target struct {
 	environment, project, reason string
@@ -26,6 +31,7 @@ type target struct {
 // importSet is a flagd document as the operations of one change set. Each keeps
 // its place in the file, because that is where its author will look.
 type importSet struct {
+	file     string
 	into     target
 	items    []*importItem
 	refused  []refusal
@@ -59,8 +65,35 @@ func (e *refusedError) Error() string {
 	return b.String()
 }
 
-// newImportSet reads a flagd document. Segments come first, so that flags find
-// them.
+// readImportSet reads a flagd document from a file, or from stdin if that is
+// called -. Errors name the file.
+func readImportSet(file string, stdin io.Reader, into target) (*importSet, error) {
+	in := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // it was read only
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxImport+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxImport {
+		return nil, fmt.Errorf("%s: more than %d MiB", file, maxImport>>20)
+	}
+	set, err := newImportSet(data, into)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	set.file = file
+	return set, nil
+}
+
+// newImportSet takes a flagd document apart. Segments come first, so that
+// flags find them.
 func newImportSet(data []byte, into target) (*importSet, error) {
 	doc, err := eval.ParseDocument(data)
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -16,9 +14,6 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 )
-
-// maxImport is the largest document, in bytes, that a server takes.
-const maxImport = 32 << 20
 
 func newImportCommand(out *output) *cobra.Command {
 	var r remote
@@ -37,13 +32,9 @@ func newImportCommand(out *output) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := readFile(args[0], cmd.InOrStdin())
+			set, err := readImportSet(args[0], cmd.InOrStdin(), into)
 			if err != nil {
 				return err
-			}
-			set, err := newImportSet(data, into)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			before, err := api.documents(cmd.Context(), into.environment)
 			if err != nil {
@@ -51,7 +42,7 @@ func newImportCommand(out *output) *cobra.Command {
 			}
 			res, err := set.apply(cmd.Context(), api, isolate, dryRun)
 			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return fmt.Errorf("%s: %w", set.file, err)
 			}
 			result := set.result(res, before)
 			result.DryRun = dryRun
@@ -66,27 +57,6 @@ func newImportCommand(out *output) *cobra.Command {
 	cmd.Flags().BoolVar(&isolate, "isolate-invalid", false, "leave out what is refused and import the rest")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen and change nothing")
 	return cmd
-}
-
-// readFile reads a document of at most maxImport bytes; - is standard input.
-func readFile(name string, stdin io.Reader) ([]byte, error) {
-	in := stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // it was read only
-		in = f
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxImport+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxImport {
-		return nil, fmt.Errorf("%s: more than %d MiB", name, maxImport>>20)
-	}
-	return data, nil
 }
 
 // documents reads what an environment holds now, by kind and name.
