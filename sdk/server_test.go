@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -94,7 +95,7 @@ func serve(t *testing.T, db *store.DB) (url, key string) {
 	t.Cleanup(func() {
 		cancel()
 		for range 2 {
-			if err := <-ended; err != nil {
+			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("the server ended with %v", err)
 			}
 		}
