@@ -49,6 +49,7 @@ type booth struct {
 	url      string
 	lag      time.Duration
 	listener net.Listener
+	wire     *http.Transport // to the other services
 	guidon   *guidon.Client
 	api      *openfeature.EvaluationAPI
 	// ready is closed when evaluations have flags.
@@ -82,15 +83,15 @@ func Open(ctx context.Context, config Config) (*Shop, error) {
 }
 
 func (s *Shop) openBooth(ctx context.Context, i int, r role) (*booth, error) {
-	address, edge := "127.0.0.1:0", propagate.Internal
+	address, trust := "127.0.0.1:0", propagate.Internal
 	if i == 0 {
-		address, edge = s.config.Listen, propagate.Edge
+		address, trust = s.config.Listen, propagate.Edge
 	}
 	lag := s.config.Lag * time.Duration(i) / time.Duration(len(roles)-1)
 	client, err := guidon.Open(ctx, s.config.Guidon,
 		guidon.WithKey(s.config.Key),
 		guidon.WithService(r.name),
-		guidon.WithMode(edge),
+		guidon.WithMode(trust),
 		guidon.WithContext(travellers),
 		guidon.WithLogger(s.config.Log.With(slog.String("service", r.name))),
 		guidon.WithSource(func(source feed.Source) feed.Source {
@@ -104,7 +105,12 @@ func (s *Shop) openBooth(ctx context.Context, i int, r role) (*booth, error) {
 		_ = client.Close() // nothing has been asked of it yet
 		return nil, err
 	}
-	b := &booth{url: localURL(listener.Addr()), lag: lag, listener: listener, guidon: client, api: isolated.NewAPI(), ready: make(chan struct{})}
+	wire := http.DefaultTransport.(*http.Transport).Clone()
+	wire.MaxIdleConnsPerHost = maxIdle
+	b := &booth{
+		url: localURL(listener.Addr()), lag: lag, listener: listener, wire: wire,
+		guidon: client, api: isolated.NewAPI(), ready: make(chan struct{}),
+	}
 	// Told by OpenFeature's events, as an application would be: then
 	// evaluations are at the new revision.
 	opened := sync.OnceFunc(func() { close(b.ready) })
@@ -120,8 +126,6 @@ func (s *Shop) openBooth(ctx context.Context, i int, r role) (*booth, error) {
 		b.close(ctx)
 		return nil, err
 	}
-	wire := http.DefaultTransport.(*http.Transport).Clone()
-	wire.MaxIdleConnsPerHost = maxIdle
 	follow := client.Propagator()
 	ignore := follow.WithMode(propagate.Off)
 	b.service = &service{
@@ -210,6 +214,7 @@ func (b *booth) close(ctx context.Context) {
 	defer cancel()
 	_ = b.api.Shutdown(ctx) // the provider is at its end either way
 	_ = b.guidon.Close()
+	b.wire.CloseIdleConnections()
 }
 
 // localURL is where this machine reaches a listener.
