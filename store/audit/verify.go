@@ -5,7 +5,9 @@ import (
 	"iter"
 )
 
-// BrokenError says where a chain is broken. Entries before Seq are good.
+// BrokenError says where a chain is broken. Entries before Seq are good, unless
+// the one just before was forged together with its hash: that shows in the
+// link of the next.
 type BrokenError struct {
 	Scope string
 	// Seq is the number the broken entry has, or should have.
