@@ -77,6 +77,7 @@ func TestBadInput(t *testing.T) {
 		"page too large":               {"/guidon.v1.FlagService/List", `{"pageSize":1001}`, nil, 400, "invalid_argument", "page_size"},
 		"page negative":                {"/guidon.v1.AuditService/List", `{"pageSize":-1}`, nil, 400, "invalid_argument", "page_size"},
 		"bad flag token":               {"/guidon.v1.FlagService/List", `{"pageToken":"%%%"}`, nil, 400, "invalid_argument", "page_token"},
+		"bad history token":            {"/guidon.v1.FlagService/History", `{"environment":"staging","key":"a","pageToken":"x.y"}`, nil, 400, "invalid_argument", "page_token"},
 		"bad store token":              {"/guidon.v1.AuditService/List", `{"pageToken":"%%%"}`, nil, 400, "invalid_argument", "token"},
 		"bad environment token":        {"/guidon.v1.EnvironmentService/List", `{"pageToken":"bm8"}`, nil, 400, "invalid_argument", "page_token"},
 		"bad key token":                {"/guidon.v1.KeyService/List", `{"pageToken":"%%%"}`, nil, 400, "invalid_argument", "token"},

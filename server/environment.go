@@ -35,10 +35,11 @@ func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceG
 }
 
 func (s environments) List(_ context.Context, req *guidonv1.EnvironmentServiceListRequest) (*guidonv1.EnvironmentServiceListResponse, error) {
-	if err := s.hub.Ready(); err != nil && len(slices.Collect(s.hub.Environments())) == 0 {
-		return nil, err
+	all := slices.Collect(s.hub.Environments())
+	if len(all) == 0 {
+		return nil, hub.ErrNotReady
 	}
-	page, next, err := pageOf(slices.Collect(s.hub.Environments()), (*hub.Environment).Name, req.GetPageSize(), req.GetPageToken())
+	page, next, err := pageOf(all, (*hub.Environment).Name, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}

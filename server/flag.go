@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/hub"
@@ -46,7 +48,11 @@ func (s flags) History(ctx context.Context, req *guidonv1.FlagServiceHistoryRequ
 	if err != nil {
 		return nil, err
 	}
-	page, err := storePage(req.GetPageSize(), req.GetPageToken())
+	ended, token, err := historyToken(req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	page, err := storePage(req.GetPageSize(), token)
 	if err != nil {
 		return nil, err
 	}
@@ -54,18 +60,38 @@ func (s flags) History(ctx context.Context, req *guidonv1.FlagServiceHistoryRequ
 	if err != nil {
 		return nil, err
 	}
-	out := &guidonv1.FlagServiceHistoryResponse{NextPageToken: next}
+	out := &guidonv1.FlagServiceHistoryResponse{}
 	for _, v := range versions {
-		f, err := compile(req.GetKey(), v.Revision, v.After)
-		if err != nil {
-			return nil, err
+		if v.After != nil { // else the flag was deleted: an end, and no version
+			f, err := compile(req.GetKey(), v.Revision, v.After)
+			if err != nil {
+				return nil, err
+			}
+			version := &guidonv1.FlagVersion{ToRevision: ended, Reason: v.Reason, ChangeId: v.ChangeID}
+			if version.Flag, err = toFlag(e.Name(), f); err != nil {
+				return nil, err
+			}
+			version.Flag.UpdatedAt, version.Flag.UpdatedBy = toTime(v.Time), v.Actor
+			out.Versions = append(out.Versions, version)
 		}
-		version := &guidonv1.FlagVersion{Reason: v.Reason, ChangeId: v.ChangeID}
-		if version.Flag, err = toFlag(e.Name(), f); err != nil {
-			return nil, err
-		}
-		version.Flag.UpdatedAt, version.Flag.UpdatedBy = toTime(v.Time), v.Actor
-		out.Versions = append(out.Versions, version)
+		ended = v.Revision
+	}
+	if next != "" {
+		out.NextPageToken = strconv.FormatInt(ended, 10) + "." + next
 	}
 	return out, nil
+}
+
+// historyToken splits the token of a page of history: the revision at which the
+// page before began, which ended the first version of this one, and the
+// store's token.
+func historyToken(token string) (ended int64, rest string, err error) {
+	if token == "" {
+		return 0, "", nil
+	}
+	revision, rest, ok := strings.Cut(token, ".")
+	if ended, err = strconv.ParseInt(revision, 10, 64); err != nil || !ok || ended < 1 {
+		return 0, "", &store.FieldError{Field: "page_token", Message: "is not one that this list returned"}
+	}
+	return ended, rest, nil
 }
