@@ -58,7 +58,11 @@ export function AuditRow({ index, entry, guarded, opened }: Properties) {
 					<What entry={entry} />
 				</td>
 				<td>
-					{entry.environment ? <EnvironmentName name={entry.environment} guarded={guarded} /> : installation}
+					{entry.environment ? (
+						<EnvironmentName name={entry.environment} guarded={guarded} brief />
+					) : (
+						installation
+					)}
 				</td>
 				<td className={css.revision}>{entry.revision > 0n && `revision ${entry.revision}`}</td>
 				<td className={css.reason}>{entry.reason || <span className={css.quiet}>none given</span>}</td>

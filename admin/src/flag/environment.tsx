@@ -1,9 +1,11 @@
 import { Link } from "@tanstack/react-router";
+import { Actor } from "../audit/actor.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 import { pretty } from "../json.ts";
 import { faultOf } from "../session/fault.ts";
 import { FaultNote } from "../session/fault-note.tsx";
+import { Moment } from "../shell/time.tsx";
 import css from "./flag.module.css";
 import { useFlagAt } from "./flag.ts";
 import { History } from "./history.tsx";
@@ -45,6 +47,10 @@ export function FlagInEnvironment({ flagKey, flag: newest, environment, expected
 							) : (
 								<SummaryLine flag={flag} />
 							)}
+							<p className={css.quiet}>
+								since revision {`${flag.revision}`}, <Moment at={flag.updatedAt} />,{" "}
+								<Actor actor={flag.updatedBy} />
+							</p>
 							{flag.state !== "ENABLED" && (
 								<p className={css.quiet}>
 									Off: every caller gets its own default. Nothing below is looked at.

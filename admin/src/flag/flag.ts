@@ -19,10 +19,8 @@ export function useFlag(key: string) {
 		queryKey: ["flag", key],
 		queryFn: async ({ signal }): Promise<Everywhere> => {
 			const { environments } = await client.ensureQueryData(environmentsQuery);
-			const flags = await Promise.all(environments.map(({ name }) => read(name, key, 0n, signal)));
-			const byEnvironment = new Map(
-				flags.flatMap((flag) => (flag === undefined ? [] : [[flag.environment, flag]])),
-			);
+			const flags = await everywhere(key, signal);
+			const byEnvironment = new Map(flags.map((flag) => [flag.environment, flag]));
 			return { byEnvironment, revisions: revisionsOf(environments) };
 		},
 		staleTime: Number.POSITIVE_INFINITY,
@@ -36,20 +34,41 @@ export function useFlag(key: string) {
 export function useFlagAt(environment: string, key: string, revision: bigint | undefined) {
 	return useQuery({
 		queryKey: ["flag", key, environment, String(revision)],
-		queryFn: async ({ signal }) => (await read(environment, key, revision ?? 0n, signal)) ?? null,
+		queryFn: ({ signal }) => readAt(environment, key, revision ?? 0n, signal),
 		enabled: revision !== undefined,
 		staleTime: Number.POSITIVE_INFINITY,
 		structuralSharing: false,
 	});
 }
 
-/** read is undefined where the environment does not have the flag. */
-async function read(
+/**
+ * everywhere reads a flag in all environments at once. The server looks for keys
+ * that contain this one, so that it may be on a later page.
+ */
+async function everywhere(key: string, signal: AbortSignal): Promise<Flag[]> {
+	const request = { query: key, includeArchived: true, pageSize: 1000 };
+	let pageToken = "";
+	do {
+		const page = await callUnaryMethod(
+			transport,
+			FlagService.method.list,
+			{ ...request, pageToken },
+			{ signal },
+		);
+		const flags = page.flags.filter((flag) => flag.key === key);
+		if (flags.length > 0) return flags;
+		pageToken = page.nextPageToken;
+	} while (pageToken !== "");
+	return [];
+}
+
+/** readAt is null if there was no such flag at the revision. */
+async function readAt(
 	environment: string,
 	key: string,
 	revision: bigint,
 	signal: AbortSignal,
-): Promise<Flag | undefined> {
+): Promise<Flag | null> {
 	try {
 		const answer = await callUnaryMethod(
 			transport,
@@ -57,9 +76,9 @@ async function read(
 			{ environment, key, revision },
 			{ signal },
 		);
-		return answer.flag;
+		return answer.flag ?? null;
 	} catch (error) {
-		if (ConnectError.from(error).code === Code.NotFound) return undefined;
+		if (ConnectError.from(error).code === Code.NotFound) return null;
 		throw error;
 	}
 }

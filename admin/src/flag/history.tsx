@@ -3,6 +3,7 @@ import { Button } from "@mantine/core";
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useId, useState } from "react";
+import { Actor } from "../audit/actor.tsx";
 import { differences } from "../audit/diff.ts";
 import { DiffTable } from "../audit/diff-table.tsx";
 import { FlagService, type FlagVersion } from "../gen/guidon/v1/flag_pb.ts";
@@ -92,7 +93,9 @@ function Version({ version, before, first }: Properties) {
 				revision {`${flag.revision}`}
 			</Link>
 			<Moment at={flag.updatedAt} />
-			<span className={css.actor}>{flag.updatedBy}</span>
+			<span className={css.actor}>
+				<Actor actor={flag.updatedBy} />
+			</span>
 			<span className={css.reason}>{reason}</span>
 			{changed ? (
 				<button

@@ -1,4 +1,5 @@
 import { Link } from "@tanstack/react-router";
+import { Actor } from "../audit/actor.tsx";
 import { differences } from "../audit/diff.ts";
 import { EnvironmentName } from "../environment/name.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
@@ -53,7 +54,9 @@ export function Matrix({
 												<Moment at={flag.updatedAt} />
 											</div>
 										</td>
-										<td className={css.actor}>{flag.updatedBy}</td>
+										<td className={css.actor}>
+											<Actor actor={flag.updatedBy} />
+										</td>
 									</>
 								) : (
 									<td colSpan={4} className={css.quiet}>

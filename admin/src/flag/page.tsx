@@ -14,8 +14,8 @@ import { Matrix } from "./matrix.tsx";
 
 const route = getRouteApi("/signed-in/flags/$key");
 
-/** all is the tab that compares environments; it has no name in the address. */
-const all = "";
+/** all is the tab that compares environments. No environment has this name. */
+const all = "*";
 
 /** FlagPage shows one flag: what it is, and what it does in each environment. */
 export function FlagPage() {
@@ -33,7 +33,7 @@ export function FlagPage() {
 			{chosen?.protected && <Band name={chosen.name} />}
 			<div className={css.page}>
 				<nav aria-label="Breadcrumb" className={css.crumb}>
-					<Link to="/flags" search={{ env: env || undefined }}>
+					<Link to="/flags" search={{ env: chosen?.name }}>
 						Flags
 					</Link>
 				</nav>
@@ -44,7 +44,9 @@ export function FlagPage() {
 						<FlagHeader flag={flag} />
 						<Tabs
 							value={env}
-							onChange={(next) => void navigate({ search: { env: next || undefined } })}
+							onChange={(next) =>
+								void navigate({ search: { env: next === null || next === all ? undefined : next } })
+							}
 							keepMounted={false}
 						>
 							<Tabs.List className={css.tabs} aria-label="Environment">

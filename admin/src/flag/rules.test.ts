@@ -92,6 +92,16 @@ describe("summaryText", () => {
 				],
 			}),
 		],
+		[
+			"on · 60/30/10 %",
+			flag({
+				fractional: [
+					["blue", 60],
+					["green", 30],
+					["red", 10],
+				],
+			}),
+		],
 		["on · computed", flag({ var: "variant" })],
 		["off", flag({ if: [isGerman, "green"] }, { state: "DISABLED" })],
 		["archived", flag(undefined, { state: "DISABLED", archived: true })],

@@ -1,4 +1,3 @@
-import { Switch } from "@mantine/core";
 import { useSwitching, useSwitchState } from "../change/switching.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
@@ -21,18 +20,19 @@ export function State({ flag, environment, expected }: Properties) {
 	const { pending, revision } = useSwitchState(environment.name, flag.key);
 	// Nothing is on or off about a value: config flags have no switch.
 	const switchable = flag.kind !== "config" && !flag.archived;
+	const on = flag.state === "ENABLED";
 	return (
-		<div className={css.state} data-pending={pending || undefined}>
+		<div className={css.state}>
 			{switchable && (
-				<Switch
-					size="sm"
+				<button
+					type="button"
 					role="switch"
-					checked={flag.state === "ENABLED"}
+					className={css.switch}
+					aria-checked={on}
 					aria-label={`${flag.key} in ${environment.name}`}
 					aria-busy={pending}
-					withThumbIndicator={false}
-					onChange={(event) => {
-						if (!pending) begin(flag, environment, event.currentTarget.checked, expected);
+					onClick={() => {
+						if (!pending) begin(flag, environment, !on, expected);
 					}}
 				/>
 			)}

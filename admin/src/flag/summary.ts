@@ -47,7 +47,8 @@ function outcomeText(outcome: Outcome, fallback: string): string {
 }
 
 function splitText(shares: Share[]): string {
-	if (shares.length > 3) return `split ${shares.length} ways`;
+	if (shares.length > 4) return `split ${shares.length} ways`;
+	if (shares.length > 2) return `${shares.map((share) => percent(share.part).replace(" %", "")).join("/")} %`;
 	return shares.map((share) => `${percent(share.part)} ${share.variant}`).join(", ");
 }
 

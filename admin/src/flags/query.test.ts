@@ -42,6 +42,7 @@ describe("matches", () => {
 		["kind:config owner:team-search", ["search.timeout"]],
 		["kind:", ["checkout.new-pricing", "search.timeout"]],
 		["is:archived", ["search.old"]],
+		["colour:blue checkout", []],
 		["state:off", ["checkout.new-pricing"]],
 	])("%j finds %j", (text, keys) => {
 		expect(found(text)).toEqual(keys);

@@ -59,7 +59,7 @@ export function parseQuery(text: string): Query {
 export function matches(row: Row, query: Query, environment?: string): boolean {
 	const chosen = environment === undefined ? [...row.byEnvironment.values()] : flagIn(row, environment);
 	const wantsArchived = query.fields.some((field) => field.name === "is" && field.value === "archived");
-	if (row.flag.archived !== wantsArchived) return false;
+	if (row.flag.archived !== wantsArchived || query.unknown.length > 0) return false;
 	const text = `${row.key}\n${row.flag.description}`.toLowerCase();
 	return (
 		query.words.every((word) => text.includes(word)) &&

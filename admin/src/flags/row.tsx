@@ -57,7 +57,7 @@ export function FlagRow({ ref, index, offset, row, environments, chosen, revisio
 				return (
 					<div role="cell" key={name} className={css.cell} data-guarded={environment.protected || undefined}>
 						<span className={css.label}>
-							<EnvironmentName name={name} guarded={environment.protected} />
+							<EnvironmentName name={name} guarded={environment.protected} brief />
 						</span>
 						{here ? (
 							<State flag={here} environment={environment} expected={revisions[name] ?? 0n} />

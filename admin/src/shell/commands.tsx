@@ -37,7 +37,7 @@ export function Commands({ onHelp }: { onHelp: () => void }) {
 				className={css.button}
 				aria-label="Appearance, help and sign out"
 			>
-				<Icon name="more" />
+				<Icon name="more" size={20} />
 			</button>
 			<div id={id} popover="auto" className={css.menu}>
 				<fieldset className={css.schemes}>

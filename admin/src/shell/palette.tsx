@@ -58,6 +58,8 @@ export function Palette({ onClose }: { onClose: () => void }) {
 			highlightQuery
 			scrollable
 			maxHeight={420}
+			// What scrolls can be scrolled by keyboard too.
+			scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}
 		/>
 	);
 }

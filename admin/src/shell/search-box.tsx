@@ -37,7 +37,9 @@ export function SearchBox({ value, onChange, main = false, ...rest }: Properties
 			value={text}
 			onChange={(event) => write(event.currentTarget.value)}
 			onKeyDown={(event) => {
-				if (event.key === "Escape") input.current?.blur();
+				if (event.key !== "Escape") return;
+				event.preventDefault(); // the browser would clear the box
+				input.current?.blur();
 			}}
 			leftSection={<Icon name="search" />}
 			autoComplete="off"

@@ -13,7 +13,7 @@ const paths = {
 	sun: "M8 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M13 3l-1 1M4 12l-1 1",
 	warning: "M8 2 14.5 13.5h-13zM8 6.5v3.5M8 11.8v.2",
 	cross: "M4 4l8 8M12 4l-8 8",
-	more: "M3 8h.01M8 8h.01M13 8h.01",
+	more: "M2.8 8h.4M7.8 8h.4M12.8 8h.4",
 } as const;
 
 export type IconName = keyof typeof paths;

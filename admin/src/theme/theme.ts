@@ -25,8 +25,22 @@ const carmine: MantineColorsTuple = [
 	"#66140d",
 ];
 
+/** dark is what components take for their surfaces in the dark. */
+const dark: MantineColorsTuple = [
+	"#e8edee",
+	"#b3bdc1",
+	"#93a0a5",
+	"#6d7a80",
+	"#3a454a",
+	"#273034",
+	"#171d20",
+	"#14191b",
+	"#0f1416",
+	"#0d1113",
+];
+
 export const theme = createTheme({
-	colors: { petrol, carmine },
+	colors: { petrol, carmine, dark },
 	primaryColor: "petrol",
 	primaryShade: { light: 7, dark: 3 },
 	autoContrast: true,
