@@ -82,9 +82,9 @@ type Feed struct {
 	advancedMu sync.Mutex
 	// advanced is closed, and replaced, by each new snapshot.
 	advanced chan struct{}
-	// waited is the newest revision a pin waited for in vain: those up to it go
-	// to the server at once, so that a lagging process waits once per revision
-	// and not once per flag.
+	// waited is the newest revision a pin waited for in vain. Until it is held,
+	// pins that are ahead go to the server at once, so that a process that lags
+	// waits once and not once for each flag of each request.
 	waited int64
 
 	heard       atomic.Int64 // unix nanoseconds of the last event

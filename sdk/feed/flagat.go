@@ -53,15 +53,16 @@ func (f *Feed) exact(key string, revision int64) (flag *eval.Flag, ok bool) {
 }
 
 // ahead says whether waiting for the revision is worth while: this process is
-// behind it, hears the server, and has not waited for it in vain before.
+// behind it, hears the server, and is not owed a revision that was waited for in
+// vain before, since revisions come in order.
 func (f *Feed) ahead(revision int64) bool {
-	snapshot := f.Snapshot()
-	if snapshot != nil && revision <= snapshot.Revision() {
-		return false
+	held := int64(0)
+	if snapshot := f.Snapshot(); snapshot != nil {
+		held = snapshot.Revision()
 	}
 	f.advancedMu.Lock()
 	defer f.advancedMu.Unlock()
-	return revision > f.waited && f.condition.Load().connected
+	return revision > held && held >= f.waited && f.condition.Load().connected
 }
 
 // waitFor waits for the stream to bring the revision, for half the budget: the

@@ -272,8 +272,8 @@ func TestFlagAtFailures(t *testing.T) {
 	}
 }
 
-// Every message of this process is behind the pins it gets: the first pin of a
-// revision waits for the stream, which may be a moment late; the others ask.
+// A pin that is ahead of the stream waits for it, which may be a moment late.
+// Once that was in vain the process lags, and asks until it has caught up.
 func TestFlagAtAheadOfTheStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,8 +301,19 @@ func TestFlagAtAheadOfTheStream(t *testing.T) {
 		if _, err := f.FlagAt(t.Context(), "search", 5); err != nil || time.Since(began) != 0 || asked.Load() != 2 {
 			t.Errorf("took %v and asked %d times (%v), want no second wait for the same revision", time.Since(began), asked.Load(), err)
 		}
+		h.put(true, "checkout")
+		began = time.Now()
+		if !at(t, f, 6) || time.Since(began) != 0 || asked.Load() != 3 {
+			t.Errorf("took %v and asked %d times, want no wait while revision 5 is owed", time.Since(began), asked.Load())
+		}
 		if _, err := f.FlagAt(t.Context(), "checkout", 99); !errors.Is(err, feed.ErrUnavailable) {
 			t.Errorf("FlagAt above the server's head: %v, want ErrUnavailable", err)
+		}
+		s.send(t, h.delta(t, 4, 6, "identity"))
+		h.put(false, "checkout")
+		began = time.Now()
+		if at(t, f, 7) || time.Since(began) != 25*time.Millisecond || f.Stats().Waits.Load() != 3 {
+			t.Errorf("took %v, and %d waits in all, want a wait again after catching up", time.Since(began), f.Stats().Waits.Load())
 		}
 		s.fail <- errRefused
 		synctest.Wait()
