@@ -128,7 +128,7 @@ func toEnvironment(e *hub.Environment) *guidonv1.Environment {
 	head := e.Head()
 	return &guidonv1.Environment{
 		Name: e.Name(), Revision: head.Revision(), Digest: head.Snapshot().Digest().String(), Protected: head.Protected(),
-		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()), //nolint:gosec // far below 2^31
+		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()),
 	}
 }
 

@@ -134,7 +134,7 @@ func operationProblems(o *store.OperationError) []*guidonv1.Problem {
 		inner = []*guidonv1.Problem{{Message: o.Err.Error()}}
 	}
 	for _, p := range inner {
-		p.Operation, p.Environment = int32(o.Index), o.Environment //nolint:gosec // at most 20,000
+		p.Operation, p.Environment = int32(o.Index), o.Environment
 		if p.Name == "" {
 			p.Name = o.Name.Name
 		}

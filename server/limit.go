@@ -41,7 +41,7 @@ func procedureOptions(spec connect.Spec) []connect.HandlerOption {
 // time: whoever sends slowly is cut off.
 func limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = callOf(r.Context()).control.SetReadDeadline(time.Now().Add(readTimeout)) //nolint:forbidigo // a deadline
+		_ = callOf(r.Context()).control.SetReadDeadline(time.Now().Add(readTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, int64(bodyLimit(r.URL.Path)))
 		next.ServeHTTP(w, r)
 	})

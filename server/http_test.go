@@ -1,0 +1,199 @@
+package server_test
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// TestPublic: what needs no key, and all of it.
+func TestPublic(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(o *options) {
+		o.server.Admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "the UI at "+r.URL.Path)
+		})
+	})
+	for _, tt := range []struct {
+		path   string
+		status int
+		says   string
+	}{
+		{"/healthz", 200, "ok"},
+		{"/readyz", 200, "ready"},
+		{"/metrics", 200, "guidon_build_info"},
+		{"/admin/flags/a", 200, "the UI at /admin/flags/a"},
+		{"/nothing", 404, ""},
+		{"/guidon.v1.NoService/List", 404, ""},
+	} {
+		if a := g.do(t, http.MethodGet, tt.path, ""); a.status != tt.status || !strings.Contains(a.body, tt.says) {
+			t.Errorf("GET %s: %d %.200q, want %d with %q", tt.path, a.status, a.body, tt.status, tt.says)
+		}
+	}
+	if a := g.do(t, http.MethodGet, "/", ""); a.status != http.StatusFound || a.header.Get("Location") != "/admin/" {
+		t.Errorf("GET /: %d to %q, want 302 to /admin/", a.status, a.header.Get("Location"))
+	}
+	if a := g.do(t, http.MethodPost, "/healthz", "{}"); a.status != http.StatusMethodNotAllowed {
+		t.Errorf("POST /healthz: %d, want 405", a.status)
+	}
+}
+
+func TestGRPCHealth(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	for service, want := range map[string]string{
+		"": "SERVING_STATUS_SERVING", guidonv1connect.SyncServiceName: "SERVING_STATUS_SERVING", "guidon.v1.NoService": "not_found",
+	} {
+		a := g.post(t, "/"+grpchealth.HealthV1ServiceName+"/Check", "", `{"service":"`+service+`"}`)
+		if !strings.Contains(a.body, want) {
+			t.Errorf("Check(%q): %d %s, want %s", service, a.status, a.body, want)
+		}
+	}
+}
+
+// TestIdentity: each answer says by which IDs the call is known, taken from
+// the caller where they are well formed.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	made := regexp.MustCompile(`^[0-9a-f]{12}7[0-9a-f]{19}$`)
+	const id, other = "0123456789abcdef-REQ_1", "order.4711"
+	for name, tt := range map[string]struct {
+		header               []string
+		request, correlation string // "" for one that was made
+	}{
+		"none":                {nil, "", ""},
+		"both":                {[]string{"X-Request-Id", id, "X-Correlation-ID", id + "2"}, id, id + "2"},
+		"request only":        {[]string{"X-Request-Id", id}, id, id},
+		"correlation only":    {[]string{"X-Correlation-ID", id}, "", id},
+		"too short":           {[]string{"X-Correlation-ID", "short"}, "", ""},
+		"too long":            {[]string{"X-Correlation-ID", strings.Repeat("a", 65)}, "", ""},
+		"another alphabet":    {[]string{"X-Correlation-ID", "0123456789abcdef " + other}, "", ""},
+		"with quotes":         {[]string{"X-Request-Id", `0123456789abcdef"`}, "", ""},
+		"another, not quoted": {[]string{"X-Request-Id", "0123456789abcdefé"}, "", ""},
+	} {
+		a := g.post(t, evaluatePath, g.admin, `{"environment":"staging","key":"a"}`, tt.header...)
+		for header, want := range map[string]string{"X-Request-Id": tt.request, "X-Correlation-ID": tt.correlation} {
+			if got := a.header.Get(header); got != want && (want != "" || !made.MatchString(got)) {
+				t.Errorf("%s: %s is %q, want %q or a new one", name, header, got, want)
+			}
+		}
+	}
+	if a := g.post(t, evaluatePath, "", `{}`); a.header.Get("X-Request-Id") == "" {
+		t.Error("a refused call has no request ID")
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	revision := g.apply(t, "staging", putFlag("staging", "a", "on"))
+	f := g.follow(t, g.key(t, store.KeyServer, "staging"), nil)
+	f.reach(revision)
+	g.post(t, evaluatePath, g.admin, `{"environment":"staging","key":"a"}`)
+	g.post(t, evaluatePath, "", `{}`)
+	g.post(t, evaluatePath, g.admin, `{`)
+	g.post(t, "/guidon.v1.FlagService/"+strings.Repeat("x", 50), g.admin, `{}`)
+	text := g.do(t, http.MethodGet, "/metrics", "").body
+	for _, want := range []string{
+		`guidon_rpc_total{code="ok",procedure="/guidon.v1.EvaluationService/Evaluate"} 1`,
+		`guidon_rpc_total{code="unauthenticated",procedure="/guidon.v1.EvaluationService/Evaluate"} 1`,
+		`guidon_rpc_total{code="invalid_argument",procedure="/guidon.v1.EvaluationService/Evaluate"} 1`,
+		`guidon_rpc_total{code="unimplemented",procedure="unknown"} 1`,
+		`guidon_rpc_seconds_count{procedure="/guidon.v1.ChangeService/Apply"} 1`,
+		`guidon_environment_revision{environment="staging"} 2`,
+		`guidon_environment_flags{environment="staging"} 1`,
+		`guidon_environment_age_seconds{environment="staging"} `,
+		`guidon_sync_streams{environment="staging"} 1`,
+		`guidon_build_info{version="devel"} 1`,
+		`go_goroutines `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if strings.Contains(text, "xxxx") {
+		t.Error("a path that a caller made up is a label")
+	}
+}
+
+// TestOpenEnvironment: without a key one environment can be read, and nothing
+// written.
+func TestOpenEnvironment(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(o *options) { o.server.OpenEnvironment = "development" })
+	g.apply(t, "development", putFlag("development", "a", "on"))
+	before := g.mark(t)
+	for _, tt := range []struct{ path, body, code string }{
+		{evaluatePath, `{"key":"a"}`, ""},
+		{evaluatePath, `{"key":"a","environment":"production"}`, "permission_denied"},
+		{applyPath, `{"operations":[{"setState":{"environment":"development","key":"a","state":"DISABLED"}}]}`, "permission_denied"},
+		{"/guidon.v1.KeyService/Create", `{"kind":"admin","name":"x"}`, "permission_denied"},
+	} {
+		if a := g.post(t, tt.path, "", tt.body); a.code() != tt.code {
+			t.Errorf("POST %s %s without a key: %d %s, want %q", tt.path, tt.body, a.status, a.body, tt.code)
+		}
+	}
+	if a := g.post(t, evaluatePath, g.admin[:len(g.admin)-1]+"!", `{"key":"a"}`); a.code() != "unauthenticated" {
+		t.Errorf("with a wrong key: %d %s, want unauthenticated", a.status, a.body)
+	}
+	g.unchanged(t, before)
+}
+
+// TestWritesAreReadHere: who writes on a replica reads what was written there.
+func TestWritesAreReadHere(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.apply(t, "staging", putFlag("staging", "a", "on"))
+	for i := range 20 {
+		state := []string{"DISABLED", "ENABLED"}[i%2]
+		revision := g.apply(t, "staging", setState("staging", "a", state))
+		res, err := g.flags(g.admin).Get(t.Context(), &guidonv1.FlagServiceGetRequest{Environment: "staging", Key: "a"})
+		if err != nil || res.GetFlag().GetState() != state || res.GetFlag().GetRevision() != revision {
+			t.Fatalf("after revision %d: %v, %v, want %s", revision, res, err, state)
+		}
+	}
+}
+
+// TestGRPC: writing and reading over gRPC and h2c, errors with their details.
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	h2c := new(http.Protocols)
+	h2c.SetUnencryptedHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{Protocols: h2c}}
+	t.Cleanup(client.CloseIdleConnections)
+	changes := guidonv1connect.NewChangeServiceClient(client, g.url, connect.WithGRPC(), withKey(g.admin))
+	res, err := changes.Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{putFlag("staging", "a", "on")}})
+	if err != nil || res.GetRevisions()["staging"] != 2 {
+		t.Fatalf("Apply = %v, %v, want revision 2", res, err)
+	}
+	_, err = changes.Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{
+		Operations: []*guidonv1.Operation{setState("staging", "a", "DISABLED")}, ExpectedRevisions: map[string]int64{"staging": 1},
+	})
+	if connect.CodeOf(err) != connect.CodeAborted || detail[*guidonv1.Conflict](t, err).GetRevision() != 2 {
+		t.Errorf("at a stale revision: %v, want aborted, at revision 2", err)
+	}
+	_, err = guidonv1connect.NewChangeServiceClient(client, g.url, connect.WithGRPC()).Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{})
+	if connect.CodeOf(err) != connect.CodeUnauthenticated {
+		t.Errorf("without a key: %v, want unauthenticated", err)
+	}
+}
+
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	a := g.post(t, evaluatePath, g.admin, `{"environment":"staging","key":"a"}`, "X-Large", strings.Repeat("x", 64<<10))
+	if a.status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("64 KiB of headers: %d, want 431", a.status)
+	}
+}
