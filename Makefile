@@ -69,7 +69,7 @@ test-browser: build postgres chromium
 .PHONY: proof
 proof: build postgres ## Storm the shop while flipping a flag: 0 torn with propagation, many without
 	@mkdir -p $(RUN)
-	@rm -rf $(DATA)-proof
+	@rm -rf $(DATA)-proof $(RUN)/shop.json
 	bash .ci/with-guidon $(BIN)/guidon $(DATA)-proof 127.0.0.1:0 $(RUN)/proof.json '\
 		$(BIN)/demo --guidon "$$URL" --key "$$SERVER_KEY" --listen 127.0.0.1:0 --lag 500ms --ready-file $(RUN)/shop.json & \
 		SHOP=$$!; trap "kill $$SHOP" EXIT; \
