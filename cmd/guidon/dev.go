@@ -70,10 +70,6 @@ type dev struct {
 }
 
 func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
-	sets, err := d.readImports()
-	if err != nil {
-		return err
-	}
 	dir, err := openDataDir(d.data)
 	if err != nil {
 		return err
@@ -83,8 +79,12 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, removeReady(d.readyFile)) }()
-	// Listening comes before Postgres: that the address is taken is the
-	// likeliest failure.
+	// The likeliest failures come before Postgres: a document that does not
+	// parse, an address that is taken.
+	sets, err := d.readImports()
+	if err != nil {
+		return err
+	}
 	listener, err := d.open(ctx)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 	})
 }
 
-// readImports reads the documents before anything is started for them.
+// readImports reads the documents of --import.
 func (d *dev) readImports() ([]*importSet, error) {
 	var sets []*importSet
 	for _, file := range d.imports {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -138,11 +139,12 @@ func (s *importSet) leaveOut(refused []refusal) {
 // result joins the server's answer with what was there before.
 func (s *importSet) result(res *guidonv1.ChangeServiceApplyResponse, before map[string]json.RawMessage) importResult {
 	result := importResult{
-		ChangeID: res.GetChangeId(), Revisions: res.GetRevisions(),
+		ChangeID: res.GetChangeId(), Revisions: map[string]int64{},
 		Changes:  []importChange{},
 		Warnings: append(s.warnings, res.GetWarnings()...),
 		Refused:  s.refused,
 	}
+	maps.Copy(result.Revisions, res.GetRevisions())
 	items := make(map[string]*importItem, len(s.items))
 	for _, i := range s.items {
 		items[i.kind+" "+i.name] = i
