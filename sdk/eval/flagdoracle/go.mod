@@ -7,6 +7,7 @@ replace github.com/guidon-flags/guidon => ../../..
 require (
 	github.com/guidon-flags/guidon v0.0.0-00010101000000-000000000000
 	github.com/open-feature/flagd/core v0.16.0
+	github.com/rogpeppe/go-internal v1.16.0
 	go.uber.org/zap v1.27.0
 )
 
@@ -30,5 +31,6 @@ require (
 	golang.org/x/exp v0.0.0-20250210185358-939b2ce775ac // indirect
 	golang.org/x/mod v0.42.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
