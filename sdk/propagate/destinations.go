@@ -44,7 +44,7 @@ func (d destinations) allow(host string) bool {
 		return false
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().IsLoopback()
+		return addr.IsLoopback()
 	}
 	return !strings.ContainsAny(host, ".:")
 }

@@ -205,6 +205,7 @@ func TestVerifyTrust(t *testing.T) {
 		{"later version, joined", "2" + value[1:] + ", 2" + value[1:], propagate.Malformed},
 		{"no version", "x" + value, propagate.Malformed},
 		{"version zero", "0" + value[1:], propagate.Malformed},
+		{"version with a zero", "02" + value[1:], propagate.Malformed},
 		{"oversize", signed(strings.Replace(sampleSigned, "user-77", strings.Repeat("u", 4096), 1), testKey), propagate.Oversize},
 	}
 	keys := ring(t, testKey)

@@ -386,6 +386,24 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
+// A State that has nothing to send does not let another request's header pass.
+func TestTransportWithoutSnapshot(t *testing.T) {
+	t.Parallel()
+	i := shop(t).instance()
+	i.held.Store(-1)
+	p := newPropagator(t, i)
+	request, err := http.NewRequestWithContext(p.Root(t.Context(), nil), http.MethodGet, "http://localhost/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Guidon", "copied from an inbound request")
+	var out recorder
+	do(t, &http.Client{Transport: p.Transport(&out)}, request)
+	if h := out.sent[0].Header; len(h["Guidon"]) != 0 || h.Get("X-Correlation-Id") == "" {
+		t.Errorf("sent %v, want the correlation ID alone", h)
+	}
+}
+
 // A redirect is an instruction of the server that was called: it does not get
 // to send the header elsewhere, not even to a host that is allowed by itself.
 func TestRedirects(t *testing.T) {

@@ -42,6 +42,21 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
+// All calls of one request carry the same bytes, whatever happens to the keys.
+func TestRotationWithinARequest(t *testing.T) {
+	t.Parallel()
+	keys := ring(t, testKey)
+	p := newPropagator(t, shop(t).instance(), func(c *propagate.Config) { c.Keys = keys })
+	s, _ := propagate.FromContext(p.Root(t.Context(), nil))
+	before, _ := s.Header()
+	if err := keys.Set("k2", []propagate.Key{testKey, {ID: "k2", Secret: [32]byte{5}}}); err != nil {
+		t.Fatal(err)
+	}
+	if after, ok := s.Header(); after != before || !ok {
+		t.Errorf("Header = %q after the rotation, want %q", after, before)
+	}
+}
+
 func TestKeyringRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -50,8 +50,14 @@ func TestPinIsOfTheStart(t *testing.T) {
 	if r := p.Evaluate(ctx, "pricing", eval.Boolean, nil); r.Variant() != "on" || r.Revision != 1 || r.Pinned != 1 {
 		t.Errorf("Evaluate = %q at %d pinned %d, want on at 1", r.Variant(), r.Revision, r.Pinned)
 	}
-	if i.fetches.Load() != 0 {
-		t.Error("the root asked the server for a snapshot it had")
+	second := p.Root(t.Context(), map[string]any{"plan": "gold"})
+	w.publish(t, settingsRow(t, `[{"attribute":"plan"}]`), flagRow(t, "pricing", "off", equals("plan", "gold"), ""))
+	i.catchUp()
+	if r := p.Evaluate(second, "pricing", eval.Boolean, nil); r.Variant() != "off" || r.Revision != 2 {
+		t.Errorf("Evaluate = %q at %d, want off at 2", r.Variant(), r.Revision)
+	}
+	if r := p.Evaluate(ctx, "pricing", eval.Boolean, nil); r.Variant() != "on" || i.fetches.Load() != 0 {
+		t.Errorf("Evaluate = %q after %d fetches, want on without: the root has the snapshot", r.Variant(), i.fetches.Load())
 	}
 }
 
@@ -269,15 +275,32 @@ func TestHeaderBudgetHolds(t *testing.T) {
 	}
 }
 
+// A subject too long to travel is no subject, at the root as elsewhere.
 func TestOverlongSubjectIsAbsent(t *testing.T) {
 	t.Parallel()
-	p := newPropagator(t, shop(t).instance())
-	ctx := p.Root(t.Context(), map[string]any{"targetingKey": strings.Repeat("u", 513)})
-	if h := header(ctx, t); h.HasSubject {
-		t.Errorf("subject of %d bytes travels", len(h.Subject))
+	w := newWorld(t, flagRow(t, "personal", "off", `{"if":[{"and":[{"var":"cart"},{"var":"targetingKey"}]},"on","off"]}`, ""))
+	p := newPropagator(t, w.instance())
+	for _, subject := range []string{strings.Repeat("u", 513), strings.Repeat("ü", 86), "\xff"} {
+		h := header(p.Root(t.Context(), map[string]any{"targetingKey": subject, "cart": "full"}), t)
+		if want := []propagate.Decision{{Flag: "personal", Variant: "off", Mark: propagate.MarkRoot}}; h.HasSubject || !cmp.Equal(h.Decisions, want) {
+			t.Errorf("subject %q travels and decides %v, want absent and %v", h.Subject, h.Decisions, want)
+		}
 	}
-	if got := p.Stats().Events[propagate.SubjectLeftOut]; got != 1 {
-		t.Errorf("subject_left_out = %d, want 1", got)
+	if got := p.Stats().Events[propagate.SubjectLeftOut]; got != 3 {
+		t.Errorf("subject_left_out = %d, want 3", got)
+	}
+	if h := header(p.Root(t.Context(), map[string]any{"targetingKey": strings.Repeat("u", 512)}), t); !h.HasSubject {
+		t.Error("a subject of 512 bytes does not travel")
+	}
+}
+
+// Archived flags are disabled for everybody: there is nothing to decide.
+func TestArchivedFlagsDoNotTravel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, flagRow(t, "old", "off", equals("cart", "full"), `"archived":true,"attach":true`))
+	p := newPropagator(t, w.instance())
+	if h := header(p.Root(t.Context(), map[string]any{"cart": "full"}), t); len(h.Decisions) != 0 {
+		t.Errorf("decisions %v, want none", h.Decisions)
 	}
 }
 
