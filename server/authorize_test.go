@@ -68,7 +68,7 @@ func (g *guidon) call(t testing.TB, r rpc, body string, header ...string) string
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if !r.streams {
 		text, err := io.ReadAll(response.Body)
 		if err != nil {
@@ -249,7 +249,7 @@ func (g *guidon) raw(t testing.TB, method, path string) (answer, bool) {
 	if err != nil {
 		return answer{}, false
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ func TestBadInput(t *testing.T) {
 		"malformed JSON":               {evaluatePath, `{"environment":`, nil, 400, "invalid_argument", "unexpected"},
 		"no JSON":                      {evaluatePath, ``, nil, 400, "invalid_argument", "empty"},
 		"JSON array":                   {evaluatePath, `[]`, nil, 400, "invalid_argument", ""},
-		"unknown field":                {evaluatePath, `{"enviroment":"staging","key":"a"}`, nil, 400, "invalid_argument", `enviroment`},
+		"unknown field":                {evaluatePath, `{"envronment":"staging","key":"a"}`, nil, 400, "invalid_argument", `envronment`},
 		"unknown nested field":         {applyPath, `{"operations":[{"setState":{"environment":"staging","kye":"a"}}]}`, nil, 400, "invalid_argument", `kye`},
 		"field twice":                  {evaluatePath, `{"environment":"staging","environment":"production"}`, nil, 400, "invalid_argument", "environment"},
 		"two operations in one":        {applyPath, `{"operations":[{"archiveFlag":{"key":"a"},"setState":{"key":"a"}}]}`, nil, 400, "invalid_argument", ""},

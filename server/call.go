@@ -48,7 +48,7 @@ func callOf(ctx context.Context) *call {
 // ended it: the handler, the permission table, a body that cannot be read.
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
+		ctx, start := r.Context(), time.Now()
 		c := newCall(r)
 		w.Header().Set(requestHeader, c.requestID)
 		w.Header().Set(correlationHeader, c.correlationID)
@@ -65,12 +65,12 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			} else if c.code == 0 {
 				c.code = statusCode(recorder.status)
 			}
-			s.report(r.Context(), c, time.Since(start))
+			s.report(ctx, c, time.Since(start))
 			if panicked == http.ErrAbortHandler { //nolint:errorlint // see above
 				panic(panicked)
 			}
 		}()
-		next.ServeHTTP(recorder, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+		next.ServeHTTP(recorder, r.WithContext(context.WithValue(ctx, callKey{}, c)))
 	})
 }
 

@@ -127,7 +127,7 @@ func toChanges(changed []store.Changed) []*guidonv1.Change {
 func toEnvironment(e *hub.Environment) *guidonv1.Environment {
 	head := e.Head()
 	return &guidonv1.Environment{
-		Name: e.Name(), Revision: head.Revision(), Digest: head.Snapshot().Digest().String(), Protected: head.Protected(),
+		Name: e.Name(), Revision: head.Revision(), Digest: head.Digest(), Protected: head.Protected(),
 		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()),
 	}
 }

@@ -3,10 +3,11 @@ package server
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/structpb"
+
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
-	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // evaluations answers EvaluationService.

@@ -63,10 +63,11 @@ func (h health) Check(_ context.Context, request *grpchealth.CheckRequest) (*grp
 	default:
 		return nil, answer(&call{}, errUnknownService)
 	}
+	status := grpchealth.StatusServing
 	if h.server.readiness() != nil {
-		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+		status = grpchealth.StatusNotServing
 	}
-	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
 var errUnknownService = errors.New("no such service")

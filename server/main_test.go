@@ -248,7 +248,7 @@ func (g *guidon) do(t testing.TB, method, path, body string, header ...string) a
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)

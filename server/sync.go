@@ -42,7 +42,7 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	_ = stream.call.control.SetReadDeadline(time.Time{})
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(s.draining, stop)()
+	defer context.AfterFunc(s.draining, stop)() //nolint:contextcheck // the server's end, besides the call's
 	if err := stream.run(watching); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (s *stream) update(head *hub.Head) error {
 		}
 	}
 	if len(events) > 0 {
-		s.have, s.digest = head.Revision(), head.Snapshot().Digest().String()
+		s.have, s.digest = head.Revision(), head.Digest()
 		return nil
 	}
 	// Ticks come a little early or late; half of one is near enough.

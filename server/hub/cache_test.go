@@ -1,8 +1,8 @@
 package hub
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 )
 
@@ -52,7 +52,7 @@ func TestCacheBound(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	c := newCache(500)
 	for range 20_000 {
-		at := place{"e", fmt.Sprint(random.IntN(5))}
+		at := place{"e", strconv.Itoa(random.IntN(5))}
 		from := random.Int64N(50)
 		if random.IntN(2) == 0 {
 			c.put(at, entry{value: from, from: from, to: from + 1 + random.Int64N(3), bytes: 1 + random.IntN(60)})

@@ -31,26 +31,17 @@ func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncRespo
 	switch revision := h.Revision(); {
 	case have > revision:
 		return nil
-	case have == revision && digest == h.snapshot.Digest().String():
+	case have == revision && digest == h.digest:
 		return nil
 	}
-	i := slices.IndexFunc(h.steps, func(s step) bool { return s.from == have })
-	if i < 0 || h.steps[i].digest.String() != digest {
+	i, ok := slices.BinarySearchFunc(h.steps, have, func(s step, have int64) int { return cmp.Compare(s.from, have) })
+	if !ok || h.steps[i].digest != digest {
 		return h.encode(0, h.encodeSnapshot)
 	}
-	names := map[eval.Name]struct{}{}
-	for _, s := range h.steps[i:] {
-		for _, name := range s.names {
-			names[name] = struct{}{}
-		}
-	}
-	if len(names) > 16 && 2*len(names) > h.snapshot.Len() {
-		return h.encode(0, h.encodeSnapshot)
-	}
-	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse { return h.encodeDelta(have, names) })
+	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse { return h.encodeDelta(h.steps[i:]) })
 }
 
-// encode returns what make returned the first time it was asked for key.
+// encode returns what its function returned the first time it was asked for key.
 func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncResponse) []*guidonv1.SyncServiceSyncResponse {
 	h.mu.Lock()
 	if h.encoded == nil {
@@ -65,7 +56,18 @@ func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncRespon
 	return once()
 }
 
-func (h *Head) encodeDelta(from int64, names map[eval.Name]struct{}) []*guidonv1.SyncServiceSyncResponse {
+// encodeDelta merges steps: each row comes once, as it is now. Where most of
+// the snapshot changed, the snapshot is smaller.
+func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
+	names := map[eval.Name]struct{}{}
+	for _, s := range steps {
+		for _, name := range s.names {
+			names[name] = struct{}{}
+		}
+	}
+	if len(names) > 16 && 2*len(names) > h.snapshot.Len() {
+		return h.encode(0, h.encodeSnapshot)
+	}
 	rows := &guidonv1.Rows{}
 	for name := range names {
 		if row, ok := h.snapshot.Row(name); ok {
@@ -78,21 +80,20 @@ func (h *Head) encodeDelta(from int64, names map[eval.Name]struct{}) []*guidonv1
 	slices.SortFunc(rows.Deletes, compareNames[*guidonv1.RowName])
 	payload, encoding := pack(rows)
 	return []*guidonv1.SyncServiceSyncResponse{{Event: &guidonv1.SyncServiceSyncResponse_Delta{Delta: &guidonv1.Delta{
-		FromRevision: from, ToRevision: h.Revision(), Digest: h.snapshot.Digest().String(),
+		FromRevision: steps[0].from, ToRevision: h.Revision(), Digest: h.digest,
 		Encoding: encoding, Payload: payload, CommittedAt: timestamppb.New(h.committedAt),
 	}}}}
 }
 
 func (h *Head) encodeSnapshot() []*guidonv1.SyncServiceSyncResponse {
 	payload, encoding := pack(&guidonv1.Rows{Upserts: Rows(h.snapshot.Rows())})
-	digest := h.snapshot.Digest().String()
 	var events []*guidonv1.SyncServiceSyncResponse
 	for last := false; !last; {
 		n := min(len(payload), chunkBytes)
 		last = n == len(payload)
 		events = append(events, &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Snapshot{
 			Snapshot: &guidonv1.SnapshotChunk{
-				Revision: h.Revision(), Digest: digest, Encoding: encoding, Payload: payload[:n:n], Last: last,
+				Revision: h.Revision(), Digest: h.digest, Encoding: encoding, Payload: payload[:n:n], Last: last,
 			},
 		}})
 		payload = payload[n:]

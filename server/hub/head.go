@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // changed.
 type Head struct {
 	snapshot    *eval.Snapshot
+	digest      string // in hex
 	steps       []step
 	keys        *guidonv1.PropagationKeys
 	committedAt time.Time
@@ -32,7 +34,7 @@ type Head struct {
 // step says what changed after one older revision, up to the next step's.
 type step struct {
 	from   int64
-	digest eval.Digest // at from
+	digest string // at from
 	names  []eval.Name
 }
 
@@ -46,30 +48,30 @@ func (s step) bytes() int {
 }
 
 func newHead(s *eval.Snapshot) *Head {
-	return &Head{snapshot: s, superseded: make(chan struct{})}
+	return &Head{snapshot: s, digest: s.Digest().String(), superseded: make(chan struct{})}
 }
 
 // clone returns a head with the same content that has not been published.
 func (h *Head) clone() *Head {
 	return &Head{
-		snapshot: h.snapshot, steps: h.steps, keys: h.keys, committedAt: h.committedAt,
+		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, committedAt: h.committedAt,
 		position: h.position, protected: h.protected, superseded: make(chan struct{}),
 	}
 }
 
-// followedBy returns the head for s, which differs from h in the rows given,
+// followedBy returns the head for snapshot, which differs from h in the rows given,
 // and forgets old steps so that the rest stays within limit bytes.
-func (h *Head) followedBy(s *eval.Snapshot, upserts []eval.Row, deletes []eval.Name, limit int) *Head {
-	last := step{from: h.Revision(), digest: h.snapshot.Digest(), names: append([]eval.Name(nil), deletes...)}
+func (h *Head) followedBy(snapshot *eval.Snapshot, upserts []eval.Row, deletes []eval.Name, limit int) *Head {
+	last := step{from: h.Revision(), digest: h.digest, names: append([]eval.Name(nil), deletes...)}
 	for _, row := range upserts {
 		last.names = append(last.names, eval.Name{Kind: row.Kind, Name: row.Name})
 	}
 	next := h.clone()
-	next.snapshot = s
-	next.steps = append(h.steps, last) // the older head never looks beyond its own length
+	next.snapshot, next.digest = snapshot, snapshot.Digest().String()
+	next.steps = append(next.steps, last) // shared with h, which never looks beyond its own length
 	size := 0
-	for i := len(next.steps) - 1; i >= 0; i-- {
-		if size += next.steps[i].bytes(); size > limit {
+	for i, s := range slices.Backward(next.steps) {
+		if size += s.bytes(); size > limit {
 			next.steps = next.steps[i+1:]
 			break
 		}
@@ -79,6 +81,9 @@ func (h *Head) followedBy(s *eval.Snapshot, upserts []eval.Row, deletes []eval.N
 
 // Revision returns the revision.
 func (h *Head) Revision() int64 { return h.snapshot.Revision() }
+
+// Digest returns the snapshot's digest, in hex.
+func (h *Head) Digest() string { return h.digest }
 
 // Snapshot returns the snapshot at the revision.
 func (h *Head) Snapshot() *eval.Snapshot { return h.snapshot }

@@ -129,7 +129,7 @@ func TestNeverGoesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	set := func(revision int64) {
 		t.Helper()
 		if _, err := conn.Exec(t.Context(), `UPDATE environments SET revision = $1 WHERE name = 'staging'`, revision); err != nil {
