@@ -55,11 +55,37 @@ FROM environments e
 LEFT JOIN LATERAL (
 	SELECT kind, name, from_revision, document FROM flag_versions
 	WHERE environment = e.name AND to_revision IS NULL AND from_revision <= @revision
-		AND (@every OR kind <> 'flag' OR name = ANY(@flags))
 	UNION ALL
 	SELECT kind, name, from_revision, document FROM flag_versions
 	WHERE environment = e.name AND to_revision > @revision AND from_revision <= @revision
-		AND (@every OR kind <> 'flag' OR name = ANY(@flags))
+) v ON true
+WHERE e.name = @environment
+ORDER BY v.kind, v.name`
+
+// A few rows among many are looked up one by one, in a LATERAL that OFFSET
+// keeps in one piece: until the table is analysed Postgres takes it for small
+// and would rather read the whole environment.
+const selectNamedAt = `
+SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+FROM environments e
+LEFT JOIN LATERAL (
+	SELECT f.kind, f.name, f.from_revision, f.document
+	FROM unnest(@flags::text[]) AS wanted (key)
+	CROSS JOIN LATERAL (
+		SELECT kind, name, from_revision, document FROM flag_versions
+		WHERE environment = @environment AND kind = 'flag' AND name = wanted.key
+			AND from_revision <= @revision AND (to_revision IS NULL OR to_revision > @revision)
+		OFFSET 0
+	) f
+	UNION ALL
+	SELECT s.kind, s.name, s.from_revision, s.document
+	FROM (VALUES ('segment'), ('settings')) AS wanted (kind)
+	CROSS JOIN LATERAL (
+		SELECT flag_versions.kind, name, from_revision, document FROM flag_versions
+		WHERE environment = @environment AND flag_versions.kind = wanted.kind
+			AND from_revision <= @revision AND (to_revision IS NULL OR to_revision > @revision)
+		OFFSET 0
+	) s
 ) v ON true
 WHERE e.name = @environment
 ORDER BY v.kind, v.name`
@@ -69,7 +95,7 @@ ORDER BY v.kind, v.name`
 // A revision above the newest is ErrRevisionAhead.
 func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]eval.Row, int64, error) {
 	if revision != 0 {
-		rows, err := db.rowsAt(ctx, env, revision, nil)
+		rows, err := db.rowsAt(ctx, env, revision, selectAt, pgx.StrictNamedArgs{"environment": env, "revision": revision})
 		return rows, revision, err
 	}
 	found, err := read[versionRow](ctx, db, "snapshot", selectNewest, pgx.StrictNamedArgs{"environment": env})
@@ -83,12 +109,9 @@ func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]e
 	return rows, found[0].Newest, err
 }
 
-// rowsAt returns the rows as of a revision: all, or if flags are named those
-// flags with every segment and the settings.
-func (db *DB) rowsAt(ctx context.Context, env string, revision int64, flags []string) ([]eval.Row, error) {
-	found, err := read[versionRow](ctx, db, "snapshot", selectAt, pgx.StrictNamedArgs{
-		"environment": env, "revision": revision, "every": flags == nil, "flags": flags,
-	})
+// rowsAt returns the rows as of a revision that a statement finds.
+func (db *DB) rowsAt(ctx context.Context, env string, revision int64, sql string, args pgx.StrictNamedArgs) ([]eval.Row, error) {
+	found, err := read[versionRow](ctx, db, "snapshot", sql, args)
 	if err == nil {
 		err = checkRevision(env, revision, found)
 	}
@@ -180,7 +203,7 @@ func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (
 func (db *DB) alone(ctx context.Context, env, key string, revision int64) ([]eval.Row, []eval.Name, error) {
 	flags := []string{key}
 	for {
-		rows, err := db.rowsAt(ctx, env, revision, flags)
+		rows, err := db.rowsAt(ctx, env, revision, selectNamedAt, pgx.StrictNamedArgs{"environment": env, "revision": revision, "flags": flags})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -226,11 +249,23 @@ type openRow struct {
 
 const selectOpenRows = `
 WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@environments))
-SELECT environment, kind, name, from_revision, document FROM flag_versions
-WHERE to_revision IS NULL AND environment IN (SELECT name FROM touched) AND kind = 'flag' AND name = ANY(@flags)
+SELECT f.environment, f.kind, f.name, f.from_revision, f.document
+FROM touched
+CROSS JOIN unnest(@flags::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+	SELECT environment, kind, flag_versions.name, from_revision, document FROM flag_versions
+	WHERE environment = touched.name AND kind = 'flag' AND flag_versions.name = wanted.key AND to_revision IS NULL
+	OFFSET 0
+) f
 UNION ALL
-SELECT environment, kind, name, from_revision, document FROM flag_versions
-WHERE to_revision IS NULL AND environment IN (SELECT name FROM touched) AND kind IN ('segment', 'settings')`
+SELECT s.environment, s.kind, s.name, s.from_revision, s.document
+FROM touched
+CROSS JOIN (VALUES ('segment'), ('settings')) AS wanted (kind)
+CROSS JOIN LATERAL (
+	SELECT environment, flag_versions.kind, flag_versions.name, from_revision, document FROM flag_versions
+	WHERE environment = touched.name AND flag_versions.kind = wanted.kind AND to_revision IS NULL
+	OFFSET 0
+) s`
 
 const selectOpenFlags = `
 SELECT environment, kind, name, from_revision, document FROM flag_versions
