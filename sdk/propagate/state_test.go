@@ -136,6 +136,10 @@ func TestSealOnce(t *testing.T) {
 	var group sync.WaitGroup
 	variants := make([]string, 16)
 	for n := range variants {
+		group.Go(func() { p.Inject(ctx, propagate.HTTPCarrier{}) })
+		group.Go(func() { _ = propagate.Enrich(ctx, map[string]any{"cart": "full"}) }) // in time or too late
+		group.Go(func() { p.Evaluate(ctx, "tuning", eval.Boolean, map[string]any{"host": "a"}) })
+		group.Go(func() { p.Reroot(ctx) })
 		group.Go(func() {
 			variants[n] = p.Evaluate(ctx, "stock", eval.Boolean, map[string]any{"cart": []string{"full", "empty"}[n%2]}).Variant()
 		})
