@@ -1,0 +1,182 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
+	"github.com/guidon-flags/guidon/store/storetest"
+)
+
+// deafToCommits is a wire to Postgres that passes on what is said but loses
+// the answer to a COMMIT, and the connection with it, as often as told.
+type deafToCommits struct {
+	t      *testing.T
+	target string
+	lose   atomic.Int32
+}
+
+// through starts the wire and returns the URL of the test's database by way of it.
+func (d *deafToCommits) through() string {
+	d.t.Helper()
+	u, err := url.Parse(storetest.URL(d.t))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	query := u.Query()
+	d.target = filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port"))
+	dir, err := os.MkdirTemp("", "wire")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+query.Get("port")))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go d.carry(client)
+		}
+	}()
+	query.Set("host", dir)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+func (d *deafToCommits) carry(client net.Conn) {
+	server, err := net.Dial("unix", d.target)
+	if err != nil {
+		client.Close()
+		return
+	}
+	var deaf atomic.Bool
+	go func() { // what the client says
+		defer server.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := client.Read(buf)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(buf[:n], []byte("commit\x00")) && d.lose.Add(-1) >= 0 {
+				deaf.Store(true)
+			}
+			if _, err := server.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	defer client.Close()
+	buf := make([]byte, 64<<10)
+	for { // what the server says
+		n, err := server.Read(buf)
+		if err != nil || deaf.Load() { // the answer is here: the commit is done
+			return
+		}
+		if _, err := io.Copy(client, bytes.NewReader(buf[:n])); err != nil {
+			return
+		}
+	}
+}
+
+func TestCommitThatWasNotAnsweredIsFoundByTheNextTry(t *testing.T) {
+	t.Parallel()
+	direct := storetest.New(t)
+	wire := &deafToCommits{t: t}
+	db, err := store.Open(t.Context(), store.Config{DatabaseURL: wire.through(), MasterKey: storetest.MasterKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	apply(t, db, put("staging", "a", onOff))
+
+	wire.lose.Store(1)
+	applied := apply(t, db, store.SetState{Environment: "staging", Key: "a", State: "DISABLED"})
+	if wire.lose.Load() > 0 {
+		t.Fatal("no answer was lost: this test shows nothing")
+	}
+	if applied.Revisions["staging"] != 3 || applied.Unchanged {
+		t.Errorf("Apply = %+v, want revision 3", applied)
+	}
+	if got, want := state(t, direct, "staging"), (written{3, 2, 1}); got != want {
+		t.Errorf("staging = %+v, want %+v: once", got, want)
+	}
+	wire.lose.Store(1)
+	k, text, err := db.CreateKey(t.Context(), serverKey("once"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := direct.KeyByText(t.Context(), text.Reveal()); err != nil || found.ID != k.ID || !found.CreatedAt.Equal(k.CreatedAt) {
+		t.Errorf("KeyByText = %+v, %v, want %+v", found, err, k)
+	}
+	if head := verify(t, direct, audit.Installation); head.Seq != 1 {
+		t.Errorf("the installation's chain has %d entries, want 1", head.Seq)
+	}
+}
+
+func TestLockThatIsNotHadIsContention(t *testing.T) {
+	t.Parallel()
+	storetest.New(t)
+	db, err := store.Open(t.Context(), store.Config{DatabaseURL: storetest.URL(t), LockTimeout: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM environments WHERE name = 'production' FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Apply(t.Context(), change(put("production", "a", onOff))); !errors.Is(err, store.ErrContended) {
+		t.Errorf("Apply while somebody holds production: %v, want ErrContended", err)
+	}
+	apply(t, db, put("staging", "a", onOff)) // the others go on
+	if got, want := state(t, db, "production"), (written{1, 0, 0}); got != want {
+		t.Errorf("production = %+v, want %+v: readable and unchanged", got, want)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, db, put("production", "a", onOff))
+}
+
+func TestOldResultsAreRemoved(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	cs := change(put("staging", "a", onOff))
+	cs.IdempotencyKey = "old"
+	if _, err := db.Apply(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	sql(t, `UPDATE changes SET created_at = created_at - interval '31 days'`)
+	apply(t, db, put("staging", "b", onOff))
+	// The key is free again: the same change set is looked at anew.
+	if applied, err := db.Apply(t.Context(), cs); err != nil || !applied.Unchanged {
+		t.Errorf("Apply with a key of 31 days ago = %+v, %v, want it looked at anew, unchanged", applied, err)
+	}
+}
