@@ -5,8 +5,8 @@ import "slices"
 // refName is the operator that stands for a segment.
 const refName = "$ref"
 
-// maxInlined bounds the JSON values of a targeting with its segments in place, so
-// that segments which double one another end before memory does.
+// maxInlined bounds the JSON values that segments bring into a targeting, so that
+// segments which double one another end before memory does.
 const maxInlined = 1 << 19
 
 // targeting is a flag's own rule and what its prerequisites add, with segments
@@ -81,17 +81,23 @@ func (f *Flag) Definition() []byte {
 // inliner puts segments in the place of their references.
 type inliner struct {
 	segments []*segment
-	left     int
+	inside   bool // a segment
+	left     int  // values of segments that may still be put in place
 }
 
 func (in *inliner) inline(v value) (value, error) {
-	if in.left--; in.left < 0 {
-		return null, placed("", "is too large with its segments in place")
+	if in.inside {
+		if in.left--; in.left < 0 {
+			return null, placed("", "is too large with its segments in place")
+		}
 	}
 	if name, ok := v.reference(); ok {
 		for _, s := range in.segments {
 			if s.row.Name == name {
-				return in.inline(s.rule)
+				within := inliner{segments: in.segments, inside: true, left: in.left}
+				rule, err := within.inline(s.rule)
+				in.left = within.left
+				return rule, err
 			}
 		}
 		return null, placed("", "refers to segment %q, which does not exist", name)

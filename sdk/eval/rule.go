@@ -74,12 +74,12 @@ func (c *ruleCompiler) rule(v value) (n node, err error) {
 	case c.depth == maxRuleDepth:
 		return node{}, c.refuse("the targeting nests deeper than %d operators", maxRuleDepth)
 	case ok:
-		o, known := operatorNamed(name)
-		if !known {
-			return node{}, c.refuse("unknown operator %q", name)
-		}
 		c.depth++
 		err = c.at(name, func() error {
+			o, known := operatorNamed(name)
+			if !known {
+				return c.refuse("unknown operator %q", name)
+			}
 			n, err = c.operation(o, operand)
 			return err
 		})
