@@ -35,6 +35,9 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	switch o := o.GetOperation().(type) {
 	case *guidonv1.Operation_PutFlag:
 		p := o.PutFlag
+		if p.GetAttach() {
+			return nil, &store.FieldError{Field: "attach", Message: "this server cannot mark flags yet"}
+		}
 		definition, err := fromStruct("definition", p.GetDefinition())
 		return store.PutFlag{
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),

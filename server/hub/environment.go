@@ -21,6 +21,8 @@ type Environment struct {
 	hub  *Hub
 	// head is swapped by the looking goroutine alone.
 	head atomic.Pointer[Head]
+	// position is where it stands among the others.
+	position atomic.Int64
 	// lookedAt is when head was last known to be the newest, in Unix nanoseconds.
 	lookedAt atomic.Int64
 	// fault is why the environment cannot be brought up to the database, ever.
@@ -36,10 +38,11 @@ func newEnvironment(h *Hub, name string) *Environment {
 // Name returns the environment's name.
 func (e *Environment) Name() string { return e.name }
 
-// Head returns the newest revision. It is never nil and needs no Postgres.
+// Head returns the newest revision. It needs no Postgres, and is never nil for
+// an environment that [Hub.Environment] gave.
 func (e *Environment) Head() *Head { return e.head.Load() }
 
-// Snapshot returns the newest snapshot. It is never nil and needs no Postgres.
+// Snapshot returns the newest snapshot, on the same terms as [Environment.Head].
 func (e *Environment) Snapshot() *eval.Snapshot { return e.Head().snapshot }
 
 // Age is how long ago the newest snapshot was last known to be the newest.
@@ -97,7 +100,7 @@ func (e *Environment) regress(err error) { e.fault.Store(&err) }
 
 // advance brings the environment to what the database says it is. Only the
 // looking goroutine calls it.
-func (e *Environment) advance(ctx context.Context, row store.Environment, position int, refreshKeys bool) error {
+func (e *Environment) advance(ctx context.Context, row store.Environment, refreshKeys bool) error {
 	old := e.head.Load()
 	if old != nil && row.Revision < old.Revision() {
 		e.regress(fmt.Errorf("the database is at revision %d, older than revision %d, which was served: was it restored from a backup?",
@@ -113,9 +116,9 @@ func (e *Environment) advance(ctx context.Context, row store.Environment, positi
 	if refreshKeys {
 		head, keysErr = e.withKeys(ctx, head)
 	}
-	if old == nil || head != old || head.position != position || head.protected != row.Protected {
+	if head != old || head.protected != row.Protected {
 		head = head.clone()
-		head.position, head.protected = position, row.Protected
+		head.protected = row.Protected
 		if head.Revision() == row.Revision {
 			head.committedAt = row.UpdatedAt
 		}

@@ -20,7 +20,6 @@ type Head struct {
 	steps       []step
 	keys        *guidonv1.PropagationKeys
 	committedAt time.Time
-	position    int
 	protected   bool
 	// superseded is closed when the next head has been published.
 	superseded chan struct{}
@@ -55,7 +54,7 @@ func newHead(s *eval.Snapshot) *Head {
 func (h *Head) clone() *Head {
 	return &Head{
 		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, committedAt: h.committedAt,
-		position: h.position, protected: h.protected, superseded: make(chan struct{}),
+		protected: h.protected, superseded: make(chan struct{}),
 	}
 }
 

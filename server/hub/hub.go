@@ -19,8 +19,9 @@ import (
 
 // Errors of this package.
 var (
-	// ErrNotReady says that nothing has been read from the database yet.
-	ErrNotReady = errors.New("no environment has been read from the database yet")
+	// ErrNotReady says that an environment, or anything at all, has not been
+	// read from the database yet.
+	ErrNotReady = errors.New("not read from the database yet")
 	// ErrUnknownEnvironment says that there is no environment of that name.
 	ErrUnknownEnvironment = errors.New("no such environment")
 	// ErrBehind says that a revision is newer than what this replica has read,
@@ -131,20 +132,30 @@ func (h *Hub) Look() {
 // or [ErrUnknownEnvironment].
 func (h *Hub) Environment(name string) (*Environment, error) {
 	environments := *h.environments.Load()
-	if e, ok := environments[name]; ok {
-		return e, nil
-	}
-	if len(environments) == 0 {
+	e, ok := environments[name]
+	switch {
+	case len(environments) == 0, ok && e.Head() == nil:
 		return nil, ErrNotReady
+	case !ok:
+		return nil, fmt.Errorf("%w: %q", ErrUnknownEnvironment, name)
 	}
-	return nil, fmt.Errorf("%w: %q", ErrUnknownEnvironment, name)
+	return e, nil
 }
 
-// Environments yields all environments in their configured order.
+// Environments yields all environments that were read, in their configured
+// order.
 func (h *Hub) Environments() iter.Seq[*Environment] {
-	return slices.Values(slices.SortedFunc(maps.Values(*h.environments.Load()), func(a, b *Environment) int {
-		return cmp.Or(cmp.Compare(a.Head().position, b.Head().position), cmp.Compare(a.name, b.name))
-	}))
+	return func(yield func(*Environment) bool) {
+		for _, e := range slices.SortedFunc(maps.Values(*h.environments.Load()), byPosition) {
+			if e.Head() != nil && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+func byPosition(a, b *Environment) int {
+	return cmp.Or(cmp.Compare(a.position.Load(), b.position.Load()), cmp.Compare(a.name, b.name))
 }
 
 // Ready returns nil if every environment is known to be current, and else says
@@ -154,7 +165,10 @@ func (h *Hub) Ready() error {
 	if len(environments) == 0 {
 		return h.because(ErrNotReady)
 	}
-	for e := range h.Environments() {
+	for _, e := range slices.SortedFunc(maps.Values(environments), byPosition) {
+		if e.Head() == nil {
+			return h.because(fmt.Errorf("environment %q: %w", e.name, ErrNotReady))
+		}
 		if fault := e.fault.Load(); fault != nil {
 			return fmt.Errorf("environment %q: %w", e.name, *fault)
 		}
@@ -208,15 +222,14 @@ func (h *Hub) look(ctx context.Context) error {
 		if !ok {
 			e = newEnvironment(h, row.Name)
 		}
-		if err := e.advance(ctx, row, position, refreshKeys || !ok); err != nil {
+		found[row.Name] = e
+		e.position.Store(int64(position))
+		if err := e.advance(ctx, row, refreshKeys || !ok); err != nil {
 			failures = append(failures, fmt.Errorf("environment %q: %w", row.Name, err))
-		}
-		if e.head.Load() != nil {
-			found[row.Name] = e
 		}
 	}
 	for name, e := range environments {
-		if _, ok := found[name]; !ok {
+		if _, ok := found[name]; !ok && e.Head() != nil {
 			e.regress(fmt.Errorf("the database does not have it any more, revision %d was served", e.Head().Revision()))
 			found[name] = e
 		}
