@@ -73,7 +73,7 @@ func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, 
 			db.writes.Reset() // the other idle ones are as dead
 		}
 		select {
-		case <-time.After(rand.N(10 * time.Millisecond << try)):
+		case <-time.After(rand.N(10 * time.Millisecond << try)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return dbError(doing, failed.error)
 		}

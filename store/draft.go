@@ -123,14 +123,14 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	if err := s.edit(&t); err != nil {
 		return err
 	}
-	d.note(index, s, env, row, t)
+	d.note(s, env, row, t)
 	row.document, row.step = t.document, index
 	env.rows[s.name] = row
 	return nil
 }
 
 // note records what a step did, for the caller and for the audit log.
-func (d *draft) note(index int, s step, env *environmentDraft, row *rowDraft, t target) {
+func (d *draft) note(s step, env *environmentDraft, row *rowDraft, t target) {
 	c := Changed{Environment: env.Name, Kind: s.name.Kind, Name: s.name.Name, Action: ActionChanged, Before: row.document, After: t.document}
 	switch {
 	case bytes.Equal(row.document, t.document):
@@ -357,6 +357,9 @@ func (e *environmentDraft) blame(name eval.Name) int {
 // operationError places an error of a step: a field of the operation or a JSON
 // path that the message begins with becomes the path.
 func operationError(index int, environment string, name eval.Name, err error) *OperationError {
+	if len(name.Name) > MaxNameBytes { // a name that was refused for it is not repeated in full
+		name.Name = strings.ToValidUTF8(name.Name[:MaxNameBytes], "") + "…"
+	}
 	e := &OperationError{Index: index, Environment: environment, Name: name, Err: err}
 	switch cause := err.(type) { //nolint:errorlint // a step's own error, not wrapped
 	case *FieldError:

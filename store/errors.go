@@ -157,11 +157,11 @@ func dbError(doing string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, context.Canceled)
 	case contention(err):
-		return fmt.Errorf("%s: %w: %v", doing, ErrContended, err)
+		return fmt.Errorf("%s: %w: %s", doing, ErrContended, err.Error())
 	case unavailable(err):
-		return fmt.Errorf("%s: %w: %v", doing, ErrUnavailable, err)
+		return fmt.Errorf("%s: %w: %s", doing, ErrUnavailable, err.Error())
 	}
-	return fmt.Errorf("%s: %v", doing, err)
+	return fmt.Errorf("%s: %s", doing, err.Error())
 }
 
 // unavailable reports whether err comes from Postgres being away, starting,

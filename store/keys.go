@@ -183,7 +183,9 @@ func (n NewKey) check() error {
 		field, text string
 		limit       int
 	}{
-		{"name", n.Name, MaxNameBytes}, {"actor", n.Actor, MaxTextBytes}, {"reason", n.Reason, MaxTextBytes},
+		{"name", n.Name, MaxNameBytes},
+		{"actor", n.Actor, MaxTextBytes},
+		{"reason", n.Reason, MaxTextBytes},
 		{"correlation ID", n.CorrelationID, MaxNameBytes},
 	} {
 		if err := checkText(t.field, t.text, t.limit); err != nil {

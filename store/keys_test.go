@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -213,12 +214,8 @@ func TestBadKeyRequests(t *testing.T) {
 
 func TestSecretsDoNotPrint(t *testing.T) {
 	t.Parallel()
-	text, _, err := store.ParseKey("gdn_server_000000000000000000000000000000" + "3wJmbC")
-	if err == nil {
-		t.Fatal("a wrong checksum was accepted")
-	}
 	db := storetest.New(t)
-	_, text = createKey(t, db, serverKey("a"))
+	_, text := createKey(t, db, serverKey("a"))
 	keys, _, err := db.PropagationKeys(t.Context(), "production")
 	if err != nil {
 		t.Fatal(err)
@@ -231,16 +228,16 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		"key text":        {text, text.Reveal()[11:41]},
 		"master key":      {master, "ab00"},
 		"master bytes":    {master, "171 0"},
-		"propagation key": {keys[0], fmt.Sprint(keys[0].Secret[:4])[1:]},
-		"propagation hex": {keys[0], fmt.Sprintf("%x", keys[0].Secret[:4])},
+		"propagation key": {keys[0], strings.Trim(fmt.Sprintf("%d", keys[0].Secret[:4]), "[]")},
+		"propagation hex": {keys[0], hex.EncodeToString(keys[0].Secret[:4])},
 	} {
 		raw, err := json.Marshal(map[string]any{"x": c.value})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var logged strings.Builder
-		slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "value", c.value)
-		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "value", c.value)
+		slog.New(slog.NewTextHandler(&logged, nil)).Info("x", slog.Any("value", c.value))
+		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", slog.Any("value", c.value))
 		for _, printed := range []string{
 			string(raw), logged.String(), fmt.Sprint(c.value), fmt.Sprintf("%v %+v %#v %s %q", c.value, c.value, c.value, c.value, c.value),
 		} {

@@ -41,7 +41,7 @@ func (db *DB) Listen(ctx context.Context, notify func()) error {
 		if heard {
 			pause = relistenMin
 		}
-		wait := pause/2 + rand.N(pause/2+1)
+		wait := pause/2 + rand.N(pause/2+1) //nolint:gosec // jitter
 		db.log.LogAttrs(ctx, slog.LevelWarn, "listen lost", slog.Any("error", err), slog.Duration("retry_in", wait))
 		select {
 		case <-ctx.Done():

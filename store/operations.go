@@ -74,9 +74,16 @@ func (o PutFlag) step() (step, error) {
 	return s, nil
 }
 
+func checkKey(field, key string) error {
+	if !eval.ValidKey(key) {
+		return &FieldError{field, "must be a letter, then up to 127 letters, digits, '.', '_' or '-'"}
+	}
+	return nil
+}
+
 func (o PutFlag) check() error {
-	if !eval.ValidKey(o.Key) {
-		return &FieldError{"key", "must be a letter, then up to 127 letters, digits, '.', '_' or '-'"}
+	if err := checkKey("key", o.Key); err != nil {
+		return err
 	}
 	if o.Project != "" && !validProject(o.Project) {
 		return &FieldError{"project", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
@@ -108,6 +115,9 @@ func (o PutFlag) check() error {
 
 func (o SetState) step() (step, error) {
 	s := step{action: audit.ActionSetState, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if err := checkKey("key", o.Key); err != nil {
+		return s, err
+	}
 	if o.State != "ENABLED" && o.State != "DISABLED" {
 		return s, &FieldError{"state", fmt.Sprintf("%q is neither ENABLED nor DISABLED", o.State)}
 	}
@@ -124,6 +134,9 @@ func (o SetState) step() (step, error) {
 
 func (o SetDefaultVariant) step() (step, error) {
 	s := step{action: audit.ActionSetDefault, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if err := checkKey("key", o.Key); err != nil {
+		return s, err
+	}
 	s.edit = func(t *target) error {
 		if t.flag.Lifecycle == lifecycleArchived {
 			return ErrArchived
@@ -148,6 +161,9 @@ func (o SetDefaultVariant) step() (step, error) {
 
 func (o ArchiveFlag) step() (step, error) {
 	s := step{action: audit.ActionArchiveFlag, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if err := checkKey("key", o.Key); err != nil {
+		return s, err
+	}
 	s.edit = func(t *target) error {
 		t.flag.Lifecycle = lifecycleArchived
 		// The definition says so too, for providers that know only flagd.
@@ -161,10 +177,10 @@ func (o ArchiveFlag) step() (step, error) {
 
 func (o PutSegment) step() (step, error) {
 	s := step{action: audit.ActionPutSegment, environment: o.Environment, name: eval.Name{Kind: eval.KindSegment, Name: o.Name}, size: len(o.Condition)}
-	switch {
-	case !eval.ValidKey(o.Name):
-		return s, &FieldError{"name", "must be a letter, then up to 127 letters, digits, '.', '_' or '-'"}
-	case o.Project != "" && !validProject(o.Project):
+	if err := checkKey("name", o.Name); err != nil {
+		return s, err
+	}
+	if o.Project != "" && !validProject(o.Project) {
 		return s, &FieldError{"project", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
 	}
 	condition, err := canonicalMember("segment", o.Condition)

@@ -38,6 +38,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		"no environment":               {put("", "new", onOff), eval.ErrInvalid, []string{"operation 1", "environment: is required"}},
 		"unknown environment":          {put("nowhere", "new", onOff), store.ErrNotFound, []string{"operation 1", `"new"`, `environment "nowhere"`}},
 		"bad key":                      {put("production", "no spaces", onOff), eval.ErrInvalid, []string{"operation 1", "key: must be a letter"}},
+		"endless key":                  {put("production", strings.Repeat("x", 1<<20), onOff), eval.ErrInvalid, []string{"operation 1", "key: must be a letter"}},
 		"empty definition":             {put("production", "new", ""), eval.ErrInvalid, []string{"operation 1", "$.flag", "empty"}},
 		"truncated definition":         {put("production", "new", `{"state":`), eval.ErrInvalid, []string{"operation 1"}},
 		"two documents":                {put("production", "new", onOff+","+onOff), eval.ErrInvalid, []string{"operation 1"}},
@@ -79,6 +80,9 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		if !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, want %v", name, err, c.err)
 			continue
+		}
+		if len(err.Error()) > 1000 {
+			t.Errorf("%s: an error of %d characters", name, len(err.Error()))
 		}
 		for _, part := range c.want {
 			if !strings.Contains(err.Error(), part) {

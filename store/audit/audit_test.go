@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 
 func record(i int) audit.Record {
 	return audit.Record{
-		Actor: "ada", Action: audit.ActionSetState, Reason: "because", Change: fmt.Sprint(i), Environment: "production",
+		Actor: "ada", Action: audit.ActionSetState, Reason: "because", Change: strconv.Itoa(i), Environment: "production",
 		Revision: int64(i), Correlation: "c", Time: time.Unix(1_700_000_000, 123_456_000).UTC(),
 		Operations: []audit.Operation{{
 			Action: audit.ActionSetState, Kind: "flag", Name: "a",

@@ -17,7 +17,7 @@ type FieldChange struct {
 	Before, After json.RawMessage
 }
 
-// Diff lists the fields in which two JSON documents differ, sorted by path.
+// Diff lists the fields in which two JSON documents differ, by name.
 // Objects are compared member by member; an array is compared element by
 // element if both have the same length, else as a whole. A nil document is
 // one that is not there. Documents that cannot be read are an error.

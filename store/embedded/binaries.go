@@ -74,6 +74,6 @@ func complete(dir string) bool {
 // version is the major version that the path of a bin directory names.
 func version(dir string) int {
 	name := filepath.Base(filepath.Dir(dir))
-	n, _ := strconv.Atoi(strings.Trim(name, "postgresqlpgsql-@"))
+	n, _ := strconv.Atoi(strings.TrimLeft(name, "postgreql-@")) // none sorts last
 	return n
 }

@@ -20,12 +20,12 @@ func prepare(dir string, who account) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the account must get through
 			return "", err
 		}
 		// The cluster inside is private; the account must get through to it
 		// whatever the umask says.
-		if err := os.Chmod(dir, 0o711); err != nil {
+		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // as above
 			return "", err
 		}
 	}

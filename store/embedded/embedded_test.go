@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 // t.TempDir's is not.
 func directory(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "guidon-embedded-")
+	dir, err := os.MkdirTemp("", "guidon-embedded-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func start(t *testing.T, dir string) *embedded.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Stop() })
+	t.Cleanup(func() { _ = s.Stop() }) // tests that care stop it themselves
 	return s
 }
 
@@ -163,7 +163,7 @@ func TestDataOutlivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Stop()
+	defer func() { _ = s.Stop() }() // again below, where it counts
 	got := query(t, s.DatabaseURL(), writeNote, fillNote, `
 		SELECT concat_ws(' ', current_setting('fsync'), current_setting('server_encoding'), current_setting('lc_collate'), current_database(), current_user,
 			'[' || current_setting('listen_addresses') || ']')`)

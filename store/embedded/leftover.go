@@ -28,9 +28,9 @@ func endLeftover(ctx context.Context, data string) error {
 		return err
 	}
 	line, _, _ := strings.Cut(string(raw), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	pid, _ := strconv.Atoi(strings.TrimSpace(line)) // no number is no process
 	switch {
-	case err != nil || pid <= 1 || !alive(pid):
+	case pid <= 1 || !alive(pid):
 		return nil
 	case runsIn(ctx, pid, data):
 		return endPid(ctx, pid, data)
