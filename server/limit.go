@@ -15,6 +15,9 @@ const (
 	maxBody = 1 << 20
 	// maxChange bounds a change set; only admin keys get to send one.
 	maxChange = 32 << 20
+	// compressFrom is the answer from which compression pays: an evaluation is
+	// smaller, and would take twice as long.
+	compressFrom = 1 << 10
 	// readTimeout bounds how long a request may take to arrive.
 	readTimeout = 30 * time.Second
 )
@@ -29,12 +32,11 @@ func bodyLimit(procedure string) int {
 
 // procedureOptions are the options that depend on the procedure.
 func procedureOptions(spec connect.Spec) []connect.HandlerOption {
-	options := []connect.HandlerOption{connect.WithReadMaxBytes(bodyLimit(spec.Procedure))}
+	compress := compressFrom
 	if spec.Procedure == guidonv1connect.SyncServiceSyncProcedure {
-		// What Sync sends is compressed already, once for all streams.
-		options = append(options, connect.WithCompressMinBytes(math.MaxInt))
+		compress = math.MaxInt // what Sync sends is compressed already, once for all streams
 	}
-	return options
+	return []connect.HandlerOption{connect.WithReadMaxBytes(bodyLimit(spec.Procedure)), connect.WithCompressMinBytes(compress)}
 }
 
 // limit is the second wall around a body, beneath Connect, and the only one in
