@@ -105,6 +105,16 @@ func TestEncodeSorts(t *testing.T) {
 	}
 }
 
+// What a typical request pays per hop, in bytes.
+func TestHeaderSize(t *testing.T) {
+	t.Parallel()
+	for decisions, most := range map[int]int{0: 260, 5: 400} {
+		if got := len(signed(benchSigned(t, decisions), testKey)); got > most {
+			t.Errorf("subject, two attributes and %d decisions take %d bytes, want at most %d", decisions, got, most)
+		}
+	}
+}
+
 // Every row is signed with the right key: only the spelling decides.
 func TestVerifySpelling(t *testing.T) {
 	t.Parallel()

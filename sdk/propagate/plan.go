@@ -4,14 +4,19 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// plan is what rooting needs to know of a snapshot, worked out once for each.
+// plan is what sealing needs to know of a snapshot. It looks at every flag, so
+// it is worked out once for all States of that snapshot, by the first that is
+// sealed.
 type plan struct {
 	snapshot *eval.Snapshot
+	once     sync.Once
+
 	travel   []travel     // the allow-list as far as request flags read it, by wire name
 	rooted   []*eval.Flag // flags that cannot be derived from what travels, by key
 	attached []*eval.Flag // derivable flags that are to be read without an engine, by key
@@ -23,7 +28,7 @@ type travel struct {
 	readers         []*eval.Flag
 }
 
-// plans remembers the plan of the newest snapshot.
+// plans holds the plan of the newest snapshot; a State keeps that of its own.
 type plans struct {
 	newest atomic.Pointer[plan]
 }
@@ -33,23 +38,33 @@ func (c *plans) of(s *eval.Snapshot) *plan {
 	if known != nil && known.snapshot == s {
 		return known
 	}
-	fresh := newPlan(s)
-	if known == nil || known.snapshot.Revision() < s.Revision() {
-		c.newest.Store(fresh)
+	fresh := &plan{snapshot: s}
+	if c.newest.CompareAndSwap(known, fresh) {
+		return fresh
+	}
+	if known = c.newest.Load(); known.snapshot == s {
+		return known
 	}
 	return fresh
 }
 
-func newPlan(s *eval.Snapshot) *plan {
-	p := &plan{snapshot: s}
-	listed := s.Settings().Travel
+// ready returns p worked out.
+func (p *plan) ready() *plan {
+	p.once.Do(p.work)
+	return p
+}
+
+// work sorts the request flags by what they read. Paths start with the name of
+// the attribute that would have to travel.
+func (p *plan) work() {
+	listed := p.snapshot.Settings().Travel
 	readers := make(map[string][]*eval.Flag, len(listed))
 	for _, t := range listed {
 		readers[t.Attribute] = nil
 	}
-	for f := range s.Flags() {
+	for f := range p.snapshot.Flags() {
 		if f.Scope() != scopeRequest || f.Archived() || f.Err() != nil {
-			continue // evaluates the same with any context, or not at the pin
+			continue // read at the newest, or the same whatever the context
 		}
 		switch {
 		case len(f.NotTravelling()) > 0:
@@ -59,7 +74,8 @@ func newPlan(s *eval.Snapshot) *plan {
 		}
 		for _, path := range f.Reads() {
 			name, _, _ := strings.Cut(path, ".")
-			if known, ok := readers[name]; ok && !slices.Contains(known, f) {
+			known, listed := readers[name]
+			if again := len(known) > 0 && known[len(known)-1] == f; listed && !again { // user.plan and user.name are one attribute
 				readers[name] = append(known, f)
 			}
 		}
@@ -75,7 +91,6 @@ func newPlan(s *eval.Snapshot) *plan {
 		}
 	}
 	slices.SortFunc(p.travel, func(a, b travel) int { return cmp.Compare(a.wire, b.wire) })
-	return p
 }
 
 // wireName is an attribute's name in the header.

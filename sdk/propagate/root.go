@@ -55,7 +55,7 @@ func (s *State) root(correlation, root string, attributes map[string]any) {
 
 func (s *State) take(newest *eval.Snapshot) {
 	if newest != nil {
-		s.snapshot, s.pin.Revision = newest, newest.Revision()
+		s.snapshot, s.plan, s.pin.Revision = newest, s.p.plans.of(newest), newest.Revision()
 	}
 }
 

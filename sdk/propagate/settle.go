@@ -23,7 +23,7 @@ const (
 // behind is kept from evaluation at the root too, except that the flags which
 // read it are decided here, once, with everything the root knows.
 func (s *State) settle() {
-	plan := s.p.plans.of(s.snapshot)
+	plan := s.plan.ready()
 	s.settleSubject()
 	stranded := s.settleAttributes(plan)
 

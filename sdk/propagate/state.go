@@ -46,6 +46,7 @@ type State struct {
 	// snapshot is that of the pin, if this process happened to have it: it
 	// answers for every flag without history, however far the newest moves on.
 	snapshot *eval.Snapshot
+	plan     *plan // of snapshot; nil unless rooted here
 
 	travelling atomic.Pointer[travelling] // subject and attributes as every hop sees them
 	minting    sync.Once
