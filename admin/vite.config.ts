@@ -10,7 +10,6 @@ export default defineConfig({
 	build: {
 		outDir: "dist/app",
 		emptyOutDir: true,
-		manifest: true,
 		target: "es2023",
 		// A data: URL would need a hole in the Content-Security-Policy.
 		assetsInlineLimit: 0,

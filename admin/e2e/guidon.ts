@@ -55,14 +55,19 @@ export const test = base.extend<Fixtures>({
 export { expect };
 
 /** apply carries out a change set as somebody else would. */
-export async function apply(operations: object[], reason: string): Promise<Record<string, string>> {
-	const answer = await fetch(`${url}/guidon.v1.ChangeService/Apply`, {
+export async function apply(operations: object[], reason: string): Promise<void> {
+	await call("ChangeService/Apply", { operations, reason });
+}
+
+/** call makes an API call with the admin key. */
+export async function call(method: string, request: object) {
+	const answer = await fetch(`${url}/guidon.v1.${method}`, {
 		method: "POST",
 		headers: { "Content-Type": "application/json", Authorization: `Bearer ${adminKey}` },
-		body: JSON.stringify({ operations, reason }),
+		body: JSON.stringify(request),
 	});
-	if (!answer.ok) throw new Error(`Apply: ${answer.status} ${await answer.text()}`);
-	return (await answer.json()).revisions;
+	if (!answer.ok) throw new Error(`${method}: ${answer.status} ${await answer.text()}`);
+	return answer.json();
 }
 
 /** signIn goes to a page as somebody who has just pasted the key. */
@@ -81,7 +86,7 @@ export function switchOf(page: Page, flag: string, environment: string) {
 /** appliedRevision waits for the server's answer and reads the revision off it. */
 export async function appliedRevision(page: Page): Promise<string> {
 	const note = page.getByRole("alert").filter({ hasText: "applied at revision" }).last();
-	const [, revision = ""] = /applied at revision (\d+)/.exec(await note.innerText()) ?? [];
+	const [, revision = ""] = /applied at revision (\d+)/.exec((await note.textContent()) ?? "") ?? [];
 	expect(revision).not.toBe("");
 	return revision;
 }

@@ -28,6 +28,7 @@ for (const look of looks) {
 		test("pages are accessible and fit", async ({ page, flag }, testInfo) => {
 			await page.goto("/admin/");
 			await expect(page.getByRole("heading", { name: "Guidon" })).toBeVisible();
+			await page.getByLabel("API key").fill("gdn_admin_something");
 			await check(page, testInfo.outputPath("sign-in.png"));
 			await signIn(page);
 			for (const [name, of] of Object.entries(pages)) {
@@ -44,7 +45,7 @@ for (const look of looks) {
 		test("dialogs are accessible", async ({ page, flag }, testInfo) => {
 			await signIn(page, `/admin/flags?env=production&q=${flag}`);
 			await page.getByRole("switch").click();
-			await expect(page.getByLabel("Reason")).toBeFocused();
+			await page.getByLabel("Reason").fill("To see the button that it enables");
 			await check(page, testInfo.outputPath("reason.png"));
 			await page.keyboard.press("Escape");
 			await page.keyboard.press("?");

@@ -1,4 +1,4 @@
-import { adminKey, appliedRevision, apply, expect, signIn, switchOf, test } from "./guidon.ts";
+import { adminKey, appliedRevision, apply, call, expect, signIn, switchOf, test } from "./guidon.ts";
 
 test("a switch is applied at a revision, and the audit log has it", async ({ page, flag }) => {
 	await signIn(page, `/admin/flags?q=${flag}`);
@@ -102,6 +102,20 @@ test.describe("with faults", () => {
 		await dialog.getByRole("button", { name: "Try again" }).click();
 		await appliedRevision(page);
 		await expect(page.getByText(/^live$/)).toBeVisible();
+	});
+
+	test("a key that is revoked leads to sign-in, and back to the page", async ({ page, flag }) => {
+		const { key, text } = await call("KeyService/Create", { kind: "admin", name: `browser test of ${flag}` });
+		await page.goto(`/admin/flags/${flag}?env=staging`);
+		await page.getByLabel("API key").fill(text);
+		await page.getByRole("button", { name: "Sign in" }).click();
+		await expect(switchOf(page, flag, "staging")).toBeChecked();
+		await call("KeyService/Revoke", { id: key.id });
+		await expect(page.getByText("Guidon no longer accepts the key of this tab")).toBeVisible();
+		await page.getByLabel("API key").fill(adminKey);
+		await page.getByRole("button", { name: "Sign in" }).click();
+		await expect(page).toHaveURL(new RegExp(`/admin/flags/${flag}\\?env=staging$`));
+		await expect(switchOf(page, flag, "staging")).toBeChecked();
 	});
 
 	test("a key that is wrong is refused with the cause", async ({ page }) => {

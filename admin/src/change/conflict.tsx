@@ -4,7 +4,15 @@ import css from "./change.module.css";
 import type { Switch } from "./switch.ts";
 
 /** ConflictNote tells what changed since the author looked. */
-export function ConflictNote({ conflict, wish }: { conflict: Conflict; wish: Switch }) {
+export function ConflictNote({
+	conflict,
+	wish,
+	onLeave,
+}: {
+	conflict: Conflict;
+	wish: Switch;
+	onLeave: () => void;
+}) {
 	return (
 		<div className={css.conflict} role="alert">
 			<strong>Nothing was applied: {conflict.environment} changed meanwhile</strong>
@@ -19,7 +27,7 @@ export function ConflictNote({ conflict, wish }: { conflict: Conflict; wish: Swi
 					</li>
 				))}
 			</ul>
-			<Link to="/audit" search={{ env: conflict.environment, flag: wish.key }} target="_blank">
+			<Link to="/audit" search={{ env: conflict.environment, flag: wish.key }} onClick={onLeave}>
 				Who changed it, and why
 			</Link>
 		</div>

@@ -60,7 +60,11 @@ export function SwitchDialog({ wish, needsReason, fault, pending, onConfirm, onC
 						data-autofocus
 					/>
 				)}
-				{conflict ? <ConflictNote conflict={conflict} wish={wish} /> : fault && <FaultNote fault={fault} />}
+				{conflict ? (
+					<ConflictNote conflict={conflict} wish={wish} onLeave={onClose} />
+				) : (
+					fault && <FaultNote fault={fault} />
+				)}
 				<div className={css.buttons}>
 					<Button variant="default" onClick={onClose}>
 						{conflict ? "Leave it as it is" : "Cancel"}

@@ -1,9 +1,11 @@
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 import { Copy } from "../shell/copy.tsx";
+import { descriptionOf } from "./description.ts";
 import css from "./flag.module.css";
 
 /** FlagHeader says what is the same in every environment. */
 export function FlagHeader({ flag }: { flag: Flag }) {
+	const description = descriptionOf(flag);
 	const facts: [string, string][] = [
 		["kind", flag.kind],
 		["type", flag.type],
@@ -19,7 +21,7 @@ export function FlagHeader({ flag }: { flag: Flag }) {
 				<Copy text={flag.key} label="Copy the flag key" />
 				{flag.archived && <span className={css.archived}>archived</span>}
 			</div>
-			{flag.description && <p className={css.description}>{flag.description}</p>}
+			{description && <p className={css.description}>{description}</p>}
 			<dl className={css.facts}>
 				{facts
 					.filter(([, value]) => value !== "")

@@ -41,8 +41,8 @@ export function State({ flag, environment, expected }: Properties) {
 				{pending ? (
 					<div className={css.pending}>applying…</div>
 				) : (
-					revision !== undefined &&
-					revision > 0n && <div className={css.applied}>applied at revision {`${revision}`}</div>
+					// True as long as nobody has changed the flag since.
+					revision === flag.revision && <div className={css.applied}>applied at revision {`${revision}`}</div>
 				)}
 			</div>
 		</div>

@@ -22,7 +22,7 @@ const maxPages = 10;
 export interface Flags {
 	flags: Flag[];
 	revisions: Revisions;
-	/** complete is false if there are more flags than the list holds. */
+	/** complete is false while pages are still to come, or if there are too many. */
 	complete: boolean;
 }
 
@@ -35,6 +35,7 @@ function flagsQuery(client: QueryClient) {
 			// Read before the flags: they may be newer than this, never older.
 			const { environments } = await client.ensureQueryData(environmentsQuery);
 			const revisions = revisionsOf(environments);
+			const first = client.getQueryData(flagsKey) === undefined;
 			const flags: Flag[] = [];
 			let pageToken = "";
 			for (let page = 0; page < maxPages; page++) {
@@ -47,6 +48,8 @@ function flagsQuery(client: QueryClient) {
 				flags.push(...answer.flags);
 				pageToken = answer.nextPageToken;
 				if (pageToken === "") break;
+				// Show what is there at the first reading; later ones replace all at the end.
+				if (first) client.setQueryData<Flags>(flagsKey, { flags: [...flags], revisions, complete: false });
 			}
 			return { flags, revisions, complete: pageToken === "" };
 		},
@@ -57,8 +60,8 @@ function flagsQuery(client: QueryClient) {
 }
 
 /** useFlags keeps all flags current: it reads them again when a revision moved. */
-export function useFlags(enabled = true) {
-	const query = useQuery({ ...flagsQuery(useQueryClient()), enabled });
+export function useFlags() {
+	const query = useQuery(flagsQuery(useQueryClient()));
 	useFollow(query);
 	return query;
 }

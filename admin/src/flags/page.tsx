@@ -21,7 +21,7 @@ export function FlagsPage() {
 	const { q = "", env } = route.useSearch();
 	const navigate = route.useNavigate();
 	const { environments } = useEnvironments();
-	const { data, error } = useFlags();
+	const { data, error, isFetching } = useFlags();
 	const rows = useMemo(() => rowsOf(data?.flags ?? []), [data]);
 	const text = useDeferredValue(q);
 	const found = useMemo(() => {
@@ -41,7 +41,7 @@ export function FlagsPage() {
 					{data && (
 						<span className={css.count} role="status">
 							{found.length === rows.length ? rows.length : `${found.length} of ${rows.length}`}
-							{!data.complete && " (the first ones: narrow them down with the command line)"}
+							{!data.complete && (isFetching ? " …" : " (the first ones only)")}
 						</span>
 					)}
 					<Picker environments={environments} chosen={env} />

@@ -15,6 +15,7 @@ const flag = (init: MessageInitShape<typeof FlagSchema>) =>
 const rows = rowsOf([
 	flag({ key: "checkout.new-pricing", tags: ["Checkout"], description: "New price engine" }),
 	flag({ key: "checkout.new-pricing", environment: "production", state: "DISABLED" }),
+	flag({ key: "imported", definition: { metadata: { description: "From a flagd document" } } }),
 	flag({ key: "search.timeout", kind: "config", owner: "team-search" }),
 	flag({ key: "search.old", archived: true, state: "DISABLED" }),
 ]);
@@ -26,6 +27,7 @@ describe("rowsOf", () => {
 	it("puts the environments of a key in one row", () => {
 		expect(rows.map((row) => [row.key, row.byEnvironment.size])).toEqual([
 			["checkout.new-pricing", 2],
+			["imported", 1],
 			["search.timeout", 1],
 			["search.old", 1],
 		]);
@@ -34,13 +36,14 @@ describe("rowsOf", () => {
 
 describe("matches", () => {
 	it.each<[string, string[]]>([
-		["", ["checkout.new-pricing", "search.timeout"]],
+		["", ["checkout.new-pricing", "imported", "search.timeout"]],
+		["flagd", ["imported"]],
 		["PRICE", ["checkout.new-pricing"]],
 		["price checkout", ["checkout.new-pricing"]],
 		["price timeout", []],
 		["tag:checkout", ["checkout.new-pricing"]],
 		["kind:config owner:team-search", ["search.timeout"]],
-		["kind:", ["checkout.new-pricing", "search.timeout"]],
+		["kind:", ["checkout.new-pricing", "imported", "search.timeout"]],
 		["is:archived", ["search.old"]],
 		["colour:blue checkout", []],
 		["state:off", ["checkout.new-pricing"]],

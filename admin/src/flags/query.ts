@@ -1,3 +1,4 @@
+import { descriptionOf } from "../flag/description.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 
 /** Row is one flag key with its flag in each environment that has it. */
@@ -60,7 +61,7 @@ export function matches(row: Row, query: Query, environment?: string): boolean {
 	const chosen = environment === undefined ? [...row.byEnvironment.values()] : flagIn(row, environment);
 	const wantsArchived = query.fields.some((field) => field.name === "is" && field.value === "archived");
 	if (row.flag.archived !== wantsArchived || query.unknown.length > 0) return false;
-	const text = `${row.key}\n${row.flag.description}`.toLowerCase();
+	const text = `${row.key}\n${descriptionOf(row.flag)}`.toLowerCase();
 	return (
 		query.words.every((word) => text.includes(word)) &&
 		query.fields.every(({ name, value }) => holds(row.flag, chosen, name, value))

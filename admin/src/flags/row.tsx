@@ -1,7 +1,8 @@
 import { Link } from "@tanstack/react-router";
-import type { Ref } from "react";
+import { memo, type Ref } from "react";
 import type { Revisions } from "../environment/environments.ts";
 import { EnvironmentName } from "../environment/name.tsx";
+import { descriptionOf } from "../flag/description.ts";
 import { State } from "../flag/state.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import css from "./flags.module.css";
@@ -18,9 +19,21 @@ interface Properties {
 	revisions: Revisions;
 }
 
-/** FlagRow is one flag key: what it is, and its state in each environment. */
-export function FlagRow({ ref, index, offset, row, environments, chosen, revisions }: Properties) {
+/**
+ * FlagRow is one flag key: what it is, and its state in each environment. It is
+ * drawn again only if it changed, and not at each step of scrolling.
+ */
+export const FlagRow = memo(function FlagRow({
+	ref,
+	index,
+	offset,
+	row,
+	environments,
+	chosen,
+	revisions,
+}: Properties) {
 	const { key, flag, byEnvironment } = row;
+	const description = descriptionOf(flag);
 	return (
 		<div
 			ref={ref}
@@ -37,9 +50,9 @@ export function FlagRow({ ref, index, offset, row, environments, chosen, revisio
 				<div className={css.description}>
 					<span className={css.folded}>
 						{flag.kind} · {flag.project}
-						{flag.description && " · "}
+						{description && " · "}
 					</span>
-					{flag.description}
+					{description}
 				</div>
 			</div>
 			<div role="cell" className={css.wide}>
@@ -69,7 +82,7 @@ export function FlagRow({ ref, index, offset, row, environments, chosen, revisio
 			})}
 		</div>
 	);
-}
+});
 
 const shownTags = 2;
 

@@ -1,6 +1,7 @@
 import { createSpotlight, Spotlight, type SpotlightActionData } from "@mantine/spotlight";
 import { useNavigate, useRouterState } from "@tanstack/react-router";
 import { useEffect, useMemo } from "react";
+import { descriptionOf } from "../flag/description.ts";
 import { useFlags } from "../flags/flags.ts";
 import { rowsOf } from "../flags/query.ts";
 import { Icon } from "../theme/icon.tsx";
@@ -35,7 +36,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
 			({ key, flag }): SpotlightActionData => ({
 				id: key,
 				label: key,
-				description: flag.archived ? "archived" : flag.description,
+				description: flag.archived ? "archived" : descriptionOf(flag),
 				onClick: () => void navigate({ to: "/flags/$key", params: { key }, search: { env } }),
 			}),
 		);
