@@ -24,13 +24,14 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 ##@ Run
+# LAG=500ms delays the streams of the shop, so that without propagation requests tear.
 .PHONY: run
 run: build postgres ## Run Guidon on 127.0.0.1:8080 and the demo shop on 127.0.0.1:8090
 	@mkdir -p $(RUN)
 	@exec $(DEATHSIG) bash .ci/with-guidon $(BIN)/guidon $(DATA) 127.0.0.1:8080 $(RUN)/ready.json \
 		'$(BIN)/demo --guidon "$$URL" --key "$$SERVER_KEY" --listen 127.0.0.1:8090 --lag $(LAG)'
 
-LAG ?= 500ms
+LAG ?= 0s
 # Where the kernel can, what make started ends with make, even after kill -9.
 DEATHSIG := $(if $(shell command -v setpriv),setpriv --pdeathsig TERM,)
 
