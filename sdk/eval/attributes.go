@@ -30,10 +30,10 @@ type requirement struct {
 
 func readAttributes(v value) (attributes, error) {
 	a := attributes{kind: "release", scope: "request"}
-	if v.shape == shapeNull {
+	if v.shape() == shapeNull {
 		return a, nil
 	}
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		return a, placed("", "must be an object")
 	}
 	for _, f := range v.ref.fields {
@@ -61,7 +61,7 @@ func readAttributes(v value) (attributes, error) {
 		case "requires":
 			a.requires, err = readRequires(f.value)
 		case "level":
-			if f.value.shape != shapeNumber || !whole(f.value.num) {
+			if f.value.shape() != shapeNumber || !whole(f.value.num) {
 				err = placed("", "must be a whole number")
 			} else if f.value.num > Level {
 				err = placed("", "is %v; this evaluator knows the flag language up to level %d", f.value.num, Level)
@@ -75,7 +75,7 @@ func readAttributes(v value) (attributes, error) {
 }
 
 func readWord(v value, known ...string) (string, error) {
-	if v.shape != shapeText || v.str == "" {
+	if v.shape() != shapeText || v.str == "" {
 		return "", placed("", "must be a non-empty string")
 	}
 	for _, word := range known {
@@ -90,14 +90,14 @@ func readWord(v value, known ...string) (string, error) {
 }
 
 func readBoolean(v value) (bool, error) {
-	if v.shape != shapeBoolean {
+	if v.shape() != shapeBoolean {
 		return false, placed("", "must be true or false")
 	}
 	return v.num != 0, nil
 }
 
 func readRequires(v value) ([]requirement, error) {
-	if v.shape != shapeList {
+	if v.shape() != shapeList {
 		return nil, placed("", "must be a list of {flag, variants}")
 	}
 	var requires []requirement
@@ -107,7 +107,7 @@ func readRequires(v value) ([]requirement, error) {
 			return nil, within(pathOf(i, "flag"), err)
 		}
 		names := item.field("variants")
-		if names.shape != shapeList || len(names.ref.items) == 0 {
+		if names.shape() != shapeList || len(names.ref.items) == 0 {
 			return nil, placed(pathOf(i, "variants"), "must be a list of at least one variant")
 		}
 		r := requirement{flag: flag}

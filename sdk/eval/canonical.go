@@ -22,7 +22,7 @@ func Canonical(doc []byte) ([]byte, error) {
 }
 
 func appendCanonical(dst []byte, v value) []byte {
-	switch v.shape {
+	switch v.shape() {
 	case shapeBoolean:
 		return strconv.AppendBool(dst, v.num != 0)
 	case shapeNumber:

@@ -23,7 +23,7 @@ const (
 // fractional v3 hashes. Whole numbers of the 64-bit range are integers, others the shortest
 // float that is exact.
 func (b *textBuffer) writeCBOR(v value) {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNull:
 		b.write("\xf6")
 	case shapeBoolean:

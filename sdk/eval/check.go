@@ -1,11 +1,9 @@
 package eval
 
-import "golang.org/x/mod/semver"
-
 // rule checks that a rule is written as flagd's targeting schema has it, at
 // every depth. References are checked where they are linked.
 func (c *checker) rule(v value) {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNumber:
 		c.number(v)
 	case shapeList:
@@ -34,7 +32,7 @@ func (c *checker) number(v value) {
 
 func (c *checker) operation(name string, operand value) {
 	if name == refName {
-		if operand.shape != shapeText {
+		if operand.shape() != shapeText {
 			c.report("must be the name of a segment")
 		}
 		return
@@ -48,7 +46,7 @@ func (c *checker) operation(name string, operand value) {
 		c.variable(operand)
 		return
 	}
-	if operand.shape != shapeList {
+	if operand.shape() != shapeList {
 		if o.op != opNot && o.op != opTruth && o.op != opLog {
 			c.report("its operands must be a list")
 			return
@@ -79,7 +77,7 @@ func (c *checker) operation(name string, operand value) {
 		c.version(items)
 	case o.op == opStartsWith, o.op == opEndsWith:
 		for i, item := range items {
-			if item.shape != shapeObject {
+			if item.shape() != shapeObject {
 				c.in(i, func() { c.mustBe(item, shapeText) })
 			}
 		}
@@ -101,10 +99,10 @@ func (o operator) arity() string {
 }
 
 func (c *checker) mustBe(v value, s shape) bool {
-	if v.shape != s {
+	if v.shape() != s {
 		c.report("must be %s", s)
 	}
-	return v.shape == s
+	return v.shape() == s
 }
 
 func (c *checker) texts(items []value) {
@@ -115,7 +113,7 @@ func (c *checker) texts(items []value) {
 
 func (c *checker) variable(operand value) {
 	path := operand
-	if operand.shape == shapeList {
+	if operand.shape() == shapeList {
 		items := operand.ref.items
 		if len(items) < 1 || len(items) > 2 {
 			c.report("takes a path, or a list of a path and a default")
@@ -126,7 +124,7 @@ func (c *checker) variable(operand value) {
 			c.in(1, func() { c.rule(items[1]) })
 		}
 	}
-	switch path.shape {
+	switch path.shape() {
 	case shapeText:
 		if v := newVariable(path.str, nil); v.at == placeNowhere {
 			c.report("%q is not known; there are $flagd.flagKey and $flagd.timestamp", path.str)
@@ -142,11 +140,11 @@ func (c *checker) variable(operand value) {
 func (c *checker) loop(items []value) {
 	c.in(0, func() {
 		switch list := items[0]; {
-		case list.shape == shapeList && !list.literal():
+		case list.shape() == shapeList && !list.literal():
 			c.report("the items of a list are data here, but there are rules among them")
-		case list.shape == shapeList:
+		case list.shape() == shapeList:
 			c.numbers(list, maxValueDepth)
-		case list.shape == shapeObject:
+		case list.shape() == shapeObject:
 			c.rule(list)
 		default:
 			c.report("must be a list or a rule that yields one")
@@ -165,9 +163,9 @@ func (c *checker) version(items []value) {
 	})
 	for i := 0; i < 3; i += 2 {
 		c.in(i, func() {
-			if item := items[i]; item.shape == shapeObject {
+			if item := items[i]; item.shape() == shapeObject {
 				c.rule(item)
-			} else if !semver.IsValid(versionText(item)) {
+			} else if !validVersion(item) {
 				c.report("is no version")
 			}
 		})
@@ -176,7 +174,7 @@ func (c *checker) version(items []value) {
 
 func (c *checker) fractional(items []value) {
 	from := 0
-	if items[0].shape != shapeList {
+	if items[0].shape() != shapeList {
 		from = 1
 		c.in(0, func() { c.rule(items[0]) })
 	}
@@ -194,12 +192,12 @@ func (c *checker) fractional(items []value) {
 
 // share checks one [variant, weight] and returns the weight as far as it is known.
 func (c *checker) share(v value) (weight float64) {
-	if v.shape != shapeList || len(v.ref.items) < 1 || len(v.ref.items) > 2 {
+	if v.shape() != shapeList || len(v.ref.items) < 1 || len(v.ref.items) > 2 {
 		c.report("must be [variant] or [variant, weight]")
 		return 0
 	}
 	c.rules(v.ref.items)
-	if name := v.ref.items[0]; name.shape == shapeList {
+	if name := v.ref.items[0]; name.shape() == shapeList {
 		c.in(0, func() { c.report("must be a variant") })
 	}
 	if len(v.ref.items) < 2 {
@@ -207,8 +205,8 @@ func (c *checker) share(v value) (weight float64) {
 	}
 	c.in(1, func() {
 		switch w := v.ref.items[1]; {
-		case w.shape == shapeObject:
-		case w.shape != shapeNumber || !whole(w.num) || w.num > maxWeight:
+		case w.shape() == shapeObject:
+		case w.shape() != shapeNumber || !whole(w.num) || w.num > maxWeight:
 			c.report("a weight is a whole number up to %d", maxWeight)
 		default:
 			weight = max(w.num, 0)

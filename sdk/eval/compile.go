@@ -66,7 +66,7 @@ func (f *Flag) read(document value) (definition value, err error) {
 	if err != nil {
 		return definition, within(".guidon", err)
 	}
-	if definition.shape != shapeObject {
+	if definition.shape() != shapeObject {
 		return definition, placed(".flag", "must be an object")
 	}
 	if !f.disabled && definition.field("state").str != stateEnabled {
@@ -98,9 +98,9 @@ func (f *Flag) read(document value) (definition value, err error) {
 // readDefault reads the default variant; null and "" mean the caller's default.
 func (f *Flag) readDefault(v value) error {
 	switch {
-	case v.shape == shapeNull, v.shape == shapeText && v.str == "":
+	case v.shape() == shapeNull, v.shape() == shapeText && v.str == "":
 		return nil
-	case v.shape != shapeText:
+	case v.shape() != shapeText:
 		return placed(".flag.defaultVariant", "must be a string or null")
 	}
 	if f.fallback = variantIndex(f.variants, v.str); f.fallback < 0 {
@@ -113,7 +113,7 @@ func (f *Flag) readDefault(v value) error {
 func (c *ruleCompiler) targeting(t targeting) (*node, error) {
 	var own node
 	var err error
-	if t.own.shape == shapeNull {
+	if t.own.shape() == shapeNull {
 		own = c.literal(null)
 	} else {
 		c.trail = []any{"flag", "targeting"}
@@ -122,7 +122,7 @@ func (c *ruleCompiler) targeting(t targeting) (*node, error) {
 		}
 	}
 	if len(t.conditions) == 0 {
-		if t.own.shape == shapeNull {
+		if t.own.shape() == shapeNull {
 			return nil, nil
 		}
 		return &own, nil

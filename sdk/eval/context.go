@@ -66,7 +66,7 @@ func ContextFromJSON(text []byte) (*Context, error) {
 		return &Context{}, nil
 	}
 	v, err := parseLenient(text)
-	if err == nil && v.shape != shapeObject && v.shape != shapeNull {
+	if err == nil && v.shape() != shapeObject && v.shape() != shapeNull {
 		err = placed("", "must be an object")
 	}
 	if err == nil && v.count(maxContextValues) < 0 {
@@ -97,14 +97,14 @@ func (v value) count(left int) int {
 // is no string.
 func (c *Context) TargetingKey() (string, bool) {
 	v := textAt(c.branch(), targetingKeyName)
-	return v.str, v.shape == shapeText
+	return v.str, v.shape() == shapeText
 }
 
 // Value returns what {"var": path} would read at the top of a rule, as decoded
 // JSON; false means it is absent or null.
 func (c *Context) Value(path string) (any, bool) {
-	v := newPath(path).in(value{shape: shapeObject, ref: c.branch()})
-	return v.toAny(), v.shape != shapeNull
+	v := newPath(path).in(objectOf(c.branch()))
+	return v.toAny(), v.shape() != shapeNull
 }
 
 // Map returns the attributes as decoded JSON in a fresh map.
@@ -112,7 +112,7 @@ func (c *Context) Map() map[string]any {
 	if c.branch() == nil {
 		return map[string]any{}
 	}
-	return value{shape: shapeObject, ref: c.attributes}.toAny().(map[string]any)
+	return value{ref: c.attributes}.toAny().(map[string]any)
 }
 
 func (c *Context) branch() *branch {

@@ -24,7 +24,7 @@ func ParseDocument(data []byte) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		return Document{}, placed("", "must be an object")
 	}
 	d := Document{Evaluators: map[string]json.RawMessage{}}
@@ -32,7 +32,7 @@ func ParseDocument(data []byte) (Document, error) {
 		return Document{}, within(".flags", err)
 	}
 	if evaluators, ok := v.member("$evaluators"); ok {
-		if evaluators.shape != shapeObject {
+		if evaluators.shape() != shapeObject {
 			return Document{}, placed(".$evaluators", "must be an object")
 		}
 		for _, f := range evaluators.ref.fields {
@@ -51,10 +51,10 @@ func ParseDocument(data []byte) (Document, error) {
 
 func readFlags(v value) ([]DocumentFlag, error) {
 	var flags []DocumentFlag
-	switch v.shape {
+	switch v.shape() {
 	case shapeObject:
 		for _, f := range v.ref.sorted() {
-			if f.value.shape != shapeObject {
+			if f.value.shape() != shapeObject {
 				return nil, placed(pathOf(f.key), "must be an object")
 			}
 			flags = append(flags, DocumentFlag{f.key, appendCanonical(nil, f.value)})
@@ -62,7 +62,7 @@ func readFlags(v value) ([]DocumentFlag, error) {
 	case shapeList:
 		for i, item := range v.ref.items {
 			key := item.field("key")
-			if key.shape != shapeText || key.str == "" {
+			if key.shape() != shapeText || key.str == "" {
 				return nil, placed(pathOf(i, "key"), "must be a non-empty string")
 			}
 			flags = append(flags, DocumentFlag{key.str, appendCanonical(nil, item.without("key"))})
@@ -76,19 +76,19 @@ func readFlags(v value) ([]DocumentFlag, error) {
 // readMetadata accepts null as none; a member that is null is left out.
 func readMetadata(v value) (map[string]any, error) {
 	metadata := map[string]any{}
-	if v.shape == shapeNull {
+	if v.shape() == shapeNull {
 		return metadata, nil
 	}
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		return nil, placed("", "must be an object")
 	}
 	for _, f := range v.ref.fields {
-		switch f.value.shape {
+		switch f.value.shape() {
 		case shapeNull:
 		case shapeBoolean, shapeNumber, shapeText:
 			metadata[f.key] = f.value.toAny()
 		default:
-			return nil, placed(pathOf(f.key), "is %s; metadata are strings, numbers and booleans", f.value.shape)
+			return nil, placed(pathOf(f.key), "is %s; metadata are strings, numbers and booleans", f.value.shape())
 		}
 	}
 	return metadata, nil

@@ -193,9 +193,9 @@ func (x *explainer) bucketing(n *node) *Bucketing {
 	from := int64(0)
 	for _, share := range sp.shares {
 		name := ""
-		if share.variantValue.shape == shapeText {
+		if share.variantValue.shape() == shapeText {
 			name = share.variantValue.str
-		} else if share.variantValue.shape != shapeNull {
+		} else if share.variantValue.shape() != shapeNull {
 			name = string(appendCanonical(nil, share.variantValue))
 		}
 		b.Ranges = append(b.Ranges, Range{Variant: name, From: from, To: share.end})

@@ -26,15 +26,15 @@ type share struct {
 // add appends the share that [name, weight] describes. It is false when it is no
 // share: fractional then yields null.
 func (s *split) add(f *Flag, described value) bool {
-	if described.shape != shapeList || len(described.ref.items) == 0 {
+	if described.shape() != shapeList || len(described.ref.items) == 0 {
 		return false
 	}
 	name, weight := described.ref.items[0], 1.0
-	if name.shape == shapeList || name.shape == shapeObject {
+	if name.shape() == shapeList || name.shape() == shapeObject {
 		return false
 	}
 	if len(described.ref.items) > 1 {
-		switch w := described.ref.items[1]; w.shape {
+		switch w := described.ref.items[1]; w.shape() {
 		case shapeNumber:
 			weight = w.num
 		case shapeNull:
@@ -73,7 +73,7 @@ func bucketOfHash(hash uint32, sum int64) int64 {
 
 // bucketing writes the bytes to hash and returns the shares; nil means null.
 func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
-	if s > 0 && r.stack[s-1].shape != shapeObject {
+	if s > 0 && r.stack[s-1].shape() != shapeObject {
 		return nil // flagd looks for the flag key in what the body sees
 	}
 	if n.op == opFractional {
@@ -93,9 +93,9 @@ func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
 	}
 	first := r.value(&n.args[0], s)
 	switch {
-	case first.shape == shapeList && n.args[0].fromContext(), !r.writeKey(key, first, s):
+	case first.shape() == shapeList && n.args[0].fromContext(), !r.writeKey(key, first, s):
 		return nil
-	case first.shape == shapeList:
+	case first.shape() == shapeList:
 		return n.split.after(r.flag, first)
 	default:
 		return n.split
@@ -106,11 +106,11 @@ func (r *run) bucketing(key *textBuffer, n *node, s scope) *split {
 func (r *run) computedSplit(key *textBuffer, n *node, s scope) *split {
 	o := r.operands(n, s)
 	first := r.operand(&o, 0, s)
-	if first.shape == shapeList && n.args[0].fromContext() || !r.writeKey(key, first, s) {
+	if first.shape() == shapeList && n.args[0].fromContext() || !r.writeKey(key, first, s) {
 		return nil
 	}
 	sp, from := &split{}, 1
-	if first.shape == shapeList {
+	if first.shape() == shapeList {
 		from = 0
 	}
 	for i := from; i < o.len(); i++ {
@@ -144,16 +144,16 @@ func (s *split) after(f *Flag, described value) *split {
 // already, and in v2 null. It is false where fractional yields null.
 func (r *run) writeKey(key *textBuffer, first value, s scope) bool {
 	switch {
-	case first.shape == shapeList, first.shape == shapeNull && !r.flag.cbor:
+	case first.shape() == shapeList, first.shape() == shapeNull && !r.flag.cbor:
 		return r.writeDefaultKey(key, s)
-	case first.shape == shapeNull:
+	case first.shape() == shapeNull:
 		return false
 	case r.flag.cbor:
 		key.writeCBOR(first)
 		return true
 	default:
 		key.write(first.str)
-		return first.shape == shapeText
+		return first.shape() == shapeText
 	}
 }
 
@@ -166,7 +166,7 @@ func (r *run) writeDefaultKey(key *textBuffer, s scope) bool {
 		flagKey, from = item.field(flagdName).field(flagKeyName).str, item.ref
 	}
 	targetingKey, _ := from.find(targetingKeyHash, targetingKeyName)
-	if targetingKey.shape != shapeText {
+	if targetingKey.shape() != shapeText {
 		return false
 	}
 	if r.flag.cbor {

@@ -23,7 +23,7 @@ func (f *Flag) targeting(definition value) (t targeting, err error) {
 	if t.own, err = in.inline(definition.field("targeting")); err != nil {
 		return t, within(".flag.targeting", err)
 	}
-	if t.own.shape == shapeObject && !t.own.truthy() {
+	if t.own.shape() == shapeObject && !t.own.truthy() {
 		t.own = null // {} is no targeting
 	}
 	for i, p := range f.links.prerequisites {
@@ -71,7 +71,7 @@ func (f *Flag) Definition() []byte {
 			own = t.rule()
 		}
 	}
-	if own.shape != shapeNull {
+	if own.shape() != shapeNull {
 		members = append(members, field{"targeting", own})
 	}
 	v, _, _ := objectValue(members)
@@ -102,7 +102,7 @@ func (in *inliner) inline(v value) (value, error) {
 		}
 		return null, placed("", "refers to segment %q, which does not exist", name)
 	}
-	switch v.shape {
+	switch v.shape() {
 	case shapeList:
 		var inlined []value
 		for i, item := range v.ref.items {
@@ -139,7 +139,7 @@ func (in *inliner) inline(v value) (value, error) {
 // reference tells whether v is {"$ref": name}.
 func (v value) reference() (name string, ok bool) {
 	operator, operand, rule := v.rule()
-	return operand.str, rule && operator == refName && operand.shape == shapeText
+	return operand.str, rule && operator == refName && operand.shape() == shapeText
 }
 
 // references calls visit with the name of each reference in v, and gives its

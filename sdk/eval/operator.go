@@ -110,7 +110,7 @@ func operatorNamed(name string) (o operator, ok bool) {
 // rule splits an object of one member into operator and operand. Any other value
 // is a literal: flagd takes an object of several members for data, and {} too.
 func (v value) rule() (name string, operand value, ok bool) {
-	if v.shape != shapeObject || len(v.ref.fields) != 1 {
+	if v.shape() != shapeObject || len(v.ref.fields) != 1 {
 		return "", null, false
 	}
 	return v.ref.fields[0].key, v.ref.fields[0].value, true
@@ -118,7 +118,7 @@ func (v value) rule() (name string, operand value, ok bool) {
 
 // literal tells whether v holds no rule at any depth that is evaluated.
 func (v value) literal() bool {
-	if v.shape == shapeList {
+	if v.shape() == shapeList {
 		for _, item := range v.ref.items {
 			if !item.literal() {
 				return false

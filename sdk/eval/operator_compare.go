@@ -18,7 +18,7 @@ func (r *run) compare(n *node, s scope) bool {
 	case opEqual:
 		outcome = equal(a, b)
 	case opStrictEqual:
-		outcome = a.shape == b.shape && equal(a, b)
+		outcome = a.shape() == b.shape() && equal(a, b)
 	case opLess, opLessOrEqual:
 		outcome = ordered(n.op == opLessOrEqual, a, b)
 		if outcome && o.len() == 3 {
@@ -37,9 +37,9 @@ func (r *run) compare(n *node, s scope) bool {
 // numbers that coerced makes of it, so that lists and objects equal nothing.
 func equal(a, b value) bool {
 	switch {
-	case a.shape == shapeNull || b.shape == shapeNull:
-		return a.shape == b.shape
-	case a.shape == shapeText && b.shape == shapeText:
+	case a.shape() == shapeNull || b.shape() == shapeNull:
+		return a.shape() == b.shape()
+	case a.shape() == shapeText && b.shape() == shapeText:
 		return a.str == b.str
 	default:
 		return coerced(a) == coerced(b)
@@ -48,7 +48,7 @@ func equal(a, b value) bool {
 
 // less is <. Texts compare bytewise, all else as numbers: here null is 0.
 func less(a, b value) bool {
-	if a.shape == shapeText && b.shape == shapeText {
+	if a.shape() == shapeText && b.shape() == shapeText {
 		return a.str < b.str
 	}
 	return coerced(a) < coerced(b)
@@ -62,7 +62,7 @@ func ordered(inclusive bool, a, b value) bool {
 
 // coerced is JavaScript's idea of a value as a number: what is none is NaN.
 func coerced(v value) float64 {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNull:
 		return 0
 	case shapeBoolean, shapeNumber:

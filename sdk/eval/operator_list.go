@@ -23,7 +23,7 @@ func (r *run) merge(n *node, s scope) value {
 	items := make([]value, 0, o.len())
 	for i := range o.len() {
 		v := r.operand(&o, i, s)
-		if v.shape != shapeList {
+		if v.shape() != shapeList {
 			items = append(items, v)
 		} else if r.spend(len(v.ref.items)) {
 			items = append(items, v.ref.items...)
@@ -36,7 +36,7 @@ func (r *run) merge(n *node, s scope) value {
 // that can be gone through.
 func (r *run) subject(n *node, s scope) ([]value, bool) {
 	v := r.value(&n.args[0], s)
-	if v.shape != shapeList {
+	if v.shape() != shapeList {
 		return nil, false
 	}
 	return v.ref.items, true
@@ -92,7 +92,7 @@ func (r *run) quantify(n *node, s scope) bool {
 // last as accumulator, which keeps the type (boolean, number, text) that it starts with.
 func (r *run) reduce(n *node, s scope) value {
 	initial := r.value(&n.args[2], s)
-	word, ok := accumulatorTypes[initial.shape]
+	word, ok := accumulatorTypes[initial.shape()]
 	if !ok {
 		return null
 	}
@@ -108,11 +108,11 @@ func (r *run) reduce(n *node, s scope) value {
 		if !r.spend(int(n.cost)) {
 			break
 		}
-		if item.shape == shapeNull {
+		if item.shape() == shapeNull {
 			continue
 		}
 		*current, r.stack[s] = item, data
-		*accumulator = accumulated(initial.shape, r.value(&n.args[1], s+1))
+		*accumulator = accumulated(initial.shape(), r.value(&n.args[1], s+1))
 	}
 	return *accumulator
 }
@@ -128,7 +128,7 @@ func accumulated(as shape, v value) value {
 	case shapeNumber:
 		return numberValue(loose(v))
 	default:
-		if v.shape == shapeText {
+		if v.shape() == shapeText {
 			return v
 		}
 		var text textBuffer
@@ -141,10 +141,10 @@ func accumulated(as shape, v value) value {
 func (r *run) in(n *node, s scope) bool {
 	o := r.operands(n, s)
 	v, within := r.operand(&o, 0, s), r.operand(&o, 1, s)
-	switch within.shape {
+	switch within.shape() {
 	case shapeText:
 		r.spend(len(within.str) / 64)
-		return v.shape == shapeText && strings.Contains(within.str, v.str)
+		return v.shape() == shapeText && strings.Contains(within.str, v.str)
 	case shapeList:
 		r.spend(len(within.ref.items) / 4)
 		return slices.ContainsFunc(within.ref.items, func(item value) bool { return matches(v, item) })
@@ -158,18 +158,18 @@ func (r *run) in(n *node, s scope) bool {
 // else is coerced.
 func matches(v, item value) bool {
 	switch {
-	case item.shape == shapeList:
+	case item.shape() == shapeList:
 		ends := item.ref.items
 		return len(ends) >= 2 && loose(v) >= loose(ends[0]) && loose(ends[1]) >= loose(v)
-	case v.shape == shapeNumber:
+	case v.shape() == shapeNumber:
 		return loose(item) == v.num
-	case v.shape != item.shape:
+	case v.shape() != item.shape():
 		return false
-	case v.shape == shapeText:
+	case v.shape() == shapeText:
 		return v.str == item.str
-	case v.shape == shapeBoolean:
+	case v.shape() == shapeBoolean:
 		return v.num == item.num
 	default:
-		return v.shape == shapeNull
+		return v.shape() == shapeNull
 	}
 }

@@ -65,7 +65,7 @@ func nothing(op opcode) value {
 // takes a text that is no number for 0, as flagd does; what is neither number
 // nor text is NaN.
 func loose(v value) float64 {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNumber:
 		return v.num
 	case shapeText:

@@ -14,7 +14,7 @@ const maxText = 64 << 10
 func (r *run) cat(n *node, s scope) value {
 	o := r.operands(n, s)
 	if o.len() == 1 {
-		if v := r.operand(&o, 0, s); v.shape == shapeText {
+		if v := r.operand(&o, 0, s); v.shape() == shapeText {
 			return v
 		}
 	}
@@ -42,7 +42,7 @@ func (r *run) join(dst *textBuffer, o *operands, s scope) bool {
 // writeText writes a value as cat prints it. Null is empty; lists and objects
 // have no text.
 func writeText(dst *textBuffer, v value) bool {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNull:
 	case shapeBoolean:
 		dst.write(strconv.FormatBool(v.num != 0))
@@ -68,11 +68,11 @@ func (r *run) substr(n *node, s scope) value {
 		return null
 	}
 	source, start := r.operand(&o, 0, s), r.operand(&o, 1, s)
-	if start.shape != shapeNumber && start.shape != shapeText {
+	if start.shape() != shapeNumber && start.shape() != shapeText {
 		return null
 	}
 	text := source.str
-	if source.shape != shapeText {
+	if source.shape() != shapeText {
 		var printed textBuffer
 		if !writeText(&printed, source) {
 			return null
@@ -90,7 +90,7 @@ func (r *run) substr(n *node, s scope) value {
 	}
 	if o.len() == 3 {
 		length := r.operand(&o, 2, s)
-		if length.shape != shapeNumber && length.shape != shapeText {
+		if length.shape() != shapeNumber && length.shape() != shapeText {
 			return null
 		}
 		if to = toInt(loose(length)); to < 0 {
@@ -129,7 +129,7 @@ func (r *run) affix(n *node, s scope) value {
 		}
 		v, affix = r.operand(&o, 0, s), r.operand(&o, 1, s)
 	}
-	if v.shape != shapeText || affix.shape != shapeText {
+	if v.shape() != shapeText || affix.shape() != shapeText {
 		return null
 	}
 	if n.op == opStartsWith || n.op == opWithinPrefix {

@@ -52,7 +52,7 @@ func newVariable(text string, outer []uint8) *variable {
 func (r *run) variable(n *node, s scope) value {
 	v := n.variable
 	for _, bodies := range v.outer {
-		if found := r.lookup(n, s-scope(bodies)); found.shape != shapeNull {
+		if found := r.lookup(n, s-scope(bodies)); found.shape() != shapeNull {
 			return found
 		}
 	}
@@ -61,7 +61,7 @@ func (r *run) variable(n *node, s scope) value {
 
 func (r *run) lookup(n *node, s scope) value {
 	found := r.load(n.variable, s)
-	if found.shape == shapeNull && len(n.args) > 0 {
+	if found.shape() == shapeNull && len(n.args) > 0 {
 		return r.value(&n.args[0], s)
 	}
 	return found
@@ -76,7 +76,7 @@ func (r *run) load(v *variable, s scope) value {
 		found, _ := r.attributes.find(v.path.parts[0].hash, v.path.parts[0].name)
 		return found
 	case placeNested:
-		return v.path.in(value{shape: shapeObject, ref: r.attributes})
+		return v.path.in(objectOf(r.attributes))
 	case placeFlagKey:
 		return textValue(r.flag.key)
 	case placeTimestamp:
@@ -119,7 +119,7 @@ func (r *run) data(s scope) value {
 func (r *run) computedVariable(n *node, s scope) value {
 	for _, bodies := range n.variable.outer {
 		outer := s - scope(bodies)
-		if found := r.computed(r.operandsOfVar(n, outer), outer); found.shape != shapeNull {
+		if found := r.computed(r.operandsOfVar(n, outer), outer); found.shape() != shapeNull {
 			return found
 		}
 	}
@@ -138,9 +138,9 @@ func (r *run) operandsOfVar(n *node, s scope) value {
 // computed looks up an operand of var that is only now known.
 func (r *run) computed(operand value, s scope) value {
 	fallback := null
-	switch operand.shape {
+	switch operand.shape() {
 	case shapeNull:
-		if data := r.data(s); data.shape == shapeBoolean || data.shape == shapeNumber || data.shape == shapeText {
+		if data := r.data(s); data.shape() == shapeBoolean || data.shape() == shapeNumber || data.shape() == shapeText {
 			return data
 		}
 		return null
@@ -155,7 +155,7 @@ func (r *run) computed(operand value, s scope) value {
 		operand = items[0]
 	}
 	var text string
-	switch operand.shape {
+	switch operand.shape() {
 	case shapeText:
 		text = operand.str
 	case shapeNumber:
@@ -164,7 +164,7 @@ func (r *run) computed(operand value, s scope) value {
 		return fallback
 	}
 	r.spend(1 + len(text)/16)
-	if found := r.load(newVariable(text, nil), s); found.shape != shapeNull {
+	if found := r.load(newVariable(text, nil), s); found.shape() != shapeNull {
 		return found
 	}
 	return fallback
@@ -187,7 +187,7 @@ func (r *run) missing(n *node, s scope) value {
 func (r *run) missingSome(n *node, s scope) value {
 	o := r.operands(n, s)
 	need, names := toInt(loose(r.operand(&o, 0, s))), r.operand(&o, 1, s)
-	if names.shape != shapeList {
+	if names.shape() != shapeList {
 		return listValue(nil)
 	}
 	absent := make([]value, 0, len(names.ref.items))
@@ -203,5 +203,5 @@ func (r *run) missingSome(n *node, s scope) value {
 }
 
 func (r *run) absent(name value, s scope) bool {
-	return r.spend(1) && r.computed(name, s).shape == shapeNull
+	return r.spend(1) && r.computed(name, s).shape() == shapeNull
 }

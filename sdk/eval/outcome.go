@@ -46,7 +46,7 @@ func (o *outcomes) of(v value, w which) {
 			o.report("yields a list, which names no variant")
 		default:
 			o.computes()
-			if operator.op == opVar && operand.shape == shapeList && len(operand.ref.items) == 2 {
+			if operator.op == opVar && operand.shape() == shapeList && len(operand.ref.items) == 2 {
 				o.in(1, func() { o.of(operand.ref.items[1], w) })
 			}
 		}
@@ -65,7 +65,7 @@ func (o *outcomes) literal(v value, w which) {
 }
 
 func (o *outcomes) operands(op opcode, operand value, w which) {
-	if operand.shape != shapeList { // of log
+	if operand.shape() != shapeList { // of log
 		o.of(operand, w)
 		return
 	}
@@ -89,7 +89,7 @@ func (o *outcomes) operands(op opcode, operand value, w which) {
 }
 
 func (o *outcomes) share(i int, v value, w which) {
-	if v.shape == shapeList && len(v.ref.items) > 0 {
+	if v.shape() == shapeList && len(v.ref.items) > 0 {
 		o.in(0, func() { o.of(v.ref.items[0], w) })
 		return
 	}

@@ -32,7 +32,7 @@ func newPath(text string) *path {
 // in walks from data to what the path names, null when it is not there.
 func (p *path) in(data value) value {
 	for i := range p.parts {
-		switch data.shape {
+		switch data.shape() {
 		case shapeObject:
 			data, _ = data.ref.find(p.parts[i].hash, p.parts[i].name)
 		case shapeList:

@@ -75,7 +75,7 @@ type binder struct {
 }
 
 func (b binder) bind(v value) (value, error) {
-	if v.shape == shapeList {
+	if v.shape() == shapeList {
 		items := make([]value, len(v.ref.items))
 		for i, item := range v.ref.items {
 			bound, err := b.bind(item)
@@ -96,7 +96,7 @@ func (b binder) bind(v value) (value, error) {
 		return b.variable(v, operand)
 	case o.op == opFractional && b.atTop:
 		return b.fractional(operand)
-	case o.loop && operand.shape == shapeList && len(operand.ref.items) >= o.min:
+	case o.loop && operand.shape() == shapeList && len(operand.ref.items) >= o.min:
 		return b.loop(name, o, operand.ref.items)
 	}
 	bound, err := b.bind(operand)
@@ -105,16 +105,16 @@ func (b binder) bind(v value) (value, error) {
 
 func (b binder) variable(v, operand value) (value, error) {
 	text, rest := operand, []value(nil)
-	if operand.shape == shapeList && len(operand.ref.items) > 0 {
+	if operand.shape() == shapeList && len(operand.ref.items) > 0 {
 		text, rest = operand.ref.items[0], operand.ref.items[1:]
 	}
 	if !b.atTop && !b.through {
 		return v, nil
 	}
-	if text.shape == shapeNumber {
+	if text.shape() == shapeNumber {
 		return v, nil
 	}
-	if text.shape != shapeText {
+	if text.shape() != shapeText {
 		return null, placed("", "computes the name of an attribute")
 	}
 	switch newVariable(text.str, nil).at {
@@ -146,7 +146,7 @@ func (b binder) loop(name string, o operator, items []value) (value, error) {
 		within, err := b, error(nil)
 		if i == 1 {
 			within = body
-		} else if items[i].shape == shapeList {
+		} else if items[i].shape() == shapeList {
 			continue // data
 		}
 		if items[i], err = within.bind(items[i]); err != nil {
@@ -159,7 +159,7 @@ func (b binder) loop(name string, o operator, items []value) (value, error) {
 // fractional writes out the bucketing value that flagd takes by default, flag
 // key and targeting key, where the rule has none or it comes to null.
 func (b binder) fractional(operand value) (value, error) {
-	if operand.shape != shapeList || len(operand.ref.items) == 0 {
+	if operand.shape() != shapeList || len(operand.ref.items) == 0 {
 		return null, placed("", "computes the operands of fractional")
 	}
 	bound, err := b.bind(operand)
@@ -168,14 +168,14 @@ func (b binder) fractional(operand value) (value, error) {
 	}
 	items := bound.ref.items
 	first, shares := items[0], items[1:]
-	if first.shape == shapeList {
+	if first.shape() == shapeList {
 		first, shares = null, items
 	}
 	name, _, _ := first.rule()
-	if first.shape == shapeText || name == "cat" || b.flag.cbor && first.shape != shapeNull {
+	if first.shape() == shapeText || name == "cat" || b.flag.cbor && first.shape() != shapeNull {
 		return ruleOf("fractional", items...), nil
 	}
-	if b.flag.cbor && items[0].shape == shapeNull {
+	if b.flag.cbor && items[0].shape() == shapeNull {
 		return null, nil // v3 takes null for no match
 	}
 	if b.flag.cbor {
@@ -186,7 +186,7 @@ func (b binder) fractional(operand value) (value, error) {
 		ruleOf("and", ruleOf("starts_with", key, textValue("")), ruleOf("!!", key)), // a text, and not empty
 		ruleOf("fractional", slices.Insert(slices.Clone(shares), 0, ruleOf("cat", textValue(b.flag.key), key))...),
 		null)
-	if first.shape == shapeNull {
+	if first.shape() == shapeNull {
 		return byDefault, nil
 	}
 	return ruleOf("if",

@@ -171,19 +171,19 @@ func (r *run) truth(n *node, s scope) bool {
 	switch n.op {
 	case opVarIsText:
 		v := r.variable(n, s)
-		if v.shape == shapeText {
+		if v.shape() == shapeText {
 			return (v.str == n.literal.str) != n.negate
 		}
 		return equal(v, n.literal) != n.negate
 	case opVarIsNumber:
 		v := r.variable(n, s)
-		if v.shape == shapeNumber {
+		if v.shape() == shapeNumber {
 			return (v.num == n.literal.num) != n.negate
 		}
 		return equal(v, n.literal) != n.negate
 	case opVarIsExactly:
 		v := r.variable(n, s)
-		return (v.shape == shapeText && v.str == n.literal.str) != n.negate
+		return (v.shape() == shapeText && v.str == n.literal.str) != n.negate
 	case opInSet:
 		return n.set.has(r.value(&n.args[0], s))
 	case opAnd:
@@ -287,7 +287,7 @@ func (r *run) operands(n *node, s scope) operands {
 		return operands{nodes: n.args}
 	}
 	v := r.value(&n.args[0], s)
-	if v.shape == shapeList {
+	if v.shape() == shapeList {
 		return operands{items: v.ref.items}
 	}
 	return operands{items: []value{v}}
@@ -315,7 +315,7 @@ func (r *run) first(n *node, s scope) value {
 // named returns the variant that the outcome of a rule names: a text as it is,
 // a boolean or a number as JSON prints it, null as no match. Lists and objects name none.
 func (f *Flag) named(v value) int32 {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNull:
 		return noMatch
 	case shapeText:

@@ -131,7 +131,7 @@ func (c *ruleCompiler) operation(o operator, operand value) (node, error) {
 		c.readNames(o.op, operand)
 	}
 	switch _, _, rule := operand.rule(); {
-	case operand.shape == shapeList:
+	case operand.shape() == shapeList:
 		if few := needed(o.op); len(operand.ref.items) < few {
 			return n, c.refuse("needs at least %d operands", few)
 		}
@@ -184,7 +184,7 @@ func (c *ruleCompiler) specialize(n node) node {
 			return n
 		}
 		op := opVarIsText
-		switch shape := literal.literal.shape; {
+		switch shape := literal.literal.shape(); {
 		case shape == shapeText && n.op == opStrictEqual:
 			op = opVarIsExactly
 		case shape == shapeText:
@@ -218,17 +218,17 @@ func (c *ruleCompiler) specialize(n node) node {
 // default, or a rule that yields one of these.
 func (c *ruleCompiler) variable(operand value) (node, error) {
 	text, rest := operand, []value(nil)
-	if operand.shape == shapeList && len(operand.ref.items) > 0 {
+	if operand.shape() == shapeList && len(operand.ref.items) > 0 {
 		text, rest = operand.ref.items[0], operand.ref.items[1:]
 	}
 	switch {
-	case text.shape == shapeNumber && operand.shape == shapeNumber:
+	case text.shape() == shapeNumber && operand.shape() == shapeNumber:
 		text = textValue(printed(text.num))
-	case text.shape != shapeText:
+	case text.shape() != shapeText:
 		return c.computedVariable(operand)
 	}
 	outer := c.outer
-	if operand.shape == shapeText && (text.str == "" || strings.HasPrefix(text.str, ".")) {
+	if operand.shape() == shapeText && (text.str == "" || strings.HasPrefix(text.str, ".")) {
 		outer = nil // as in flagd: such a path is about the item alone
 	}
 	n := node{op: opVar, variable: newVariable(text.str, outer)}
@@ -259,12 +259,12 @@ func (c *ruleCompiler) computedVariable(operand value) (node, error) {
 	c.read(newVariable("", c.outer))
 	defer c.rescope()()
 	var err error
-	if operand.shape == shapeList {
+	if operand.shape() == shapeList {
 		n.args, err = c.rules(operand.ref.items)
 		return n, err
 	}
-	if operand.shape == shapeBoolean {
-		return n, c.refuse("%s is no path", operand.shape)
+	if operand.shape() == shapeBoolean {
+		return n, c.refuse("%s is no path", operand.shape())
 	}
 	n.spread = true
 	n.args = make([]node, 1)
@@ -293,15 +293,15 @@ func (c *ruleCompiler) read(v *variable) {
 
 func (c *ruleCompiler) readNames(op opcode, operand value) {
 	names := operand
-	if op == opMissingSome && operand.shape == shapeList && len(operand.ref.items) == 2 {
+	if op == opMissingSome && operand.shape() == shapeList && len(operand.ref.items) == 2 {
 		names = operand.ref.items[1]
 	}
-	if names.shape != shapeList {
+	if names.shape() != shapeList {
 		names = listValue([]value{names})
 	}
 	for _, name := range names.ref.items {
 		path := "" // computed: it can be any
-		if name.shape == shapeText {
+		if name.shape() == shapeText {
 			path = name.str
 		}
 		c.read(newVariable(path, nil))
@@ -311,7 +311,7 @@ func (c *ruleCompiler) readNames(op opcode, operand value) {
 // loop compiles map, filter, reduce, all, none and some.
 func (c *ruleCompiler) loop(o operator, operand value) (node, error) {
 	n := node{op: o.op}
-	if operand.shape != shapeList {
+	if operand.shape() != shapeList {
 		return n, c.refuse("its operands must be a list")
 	}
 	items := operand.ref.items
@@ -331,7 +331,7 @@ func (c *ruleCompiler) loop(o operator, operand value) (node, error) {
 		switch _, _, rule := items[0].rule(); {
 		case rule:
 			n.args[0], err = c.rule(items[0])
-		case items[0].shape == shapeList: // its items are data, not rules
+		case items[0].shape() == shapeList: // its items are data, not rules
 			n.args[0] = c.literal(items[0])
 			length = len(items[0].ref.items)
 		default:
@@ -352,7 +352,7 @@ func (c *ruleCompiler) loop(o operator, operand value) (node, error) {
 		}
 	}
 	return n, c.at(1, func() (err error) {
-		if _, _, rule := items[1].rule(); !rule && items[1].shape != shapeObject && o.op != opMap && o.op != opFilter {
+		if _, _, rule := items[1].rule(); !rule && items[1].shape() != shapeObject && o.op != opMap && o.op != opFilter {
 			return c.refuse("must be a rule")
 		}
 		n.args[1], n.cost, err = c.body(o.op, items[1], length)
@@ -362,8 +362,8 @@ func (c *ruleCompiler) loop(o operator, operand value) (node, error) {
 
 // initial compiles what the accumulator of reduce starts with.
 func (c *ruleCompiler) initial(v value) (node, error) {
-	if _, _, rule := v.rule(); !rule && accumulatorTypes[v.shape] == "" {
-		return node{}, c.refuse("an accumulator cannot start as %s", v.shape)
+	if _, _, rule := v.rule(); !rule && accumulatorTypes[v.shape()] == "" {
+		return node{}, c.refuse("an accumulator cannot start as %s", v.shape())
 	}
 	return c.rule(v)
 }
@@ -409,7 +409,7 @@ func (c *ruleCompiler) enter(op opcode) {
 // in compiles in, whose literal list becomes a set.
 func (c *ruleCompiler) in(operand value) (node, error) {
 	n := node{op: opIn}
-	if operand.shape != shapeList {
+	if operand.shape() != shapeList {
 		if _, _, rule := operand.rule(); !rule {
 			return n, c.refuse("its operands must be a list")
 		}
@@ -422,7 +422,7 @@ func (c *ruleCompiler) in(operand value) (node, error) {
 	if len(items) == 0 {
 		return n, c.refuse("needs 2 operands")
 	}
-	if len(items) < 2 || items[1].shape != shapeList || !items[1].literal() {
+	if len(items) < 2 || items[1].shape() != shapeList || !items[1].literal() {
 		var err error
 		n.args, err = c.rules(items)
 		return n, err
@@ -439,7 +439,7 @@ func (c *ruleCompiler) in(operand value) (node, error) {
 
 // fractional compiles fractional, whose shares are mostly literal.
 func (c *ruleCompiler) fractional(operand value) (node, error) {
-	if operand.shape != shapeList {
+	if operand.shape() != shapeList {
 		if _, _, rule := operand.rule(); !rule {
 			return c.literal(null), nil
 		}
@@ -454,10 +454,10 @@ func (c *ruleCompiler) fractional(operand value) (node, error) {
 		return c.literal(null), nil
 	}
 	shares := items
-	if items[0].shape != shapeList {
+	if items[0].shape() != shapeList {
 		shares = items[1:]
 	}
-	if items[0].shape == shapeList || !c.flag.cbor {
+	if items[0].shape() == shapeList || !c.flag.cbor {
 		c.read(newVariable(targetingKeyName, nil))
 	}
 	sp := &split{}
@@ -472,7 +472,7 @@ func (c *ruleCompiler) fractional(operand value) (node, error) {
 		}
 	}
 	n := node{op: opSplit, split: sp}
-	if items[0].shape == shapeList || items[0].shape == shapeNull && !c.flag.cbor {
+	if items[0].shape() == shapeList || items[0].shape() == shapeNull && !c.flag.cbor {
 		return n, nil
 	}
 	var err error

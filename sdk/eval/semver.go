@@ -7,41 +7,40 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// version is a literal operator and target of sem_ver, parsed.
+// version is a literal operator and target of sem_ver, checked.
 type version struct {
 	operator string
-	target   string // as canonicalVersion writes it
+	target   string // with its leading v
 }
 
 // semVer runs sem_ver: null unless there are exactly a version, an operator and a
 // version.
 func (r *run) semVer(n *node, s scope) value {
 	if n.op == opVersion {
-		return n.version.compare(r.value(&n.args[0], s))
+		actual, ok := bareVersion(r.value(&n.args[0], s))
+		if !ok {
+			return null
+		}
+		return compareVersions(n.version.operator, "v"+actual, n.version.target) // joined on the stack
 	}
 	o := r.operands(n, s)
 	if o.len() != 3 {
 		return null
 	}
-	v, ok := newVersion(r.operand(&o, 1, s), r.operand(&o, 2, s))
-	if !ok {
+	operator := r.operand(&o, 1, s)
+	actual, ok1 := bareVersion(r.operand(&o, 0, s))
+	target, ok2 := bareVersion(r.operand(&o, 2, s))
+	if !ok1 || !ok2 || operator.shape() != shapeText {
 		return null
 	}
-	return v.compare(r.operand(&o, 0, s))
+	return compareVersions(operator.str, "v"+actual, "v"+target)
 }
 
 // newVersion is false when operator or target are none.
 func newVersion(operator, target value) (version, bool) {
-	v := version{operator: operator.str, target: versionText(target)}
-	switch {
-	case operator.shape != shapeText, !semver.IsValid(v.target):
-		return version{}, false
-	case v.operator == "^":
-		v.target = semver.Major(v.target)
-	case v.operator == "~":
-		v.target = semver.MajorMinor(v.target)
-	}
-	return v, versionOperator(v.operator)
+	bare, ok := bareVersion(target)
+	v := version{operator: operator.str, target: "v" + bare}
+	return v, ok && operator.shape() == shapeText && versionOperator(v.operator) && semver.IsValid(v.target)
 }
 
 func versionOperator(s string) bool {
@@ -52,27 +51,20 @@ func versionOperator(s string) bool {
 	return false
 }
 
-// compare is sem_ver of a version that is only now known, null when it is none.
-func (v *version) compare(actual value) value {
-	if actual.shape == shapeText && !strings.HasPrefix(actual.str, "v") {
-		return v.compareText("v" + strings.TrimPrefix(actual.str, "V")) // joined on the stack
-	}
-	return v.compareText(versionText(actual))
-}
-
-func (v *version) compareText(actual string) value {
-	if !semver.IsValid(actual) {
+// compareVersions is null when one of the two is no version, or the operator none.
+func compareVersions(operator, a, b string) value {
+	if !semver.IsValid(a) || !semver.IsValid(b) {
 		return null
 	}
-	switch v.operator {
+	switch operator {
 	case "^":
-		return booleanValue(semver.Compare(semver.Major(actual), v.target) == 0)
+		a, b = semver.Major(a), semver.Major(b)
 	case "~":
-		return booleanValue(semver.Compare(semver.MajorMinor(actual), v.target) == 0)
+		a, b = semver.MajorMinor(a), semver.MajorMinor(b)
 	}
-	order := semver.Compare(actual, v.target)
-	switch v.operator {
-	case "=":
+	order := semver.Compare(a, b)
+	switch operator {
+	case "=", "^", "~":
 		return booleanValue(order == 0)
 	case "!=":
 		return booleanValue(order != 0)
@@ -82,24 +74,31 @@ func (v *version) compareText(actual string) value {
 		return booleanValue(order <= 0)
 	case ">":
 		return booleanValue(order > 0)
-	default:
+	case ">=":
 		return booleanValue(order >= 0)
+	default:
+		return null
 	}
 }
 
-// versionText writes a version as x/mod/semver reads it, with a leading v: a
-// number as Go prints it, so that 1.2 is the version 1.2. What is neither
-// number nor text is no version.
-func versionText(v value) string {
-	switch v.shape {
+// bareVersion writes a version without the leading v or V it may have. A number
+// is written as Go prints it, so that 1.2 is the version 1.2. What is neither number nor text is
+// no version.
+func bareVersion(v value) (text string, ok bool) {
+	switch v.shape() {
 	case shapeNumber:
-		return "v" + strconv.FormatFloat(v.num, 'g', -1, 64)
+		return strconv.FormatFloat(v.num, 'g', -1, 64), true
 	case shapeText:
 		if strings.HasPrefix(v.str, "v") {
-			return v.str
+			return v.str[1:], true
 		}
-		return "v" + strings.TrimPrefix(v.str, "V")
+		return strings.TrimPrefix(v.str, "V"), true
 	default:
-		return ""
+		return "", false
 	}
+}
+
+func validVersion(v value) bool {
+	bare, ok := bareVersion(v)
+	return ok && semver.IsValid("v"+bare)
 }

@@ -20,7 +20,7 @@ const scannedTexts = 8
 func newSet(items []value) *set {
 	s := &set{numbers: map[float64]bool{}}
 	for _, item := range items {
-		switch item.shape {
+		switch item.shape() {
 		case shapeNull:
 			s.null = true
 		case shapeBoolean:
@@ -48,7 +48,7 @@ func newSet(items []value) *set {
 }
 
 func (s *set) has(v value) bool {
-	switch v.shape {
+	switch v.shape() {
 	case shapeNull:
 		return s.null
 	case shapeBoolean:

@@ -36,7 +36,7 @@ func (s Settings) travels(attribute string) bool {
 
 func readSettings(v value) (Settings, error) {
 	s := Settings{Fractional: FractionalV2}
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		return Settings{}, placed("", "must be an object")
 	}
 	for _, f := range v.ref.fields {
@@ -47,16 +47,16 @@ func readSettings(v value) (Settings, error) {
 			}
 			s.Fractional = f.value.str
 		case "travel":
-			if f.value.shape != shapeList {
+			if f.value.shape() != shapeList {
 				return Settings{}, placed(".travel", "must be a list")
 			}
 			for i, item := range f.value.ref.items {
 				attribute := item.field("attribute")
-				if attribute.shape != shapeText || attribute.str == "" {
+				if attribute.shape() != shapeText || attribute.str == "" {
 					return Settings{}, placed(pathOf("travel", i)+".attribute", "must be a non-empty string")
 				}
 				as := item.field("as")
-				if as.shape != shapeText && as.shape != shapeNull {
+				if as.shape() != shapeText && as.shape() != shapeNull {
 					return Settings{}, placed(pathOf("travel", i)+".as", "must be a string")
 				}
 				s.Travel = append(s.Travel, Travel{Attribute: attribute.str, As: as.str})

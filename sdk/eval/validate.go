@@ -161,8 +161,8 @@ func (c *checker) flag(f *Flag, document value) {
 		c.in("variants", func() { c.variants(definition.field("variants")) })
 		c.in("targeting", func() {
 			switch t := definition.field("targeting"); {
-			case t.shape == shapeNull:
-			case t.shape != shapeObject:
+			case t.shape() == shapeNull:
+			case t.shape() != shapeObject:
 				c.report("must be an object")
 			case t.truthy():
 				c.rule(t)
@@ -208,7 +208,7 @@ func (c *checker) attributes(f *Flag) {
 }
 
 func (c *checker) variants(v value) {
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		c.report("must be an object with at least one variant")
 		return
 	}
@@ -226,9 +226,9 @@ func (c *checker) variants(v value) {
 // that nest too deep.
 func (c *checker) numbers(v value, depth int) {
 	switch {
-	case v.shape == shapeNumber:
+	case v.shape() == shapeNumber:
 		c.number(v)
-	case v.ref == nil:
+	case v.shape() != shapeList && v.shape() != shapeObject:
 	case depth == 0:
 		c.report("nests deeper than %d", maxValueDepth)
 	default:

@@ -22,25 +22,47 @@ var shapeNames = [...]string{"null", "a boolean", "a number", "a string", "a lis
 
 func (s shape) String() string { return shapeNames[s] }
 
-// value is a JSON value laid out so that the evaluator passes it in registers
-// and never boxes: definitions, contexts and intermediate results are all made
-// of it. The zero value is null.
+// value is a JSON value laid out so that the compiler keeps it in registers,
+// which it does up to four words, and never boxed: definitions, contexts and intermediate results
+// are all made of it. The zero value is null.
 type value struct {
-	shape shape
-	num   float64 // of a number; 1 or 0 of a boolean
-	str   string  // of a text
-	ref   *branch // of a list or an object; never nil for those
+	num float64 // of a number; 1 or 0 of a boolean
+	str string  // of a text
+
+	// ref is the inside of a list or an object, and tells the shape: that of a
+	// scalar is one of the marks, that of null is nil.
+	ref *branch
 }
 
 // branch is the inside of a list (items) or of an object (fields). It is never
 // changed once it can be reached from a value.
 type branch struct {
+	is     shape
 	items  []value
 	fields []field
 	// hashes[i] is the hash of fields[i].key. Up to linearFields they stand in
 	// the order of arrival and are scanned; beyond, both are sorted by hash.
 	hashes []uint32
 }
+
+// The marks of the scalars.
+var (
+	booleanMark = branch{is: shapeBoolean}
+	numberMark  = branch{is: shapeNumber}
+	textMark    = branch{is: shapeText}
+	noFields    = branch{is: shapeObject}
+)
+
+func (v value) shape() shape {
+	if v.ref == nil {
+		return shapeNull
+	}
+	return v.ref.is
+}
+
+func (v value) isNull() bool   { return v.ref == nil }
+func (v value) isText() bool   { return v.ref == &textMark }
+func (v value) isNumber() bool { return v.ref == &numberMark }
 
 type field struct {
 	key   string
@@ -61,21 +83,29 @@ var null value
 
 func booleanValue(b bool) value {
 	if b {
-		return value{shape: shapeBoolean, num: 1}
+		return value{ref: &booleanMark, num: 1}
 	}
-	return value{shape: shapeBoolean}
+	return value{ref: &booleanMark}
 }
 
-func numberValue(f float64) value { return value{shape: shapeNumber, num: f} }
+func numberValue(f float64) value { return value{ref: &numberMark, num: f} }
 
-func textValue(s string) value { return value{shape: shapeText, str: s} }
+func textValue(s string) value { return value{ref: &textMark, str: s} }
 
-func listValue(items []value) value { return value{shape: shapeList, ref: &branch{items: items}} }
+func listValue(items []value) value { return value{ref: &branch{is: shapeList, items: items}} }
+
+// objectOf is the object of those fields, of which nil are none.
+func objectOf(b *branch) value {
+	if b == nil {
+		b = &noFields
+	}
+	return value{ref: b}
+}
 
 // objectValue takes ownership of fields. Of a key that occurs twice the last
 // stands; the repeated key is returned for those who refuse it.
 func objectValue(fields []field) (v value, repeated string, twice bool) {
-	b := &branch{fields: fields, hashes: make([]uint32, len(fields))}
+	b := &branch{is: shapeObject, fields: fields, hashes: make([]uint32, len(fields))}
 	if len(fields) > linearFields {
 		slices.SortStableFunc(fields, func(x, y field) int {
 			hx, hy := hashKey(x.key), hashKey(y.key)
@@ -99,7 +129,7 @@ func objectValue(fields []field) (v value, repeated string, twice bool) {
 		kept = append(kept, f)
 	}
 	b.fields, b.hashes = kept, b.hashes[:len(kept)]
-	return value{shape: shapeObject, ref: b}, repeated, twice
+	return value{ref: b}, repeated, twice
 }
 
 // duplicateOf looks for key among the fields kept so far: all of them in a small
@@ -122,16 +152,22 @@ func (b *branch) find(hash uint32, key string) (value, bool) {
 	if b == nil {
 		return null, false
 	}
-	from := 0
 	if len(b.hashes) > linearFields {
-		from, _ = slices.BinarySearch(b.hashes, hash)
+		return b.search(hash, key)
 	}
-	for i := from; i < len(b.hashes); i++ {
-		if b.hashes[i] == hash && b.fields[i].key == key {
+	for i, h := range b.hashes {
+		if h == hash && b.fields[i].key == key {
 			return b.fields[i].value, true
 		}
-		if b.hashes[i] > hash && len(b.hashes) > linearFields {
-			break
+	}
+	return null, false
+}
+
+func (b *branch) search(hash uint32, key string) (value, bool) {
+	i, _ := slices.BinarySearch(b.hashes, hash)
+	for ; i < len(b.hashes) && b.hashes[i] == hash; i++ {
+		if b.fields[i].key == key {
+			return b.fields[i].value, true
 		}
 	}
 	return null, false
@@ -139,7 +175,7 @@ func (b *branch) find(hash uint32, key string) (value, bool) {
 
 // member returns a member of an object; false when v is no object or lacks it.
 func (v value) member(key string) (value, bool) {
-	if v.shape != shapeObject {
+	if v.shape() != shapeObject {
 		return null, false
 	}
 	return v.ref.find(hashKey(key), key)
@@ -160,7 +196,7 @@ func (b *branch) sorted() []field {
 
 // truthy is JsonLogic's idea of true: not null, false, 0, "", [] or {}.
 func (v value) truthy() bool {
-	switch v.shape {
+	switch v.shape() {
 	case shapeBoolean, shapeNumber:
 		return v.num != 0
 	case shapeText:
@@ -176,7 +212,7 @@ func (v value) truthy() bool {
 
 // toAny converts to what encoding/json would have decoded.
 func (v value) toAny() any {
-	switch v.shape {
+	switch v.shape() {
 	case shapeBoolean:
 		return v.num != 0
 	case shapeNumber:

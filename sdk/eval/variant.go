@@ -16,13 +16,13 @@ type variant struct {
 
 // readVariants returns the variants of a flagd definition sorted by name.
 func readVariants(v value) ([]variant, error) {
-	if v.shape != shapeObject || len(v.ref.fields) == 0 {
+	if v.shape() != shapeObject || len(v.ref.fields) == 0 {
 		return nil, placed(".variants", "must be an object with at least one variant")
 	}
 	variants := make([]variant, 0, len(v.ref.fields))
 	for _, f := range v.ref.fields {
 		typ := Any
-		switch f.value.shape {
+		switch f.value.shape() {
 		case shapeBoolean:
 			typ = Boolean
 		case shapeText:
@@ -35,7 +35,7 @@ func readVariants(v value) ([]variant, error) {
 				typ = Integer
 			}
 		case shapeNull, shapeList:
-			return nil, placed(pathOf("variants", f.key), "is %s; a value is a boolean, a string, a number or an object", f.value.shape)
+			return nil, placed(pathOf("variants", f.key), "is %s; a value is a boolean, a string, a number or an object", f.value.shape())
 		}
 		variants = append(variants, variant{name: f.key, typ: typ, num: f.value.num, text: f.value.str, value: f.value.toAny()})
 	}
