@@ -69,7 +69,9 @@ func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, 
 		if !contention(failed) && !unavailable(failed) || try == maxTries {
 			return dbError(doing, failed.error)
 		}
+		db.count.retries.Add(1)
 		if lost(failed) {
+			db.count.lost.Add(1)
 			db.writes.Reset() // the other idle ones are as dead
 		}
 		select {
@@ -301,7 +303,7 @@ func expected(ctx context.Context, tx pgx.Tx, d *draft, expect map[string]int64)
 	for _, name := range slices.Sorted(maps.Keys(expect)) {
 		e := d.environments[name]
 		if e == nil {
-			return fmt.Errorf("expected revision: environment %q: %w", name, ErrNotFound)
+			return fmt.Errorf("expected revision: environment %.128q: %w", name, ErrNotFound)
 		}
 		if e.Revision == expect[name] {
 			continue

@@ -45,6 +45,7 @@ type DB struct {
 	log           *slog.Logger
 	master        MasterKey
 	hint          hint
+	count         counters
 }
 
 // requestTimeout bounds one read or one try of a write, the wait for a
@@ -113,7 +114,6 @@ func tune(c *pgx.ConnConfig, conf Config) {
 	p["statement_timeout"] = ms(cmp.Or(conf.StatementTimeout, 5*time.Second))
 	p["lock_timeout"] = ms(cmp.Or(conf.LockTimeout, 2*time.Second))
 	p["idle_in_transaction_session_timeout"] = ms(10 * time.Second)
-	p["client_connection_check_interval"] = ms(time.Second)
 }
 
 // read runs one statement outside a transaction and gathers its rows, whose
@@ -131,6 +131,7 @@ func read[T any](ctx context.Context, db *DB, doing, sql string, args pgx.Strict
 	}
 	out, err := gather()
 	if lost(err) {
+		db.count.lost.Add(1)
 		db.reads.Reset()
 		out, err = gather()
 	}

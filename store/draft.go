@@ -103,7 +103,7 @@ func (d *draft) holding(name eval.Name) []string {
 func (d *draft) edit(index int, s step, environment string, isolate bool) error {
 	env := d.environments[environment]
 	if env == nil {
-		return fmt.Errorf("environment %q: %w", environment, ErrNotFound)
+		return fmt.Errorf("environment %.128q: %w", environment, ErrNotFound)
 	}
 	row := env.rows[s.name]
 	if row == nil {
@@ -167,7 +167,7 @@ func (d *draft) flag(key string) *flagDraft {
 // key is.
 func (f *flagDraft) claim(o PutFlag, inferred eval.Type, typeErr error, isolate bool) error {
 	if f.Project != "" && o.Project != "" && f.Project != o.Project {
-		return fmt.Errorf("%w: the key belongs to project %q", ErrExists, f.Project)
+		return fmt.Errorf("%w: the key belongs to project %.128q", ErrExists, f.Project)
 	}
 	for _, c := range []struct{ field, is, asked string }{{"kind", f.Kind, o.Kind}, {"scope", f.Scope, o.Scope}, {"type", f.Type, o.Type}} {
 		if c.is != "" && c.asked != "" && c.is != c.asked {
@@ -357,9 +357,6 @@ func (e *environmentDraft) blame(name eval.Name) int {
 // operationError places an error of a step: a field of the operation or a JSON
 // path that the message begins with becomes the path.
 func operationError(index int, environment string, name eval.Name, err error) *OperationError {
-	if len(name.Name) > MaxNameBytes { // a name that was refused for it is not repeated in full
-		name.Name = strings.ToValidUTF8(name.Name[:MaxNameBytes], "") + "…"
-	}
 	e := &OperationError{Index: index, Environment: environment, Name: name, Err: err}
 	switch cause := err.(type) { //nolint:errorlint // a step's own error, not wrapped
 	case *FieldError:

@@ -53,7 +53,7 @@ func (db *DB) Revisions(ctx context.Context) (map[string]int64, error) {
 // newest returns the newest revision of one environment, or ErrNotFound.
 func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 	type row struct{ Revision int64 }
-	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %q", env),
+	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env),
 		`SELECT revision FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
 	return r.Revision, err
 }

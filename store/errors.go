@@ -54,7 +54,7 @@ type ConflictError struct {
 
 func (e *ConflictError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "environment %q is at revision %d, expected %d", e.Environment, e.Actual, e.Expected)
+	fmt.Fprintf(&b, "environment %.128q is at revision %d, expected %d", e.Environment, e.Actual, e.Expected)
 	for i, n := range e.Changed {
 		if i == 0 {
 			b.WriteString("; changed meanwhile: ")
@@ -87,10 +87,10 @@ func (e *OperationError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "operation %d", e.Index)
 	if e.Name.Name != "" {
-		fmt.Fprintf(&b, ": %s %q", e.Name.Kind, e.Name.Name)
+		fmt.Fprintf(&b, ": %s %.128q", e.Name.Kind, e.Name.Name)
 	}
 	if e.Environment != "" {
-		fmt.Fprintf(&b, " in %s", e.Environment)
+		fmt.Fprintf(&b, " in %.128s", e.Environment)
 	}
 	if e.Path != "" {
 		fmt.Fprintf(&b, ": %s", e.Path)

@@ -149,11 +149,11 @@ func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, 
 	case revision < 0:
 		return Flag{}, &FieldError{"revision", "revisions start at 1"}
 	case revision > newest:
-		return Flag{}, fmt.Errorf("environment %q has no revision %d yet, the newest is %d: %w", env, revision, newest, ErrRevisionAhead)
+		return Flag{}, fmt.Errorf("environment %.128q has no revision %d yet, the newest is %d: %w", env, revision, newest, ErrRevisionAhead)
 	}
 	const at = selectFlag + `
 			AND v.name = @key AND v.from_revision <= @revision AND (v.to_revision IS NULL OR v.to_revision > @revision)`
-	return readOne[Flag](ctx, db, fmt.Sprintf("flag %q in %s", key, env), at, pgx.StrictNamedArgs{
+	return readOne[Flag](ctx, db, fmt.Sprintf("flag %.128q in %s", key, env), at, pgx.StrictNamedArgs{
 		"environment": env, "key": key, "revision": cmp.Or(revision, newest),
 	})
 }
@@ -213,7 +213,7 @@ func (db *DB) FlagHistory(ctx context.Context, env, key string, page Page) ([]Fl
 		"environment": env, "key": key, "paged": paged, "before_revision": after.Revision, "limit": limit, "bytes": maxPageBytes,
 	})
 	if err == nil && len(rows) == 0 && !paged {
-		err = fmt.Errorf("flag %q in %s: %w", key, env, ErrNotFound)
+		err = fmt.Errorf("flag %.128q in %s: %w", key, env, ErrNotFound)
 	}
 	if err != nil || len(rows) == 0 {
 		return nil, "", err

@@ -169,7 +169,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 func (n NewKey) check() error {
 	switch {
 	case !n.Kind.valid():
-		return &FieldError{"kind", fmt.Sprintf("%q is not one of server, client, admin, relay", n.Kind)}
+		return &FieldError{"kind", fmt.Sprintf("%.128q is not one of server, client, admin, relay", n.Kind)}
 	case n.Kind == KeyAdmin && n.Environment != "":
 		return &FieldError{"environment", "an admin key is for the whole installation and names none"}
 	case n.Kind != KeyAdmin && n.Environment == "":
@@ -241,7 +241,7 @@ func (db *DB) RevokeKey(ctx context.Context, id, actor, reason string) (Key, err
 		return Key{}, err
 	}
 	if _, err := uuid.Parse(id); err != nil {
-		return Key{}, fmt.Errorf("key %q: %w", id, ErrNotFound)
+		return Key{}, fmt.Errorf("key %.128q: %w", id, ErrNotFound)
 	}
 	var k Key
 	r := audit.Record{Actor: actor, Reason: reason}
@@ -251,7 +251,7 @@ func (db *DB) RevokeKey(ctx context.Context, id, actor, reason string) (Key, err
 			return nil, err
 		}
 		if len(rows) == 0 {
-			return nil, fmt.Errorf("key %q: %w", id, ErrNotFound)
+			return nil, fmt.Errorf("key %.128q: %w", id, ErrNotFound)
 		}
 		if k = rows[0].key(); !k.RevokedAt.IsZero() {
 			return nil, nil

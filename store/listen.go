@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -38,6 +37,7 @@ func (db *DB) Listen(ctx context.Context, notify func()) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		db.count.unlistened.Add(1)
 		if heard {
 			pause = relistenMin
 		}
@@ -126,7 +126,8 @@ func (db *DB) sendHints() {
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		_, err := db.writes.Exec(ctx, `SELECT pg_notify(@channel, '')`, pgx.StrictNamedArgs{"channel": channel})
 		cancel()
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil {
+			db.count.unhinted.Add(1)
 			db.log.LogAttrs(ctx, slog.LevelWarn, "notification not sent", slog.Any("error", err))
 		}
 		<-time.After(hintInterval)

@@ -75,6 +75,9 @@ func TestListenReconnects(t *testing.T) {
 		apply(t, db, store.PutSegment{Environment: "staging", Name: "s", Condition: []byte(fmt.Sprintf(`{"==":[1,%d]}`, time.Now().UnixNano()%1e9))})
 		wait(t, heard, "a change after the reconnection")
 	}
+	if got := db.Stats().Unlistened; got < 3 {
+		t.Errorf("%d lost listeners were counted, want 3 or more", got)
+	}
 }
 
 func TestWhatCannotBeReachedIsUnavailable(t *testing.T) {
@@ -99,5 +102,8 @@ func TestTerminatedConnectionsCostNoChange(t *testing.T) {
 	}
 	if got, want := state(t, db, "staging"), (written{21, 20, 20}); got != want {
 		t.Errorf("staging = %+v, want %+v", got, want)
+	}
+	if s := db.Stats(); s.Retries == 0 || s.Lost == 0 || s.Writes > s.MaxWrites || s.Reads != 0 {
+		t.Errorf("Stats = %+v, want retries, lost connections and no read at work", s)
 	}
 }

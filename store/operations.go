@@ -89,14 +89,14 @@ func (o PutFlag) check() error {
 		return &FieldError{"project", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
 	}
 	if o.Kind != "" && !slices.Contains(flagKinds, o.Kind) {
-		return &FieldError{"kind", fmt.Sprintf("%q is not one of %s", o.Kind, strings.Join(flagKinds, ", "))}
+		return &FieldError{"kind", fmt.Sprintf("%.128q is not one of %s", o.Kind, strings.Join(flagKinds, ", "))}
 	}
 	if o.Scope != "" && o.Scope != "request" && o.Scope != "local" {
-		return &FieldError{"scope", fmt.Sprintf("%q is neither request nor local", o.Scope)}
+		return &FieldError{"scope", fmt.Sprintf("%.128q is neither request nor local", o.Scope)}
 	}
 	if o.Type != "" {
 		if t, err := eval.ParseType(o.Type); err != nil || t == eval.Any {
-			return &FieldError{"type", fmt.Sprintf("%q is not one of boolean, string, integer, float, object", o.Type)}
+			return &FieldError{"type", fmt.Sprintf("%.128q is not one of boolean, string, integer, float, object", o.Type)}
 		}
 	}
 	if len(o.Tags) > MaxTags {
@@ -119,7 +119,7 @@ func (o SetState) step() (step, error) {
 		return s, err
 	}
 	if o.State != "ENABLED" && o.State != "DISABLED" {
-		return s, &FieldError{"state", fmt.Sprintf("%q is neither ENABLED nor DISABLED", o.State)}
+		return s, &FieldError{"state", fmt.Sprintf("%.128q is neither ENABLED nor DISABLED", o.State)}
 	}
 	s.edit = func(t *target) error {
 		if t.flag.Lifecycle == lifecycleArchived {
@@ -150,7 +150,7 @@ func (o SetDefaultVariant) step() (step, error) {
 			var variants map[string]json.RawMessage
 			_ = json.Unmarshal(definition["variants"], &variants) // an isolated flag may have none
 			if _, ok := variants[o.Variant]; !ok {
-				unknown = &FieldError{"variant", fmt.Sprintf("the flag has no variant %q", o.Variant)}
+				unknown = &FieldError{"variant", fmt.Sprintf("the flag has no variant %.128q", o.Variant)}
 			}
 			definition["defaultVariant"] = quote(o.Variant)
 		})
@@ -325,11 +325,11 @@ func settingsDocument(s eval.Settings) ([]byte, error) {
 		wire := cmp.Or(t.As, t.Attribute)
 		switch {
 		case t.Attribute == "" || strings.ContainsAny(t.Attribute, ".$") || len(t.Attribute) > MaxNameBytes:
-			return nil, &FieldError{path + ".attribute", fmt.Sprintf("%q is not the name of a top-level attribute", t.Attribute)}
+			return nil, &FieldError{path + ".attribute", fmt.Sprintf("%.128q is not the name of a top-level attribute", t.Attribute)}
 		case !wireName.MatchString(wire):
-			return nil, &FieldError{path, fmt.Sprintf("%q cannot travel under this name: give it an alias of up to 32 lower-case letters, digits and '_'", wire)}
+			return nil, &FieldError{path, fmt.Sprintf("%.128q cannot travel under this name: give it an alias of up to 32 lower-case letters, digits and '_'", wire)}
 		case seen["attribute "+t.Attribute] || seen["wire "+wire]:
-			return nil, &FieldError{path, fmt.Sprintf("%q is there twice", t.Attribute)}
+			return nil, &FieldError{path, fmt.Sprintf("%.128q is there twice", t.Attribute)}
 		}
 		seen["attribute "+t.Attribute], seen["wire "+wire] = true, true
 		out.Travel = append(out.Travel, travel(t))

@@ -152,8 +152,8 @@ func TestLockThatIsNotHadIsContention(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `SELECT FROM environments WHERE name = 'production' FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Apply(t.Context(), change(put("production", "a", onOff))); !errors.Is(err, store.ErrContended) {
-		t.Errorf("Apply while somebody holds production: %v, want ErrContended", err)
+	if _, err := db.Apply(t.Context(), change(put("production", "a", onOff))); !errors.Is(err, store.ErrContended) || db.Stats().Retries != 4 {
+		t.Errorf("Apply while somebody holds production: %v, want ErrContended after 4 retries (%+v)", err, db.Stats())
 	}
 	apply(t, db, put("staging", "a", onOff)) // the others go on
 	if got, want := state(t, db, "production"), (written{1, 0, 0}); got != want {

@@ -103,7 +103,7 @@ func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]e
 		return nil, 0, err
 	}
 	if len(found) == 0 {
-		return nil, 0, fmt.Errorf("environment %q: %w", env, ErrNotFound)
+		return nil, 0, fmt.Errorf("environment %.128q: %w", env, ErrNotFound)
 	}
 	rows, _, err := split(found)
 	return rows, found[0].Newest, err
@@ -125,11 +125,11 @@ func (db *DB) rowsAt(ctx context.Context, env string, revision int64, sql string
 func checkRevision(env string, revision int64, found []versionRow) error {
 	switch {
 	case len(found) == 0:
-		return fmt.Errorf("environment %q: %w", env, ErrNotFound)
+		return fmt.Errorf("environment %.128q: %w", env, ErrNotFound)
 	case revision < 1:
 		return &FieldError{"revision", fmt.Sprintf("%d: revisions start at 1", revision)}
 	case revision > found[0].Newest:
-		return fmt.Errorf("environment %q has no revision %d yet, the newest is %d: %w", env, revision, found[0].Newest, ErrRevisionAhead)
+		return fmt.Errorf("environment %.128q has no revision %d yet, the newest is %d: %w", env, revision, found[0].Newest, ErrRevisionAhead)
 	}
 	return nil
 }

@@ -19,15 +19,8 @@ func prepare(dir string, who account) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the account must get through
-			return "", err
-		}
-		// The cluster inside is private; the account must get through to it
-		// whatever the umask says.
-		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // as above
-			return "", err
-		}
+	if err := makeDir(dir); err != nil {
+		return "", err
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return "", err
@@ -51,6 +44,22 @@ func prepare(dir string, who account) (string, error) {
 			return dir, nil
 		}
 	}
+}
+
+// makeDir makes a directory and those above it that are not there. What is
+// kept inside is private; the account must get through to it, whatever the
+// umask says.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o711) //nolint:gosec // to get through is not to look
 }
 
 // initCluster makes the cluster if there is none. It is made beside its place

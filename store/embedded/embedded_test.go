@@ -25,6 +25,7 @@ const childDir = "GUIDON_TEST_EMBEDDED_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
+		syscall.Umask(0o077) // Postgres must get through what Start makes all the same
 		s, err := embedded.Start(context.Background(), embedded.Config{Dir: dir})
 		if err != nil {
 			fmt.Println(err)
@@ -196,7 +197,7 @@ func TestDataOutlivesARestart(t *testing.T) {
 
 func TestKilledProcessTakesPostgresAlongAndTheNextStartRecovers(t *testing.T) {
 	t.Parallel()
-	dir := directory(t)
+	dir := filepath.Join(directory(t), "made", "by", "start")
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), childDir+"="+dir)
 	out, err := child.StdoutPipe()

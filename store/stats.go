@@ -1,0 +1,31 @@
+package store
+
+import "sync/atomic"
+
+// Stats counts what healed by itself since Open, and what the pools hold now.
+type Stats struct {
+	// Retries is how many writes were tried again: for a lock that was not
+	// had in time, a deadlock, or a connection that died.
+	Retries int64
+	// Lost is how many connections were found dead when they were used.
+	Lost int64
+	// Unlistened is how often the listener's connection ended.
+	Unlistened int64
+	// Unhinted is how many notifications could not be sent. Listeners found
+	// out by their poll.
+	Unhinted int64
+	// Reads and Writes are the connections in use, and the most there may be.
+	Reads, MaxReads, Writes, MaxWrites int32
+}
+
+type counters struct{ retries, lost, unlistened, unhinted atomic.Int64 }
+
+// Stats returns the counters. It asks nobody and may be called often.
+func (db *DB) Stats() Stats {
+	reads, writes := db.reads.Stat(), db.writes.Stat()
+	return Stats{
+		Retries: db.count.retries.Load(), Lost: db.count.lost.Load(),
+		Unlistened: db.count.unlistened.Load(), Unhinted: db.count.unhinted.Load(),
+		Reads: reads.AcquiredConns(), MaxReads: reads.MaxConns(), Writes: writes.AcquiredConns(), MaxWrites: writes.MaxConns(),
+	}
+}
