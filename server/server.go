@@ -38,7 +38,7 @@ type Config struct {
 	// client is cut off. Defaults to 10s.
 	Progress time.Duration
 	// Recheck is how often the key of an open stream is verified again.
-	// Defaults to 3s.
+	// Defaults to 2s, so that no stream outlives its key by 5s.
 	Recheck time.Duration
 	// Drain is the time over which the streams of a server that stops are told
 	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
@@ -73,7 +73,7 @@ func New(cfg Config) *Server {
 	cfg.Version = cmp.Or(cfg.Version, "devel")
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 15*time.Second)
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
-	cfg.Recheck = cmp.Or(cfg.Recheck, 3*time.Second)
+	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

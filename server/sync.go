@@ -71,13 +71,13 @@ type stream struct {
 // run sends what the client lacks, and keeps it current until ctx ends.
 func (s *stream) run(ctx context.Context) error {
 	s.checkedAt = s.now()
-	for head := range s.environment.Watch(ctx, min(s.cfg.Heartbeat, s.cfg.Recheck)) {
+	for head := range s.environment.Watch(ctx, s.tick()) {
 		if s.keys == nil {
 			if err := s.hello(head); err != nil {
 				return err
 			}
 		}
-		if now := s.now(); now.Sub(s.checkedAt) >= s.cfg.Recheck {
+		if now := s.now(); now.Sub(s.checkedAt) >= s.cfg.Recheck-s.tick()/2 {
 			if err := s.auth.Recheck(ctx, s.call.principal); err != nil && ctx.Err() == nil {
 				return err
 			}
@@ -89,6 +89,10 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// tick is how often a stream looks up without news. Ticks come a little early
+// or late; what is due within half of one is due.
+func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Recheck) }
 
 func (s *stream) hello(head *hub.Head) error {
 	s.keys = head.Keys()
@@ -122,8 +126,7 @@ func (s *stream) update(head *hub.Head) error {
 		s.have, s.digest = head.Revision(), head.Digest()
 		return nil
 	}
-	// Ticks come a little early or late; half of one is near enough.
-	if s.now().Sub(s.sentAt) < s.cfg.Heartbeat-min(s.cfg.Heartbeat, s.cfg.Recheck)/2 {
+	if s.now().Sub(s.sentAt) < s.cfg.Heartbeat-s.tick()/2 {
 		return nil
 	}
 	return s.send(&guidonv1.SyncServiceSyncResponse{
