@@ -24,7 +24,7 @@ const (
 
 type ChangeServiceApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// operations are carried out in order: 1 to 10000 of them.
+	// operations are carried out in order: 1 to 20000 of them.
 	Operations []*Operation `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
 	// expected_revisions holds, by environment, the revision the author looked
 	// at. An environment left out is not checked.

@@ -19,7 +19,7 @@ export const file_guidon_v1_change: GenFile = /*@__PURE__*/
  */
 export type ChangeServiceApplyRequest = Message<"guidon.v1.ChangeServiceApplyRequest"> & {
   /**
-   * operations are carried out in order: 1 to 10000 of them.
+   * operations are carried out in order: 1 to 20000 of them.
    *
    * @generated from field: repeated guidon.v1.Operation operations = 1;
    */
