@@ -100,7 +100,7 @@ func (s *State) fullContext() *eval.Context {
 // merged is the full local context: what this process knows of the request,
 // and over it what the call says. s may be nil.
 func (s *State) merged(call map[string]any, newest *eval.Snapshot) (*eval.Context, error) {
-	if s == nil || s.off {
+	if s == nil {
 		return eval.NewContext(call)
 	}
 	if len(call) == 0 && s.sealed.Load() {

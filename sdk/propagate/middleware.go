@@ -25,7 +25,7 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			r.Header = r.Header.Clone()
 			delete(r.Header, canonicalName(HeaderName))
 		}
-		if p.config.Context != nil && !s.off && !s.sealed.Load() {
+		if p.config.Context != nil && s.full != nil {
 			s.add(p.config.Context(r))
 		}
 		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}

@@ -282,7 +282,9 @@ func TestOff(t *testing.T) {
 	t.Parallel()
 	w := shop(t)
 	i := w.instance()
-	on := newPropagator(t, i)
+	on := newPropagator(t, i, func(c *propagate.Config) {
+		c.Context = func(*http.Request) map[string]any { return map[string]any{"plan": "gold"} }
+	})
 	off := on.WithMode(propagate.Off)
 	var inbound, outbound http.Header
 	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { outbound = r.Header }))
@@ -291,6 +293,15 @@ func TestOff(t *testing.T) {
 		inbound = r.Header
 		if _, ok := propagate.FromContext(r.Context()); ok {
 			t.Error("a State where propagation is off")
+		}
+		if r := off.Evaluate(r.Context(), "pricing", eval.Boolean, nil); r.Variant() != "on" || r.Pinned != 0 {
+			t.Errorf("Evaluate = %+v, want on by what the application knows", answerOf(r))
+		}
+		if err := propagate.Enrich(r.Context(), map[string]any{"plan": "silver"}); err != nil {
+			t.Errorf("Enrich: %v, want nil: nothing is ever sealed", err)
+		}
+		if r := off.Evaluate(r.Context(), "pricing", eval.Boolean, nil); r.Variant() != "off" {
+			t.Errorf("Evaluate = %+v, want off by the enriched plan", answerOf(r))
 		}
 		call(r.Context(), t, off, sink.URL)
 		before := off.Evaluate(r.Context(), "banner", eval.Boolean, nil).Variant()

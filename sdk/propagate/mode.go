@@ -16,7 +16,8 @@ const (
 	Internal
 
 	// Off neither reads nor writes guidon headers: every evaluation uses the
-	// newest revision. Correlation IDs are handled as in Internal.
+	// newest revision and what this process knows of the request. Correlation
+	// IDs are handled as in Internal.
 	Off
 )
 

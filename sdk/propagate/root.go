@@ -43,14 +43,14 @@ func (p *Propagator) newState() *State {
 // root makes s an open State pinned to the newest revision.
 func (s *State) root(correlation, root string, attributes map[string]any) {
 	s.correlation = correlation
+	s.full = make(map[string]any, len(attributes))
+	s.add(attributes)
 	if s.off {
 		return
 	}
 	s.p.counters.event(Rooted)
 	s.pin = Header{Correlation: correlation, Root: root, Environment: s.p.config.Environment(), Time: s.p.config.Now().Unix()}
 	s.take(s.p.config.Snapshots.Snapshot())
-	s.full = make(map[string]any, len(attributes))
-	s.add(attributes)
 }
 
 func (s *State) take(newest *eval.Snapshot) {
@@ -59,17 +59,20 @@ func (s *State) take(newest *eval.Snapshot) {
 	}
 }
 
-// add copies what an evaluation can use of attributes: one bad value must not
-// cost the others.
+// add copies what an evaluation can use of attributes, lists and objects in
+// depth, since they may be read long after the caller changes his. One bad
+// value must not cost the others.
 func (s *State) add(attributes map[string]any) {
 	for name, value := range attributes {
 		switch value.(type) {
 		case string, bool, int:
 		default:
-			if _, err := eval.NewContext(map[string]any{name: value}); err != nil {
+			c, err := eval.NewContext(map[string]any{name: value})
+			if err != nil {
 				s.p.counters.event(AttributeUnusable)
 				continue
 			}
+			value = c.Map()[name]
 		}
 		s.full[name] = value
 	}

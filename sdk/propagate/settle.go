@@ -7,8 +7,8 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// The shares of HeaderBudget (propagation.md §4). What is left beside the
-// longest fixed part is more than one decision.
+// The shares of HeaderBudget (propagation.md §4). Beside the longest fixed part
+// they leave room for any one decision.
 const (
 	maxSubjectBytes   = 512
 	maxAttributeBytes = 1024

@@ -3,7 +3,6 @@ package propagate
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -35,7 +34,7 @@ type State struct {
 	correlation string
 	external    string
 	received    string // these bytes go out instead of a header of our own
-	off         bool   // only the correlation ID is of use
+	off         bool   // never pinned or sealed, only a correlation ID and what is known here
 
 	sealed  atomic.Bool
 	mu      sync.Mutex // guards what follows until sealed; nobody writes it afterwards
@@ -130,11 +129,12 @@ func (s *State) Header() (string, bool) {
 
 // Enrich adds attributes to the evaluation context of the request, "targetingKey"
 // among them; later ones win. It fails with ErrSealed once the State is sealed,
-// with ErrNoState if ctx carries none, and with an error that names the place
-// if an attribute is of a type that no evaluation can use; then nothing is added.
+// with ErrNoState outside requests, and with an error that names the place if
+// an attribute is of a type that no evaluation can use; then nothing is added.
+// Where propagation is off, what it adds counts for evaluations in this process.
 func Enrich(ctx context.Context, attributes map[string]any) error {
-	s, ok := FromContext(ctx)
-	if !ok {
+	s := stateOf(ctx)
+	if s == nil {
 		return ErrNoState
 	}
 	if _, err := eval.NewContext(attributes); err != nil {
@@ -146,6 +146,6 @@ func Enrich(ctx context.Context, attributes map[string]any) error {
 		s.p.counters.event(LateEnrich)
 		return ErrSealed
 	}
-	maps.Copy(s.full, attributes)
+	s.add(attributes)
 	return nil
 }

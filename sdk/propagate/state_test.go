@@ -99,6 +99,22 @@ func TestEnrichUntilSealed(t *testing.T) {
 	}
 }
 
+// What the caller does with his maps afterwards is no business of the request.
+func TestAttributesAreCopied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, flagRow(t, "named", "off", equals("user.name", "x"), ""))
+	p := newPropagator(t, w.instance())
+	inner := map[string]any{"name": "x"}
+	ctx := p.Root(t.Context(), map[string]any{"user": inner})
+	if err := propagate.Enrich(ctx, map[string]any{"other": inner}); err != nil {
+		t.Fatal(err)
+	}
+	inner["name"] = "y"
+	if r := p.Evaluate(ctx, "named", eval.Boolean, nil); r.Variant() != "on" {
+		t.Errorf("Evaluate = %q, want on as when the request began", r.Variant())
+	}
+}
+
 // An outgoing call seals too: what left cannot be taken back.
 func TestInjectSeals(t *testing.T) {
 	t.Parallel()
