@@ -122,6 +122,7 @@ func (d *dataDir) apiKeys(ctx context.Context, db *store.DB) (apiKeys, error) {
 		if err := ensure(keys.servers[e.Name], want, func(text string) { keys.servers[e.Name] = text }); err != nil {
 			return keys, err
 		}
+		keys.environments = append(keys.environments, e.Name)
 	}
 	return keys, nil
 }
@@ -140,8 +141,9 @@ func works(ctx context.Context, db *store.DB, text string) (bool, error) {
 // apiKeys are the keys that dev hands out. As JSON they are {"admin": text,
 // environment: {"server": text}, …}.
 type apiKeys struct {
-	admin   string
-	servers map[string]string // by environment
+	admin        string
+	servers      map[string]string // by environment
+	environments []string          // in their own order; not saved
 }
 
 type environmentKeys struct {

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -45,7 +43,7 @@ func (r ready) print(w io.Writer, dir string) error {
 		width = max(width, len(environment))
 	}
 	fmt.Fprintf(&b, "  %-*s key  %s\n", width, "admin", r.Keys.admin)
-	for _, environment := range slices.Sorted(maps.Keys(r.Keys.servers)) {
+	for _, environment := range r.Keys.environments {
 		fmt.Fprintf(&b, "  %-*s key  %s\n", width, environment, r.Keys.servers[environment])
 	}
 	b.WriteString("\nCtrl-C stops it. The data stays, and the next start shows the same keys.\n\n")
