@@ -8,56 +8,64 @@ import (
 // compare runs ==, ===, <, <=, > and >=. Fewer than two operands compare false;
 // a third makes the ordering ones a test of what lies between.
 func (r *run) compare(n *node, s scope) bool {
+	if !n.spread && len(n.args) == 2 { // nearly all there are
+		return holds(n.op, r.value(&n.args[0], s), r.value(&n.args[1], s)) != n.negate
+	}
 	o := r.operands(n, s)
 	if o.len() < 2 {
 		return n.negate
 	}
 	a, b := r.operand(&o, 0, s), r.operand(&o, 1, s)
-	outcome := false
-	switch n.op {
-	case opEqual:
-		outcome = equal(a, b)
-	case opStrictEqual:
-		outcome = a.shape() == b.shape() && equal(a, b)
-	case opLess, opLessOrEqual:
-		outcome = ordered(n.op == opLessOrEqual, a, b)
-		if outcome && o.len() == 3 {
-			outcome = ordered(n.op == opLessOrEqual, b, r.operand(&o, 2, s))
-		}
-	case opGreater, opGreaterOrEqual:
-		outcome = ordered(n.op == opGreaterOrEqual, b, a)
-		if outcome && o.len() == 3 {
-			outcome = ordered(n.op == opGreaterOrEqual, r.operand(&o, 2, s), b)
-		}
+	outcome := holds(n.op, a, b)
+	if o.len() == 3 && n.op != opEqual && n.op != opStrictEqual {
+		outcome = outcome && holds(n.op, b, r.operand(&o, 2, s))
 	}
 	return outcome != n.negate
+}
+
+func holds(op opcode, a, b value) bool {
+	switch op {
+	case opEqual:
+		return equal(a, b)
+	case opStrictEqual:
+		return a.shape() == b.shape() && equal(a, b)
+	case opLess:
+		return less(a, b)
+	case opLessOrEqual:
+		return less(a, b) || equal(a, b)
+	case opGreater:
+		return less(b, a)
+	default:
+		return less(b, a) || equal(a, b)
+	}
 }
 
 // equal is ==. Null equals only null; texts compare as texts; all else as the
 // numbers that coerced makes of it, so that lists and objects equal nothing.
 func equal(a, b value) bool {
 	switch {
-	case a.shape() == shapeNull || b.shape() == shapeNull:
-		return a.shape() == b.shape()
-	case a.shape() == shapeText && b.shape() == shapeText:
+	case a.isNumber() && b.isNumber():
+		return a.num == b.num
+	case a.isNull() || b.isNull():
+		return a.isNull() && b.isNull()
+	case a.isText() && b.isText():
 		return a.str == b.str
 	default:
 		return coerced(a) == coerced(b)
 	}
 }
 
-// less is <. Texts compare bytewise, all else as numbers: here null is 0.
+// less is <. Texts compare bytewise, all else as numbers. Null is 0 there, yet
+// equals only null: null <= 0 is false although neither is less.
 func less(a, b value) bool {
-	if a.shape() == shapeText && b.shape() == shapeText {
+	switch {
+	case a.isNumber() && b.isNumber():
+		return a.num < b.num
+	case a.isText() && b.isText():
 		return a.str < b.str
+	default:
+		return coerced(a) < coerced(b)
 	}
-	return coerced(a) < coerced(b)
-}
-
-// ordered is < or, inclusively, <=. Since null equals only null, null <= 0 is
-// false although neither is less.
-func ordered(inclusive bool, a, b value) bool {
-	return less(a, b) || inclusive && equal(a, b)
 }
 
 // coerced is JavaScript's idea of a value as a number: what is none is NaN.

@@ -51,6 +51,14 @@ func newVariable(text string, outer []uint8) *variable {
 // where the default (args[0], if any) is something.
 func (r *run) variable(n *node, s scope) value {
 	v := n.variable
+	if s == 0 && v.at == placeAttribute { // nearly all there are
+		part := &v.path.parts[0]
+		found, _ := r.attributes.find(part.hash, part.name)
+		if found.isNull() && len(n.args) > 0 {
+			return r.value(&n.args[0], s)
+		}
+		return found
+	}
 	for _, bodies := range v.outer {
 		if found := r.lookup(n, s-scope(bodies)); found.shape() != shapeNull {
 			return found

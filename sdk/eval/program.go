@@ -171,19 +171,19 @@ func (r *run) truth(n *node, s scope) bool {
 	switch n.op {
 	case opVarIsText:
 		v := r.variable(n, s)
-		if v.shape() == shapeText {
+		if v.isText() {
 			return (v.str == n.literal.str) != n.negate
 		}
 		return equal(v, n.literal) != n.negate
 	case opVarIsNumber:
 		v := r.variable(n, s)
-		if v.shape() == shapeNumber {
+		if v.isNumber() {
 			return (v.num == n.literal.num) != n.negate
 		}
 		return equal(v, n.literal) != n.negate
 	case opVarIsExactly:
 		v := r.variable(n, s)
-		return (v.shape() == shapeText && v.str == n.literal.str) != n.negate
+		return (v.isText() && v.str == n.literal.str) != n.negate
 	case opInSet:
 		return n.set.has(r.value(&n.args[0], s))
 	case opAnd:
