@@ -39,7 +39,7 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	}
 	var applied Applied
 	err = db.tries(ctx, "apply", func(ctx context.Context, tx pgx.Tx) error {
-		applied, err = try(ctx, tx, r)
+		applied, err = attempt(ctx, tx, r)
 		return err
 	})
 	if err != nil {
@@ -119,9 +119,7 @@ func prepare(cs ChangeSet) (request, error) {
 			err = &FieldError{"environment", "is required"}
 		}
 		if err != nil {
-			d := draft{refused: refused}
-			d.refuse(operationError(i, s.environment, s.name, err))
-			refused = d.refused
+			refused.add(operationError(i, s.environment, s.name, err))
 			continue
 		}
 		if size += s.size; size > MaxDefinitionBytes {
@@ -175,9 +173,9 @@ func checkText(field, text string, limit int) error {
 	return nil
 }
 
-// try carries out a change set up to the commit. The error is errRollback if
-// there is a result but nothing to commit.
-func try(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err error) {
+// attempt carries out a change set up to the commit. The error is errRollback
+// if there is a result but nothing to commit.
+func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err error) {
 	d, chain, earlier, err := load(ctx, tx, r)
 	if err != nil {
 		return Applied{}, err

@@ -56,21 +56,9 @@ const (
 	lifecycleDeleted  = "deleted"
 
 	defaultProject = "default"
-
-	// maxProblems bounds how many problems one refusal lists.
-	maxProblems = 100
 )
 
 var flagKinds = []string{"release", "experiment", "ops", "permission", "config"}
-
-// refuse notes a problem with an operation; the change set will not be applied.
-func (d *draft) refuse(e *OperationError) {
-	if len(d.refused.Operations) < maxProblems {
-		d.refused.Operations = append(d.refused.Operations, e)
-	} else {
-		d.refused.More++
-	}
-}
 
 // run carries out one step in the environments it is for.
 func (d *draft) run(index int, s step, isolate bool) {
@@ -78,12 +66,12 @@ func (d *draft) run(index int, s step, isolate bool) {
 	if s.environment == "" {
 		environments = d.holding(s.name)
 		if len(environments) == 0 {
-			d.refuse(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
+			d.refused.add(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
 		}
 	}
 	for _, name := range environments {
 		if err := d.edit(index, s, name, isolate); err != nil {
-			d.refuse(operationError(index, name, s.name, err))
+			d.refused.add(operationError(index, name, s.name, err))
 		}
 	}
 }
@@ -163,39 +151,40 @@ func (d *draft) flag(key string) *flagDraft {
 	return f
 }
 
-// claim checks a put against what the key is already, and settles what a new
-// key is.
-func (f *flagDraft) claim(o PutFlag, inferred eval.Type, typeErr error, isolate bool) error {
-	if f.Project != "" && o.Project != "" && f.Project != o.Project {
-		return fmt.Errorf("%w: the key belongs to project %.128q", ErrExists, f.Project)
+// claim checks a put against what the key is already, and returns what it will
+// be: a new key is settled by its first put.
+func (f *flagDraft) claim(o PutFlag, inferred eval.Type, typeErr error, isolate bool) (flagRow, error) {
+	row := f.flagRow
+	if row.Project != "" && o.Project != "" && row.Project != o.Project {
+		return row, fmt.Errorf("%w: the key belongs to project %.128q", ErrExists, row.Project)
 	}
-	for _, c := range []struct{ field, is, asked string }{{"kind", f.Kind, o.Kind}, {"scope", f.Scope, o.Scope}, {"type", f.Type, o.Type}} {
+	for _, c := range []struct{ field, is, asked string }{{"kind", row.Kind, o.Kind}, {"scope", row.Scope, o.Scope}, {"type", row.Type, o.Type}} {
 		if c.is != "" && c.asked != "" && c.is != c.asked {
-			return &FieldError{c.field, fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", c.is, c.asked)}
+			return row, &FieldError{c.field, fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", c.is, c.asked)}
 		}
 	}
-	declared := cmp.Or(f.Type, o.Type)
+	declared := cmp.Or(row.Type, o.Type)
 	switch {
 	case typeErr != nil && !isolate:
-		return invalidError(strings.Replace(typeErr.Error(), "$", "$.flag", 1))
+		return row, invalidError(strings.Replace(typeErr.Error(), "$", "$.flag", 1))
 	case typeErr != nil || declared == inferred.String() || declared == eval.Float.String() && inferred == eval.Integer:
 	case declared == "":
 		declared = inferred.String()
-	case f.Type != "":
-		return &FieldError{"type", fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", declared, inferred)}
+	case row.Type != "":
+		return row, &FieldError{"type", fmt.Sprintf("of an existing flag cannot change from %s to %s: use a new key", declared, inferred)}
 	default:
-		return &FieldError{"type", fmt.Sprintf("is given as %s but the variants are of type %s", declared, inferred)}
+		return row, &FieldError{"type", fmt.Sprintf("is given as %s but the variants are of type %s", declared, inferred)}
 	}
-	f.Type = declared
-	f.Project = cmp.Or(f.Project, o.Project, defaultProject)
-	f.Kind = cmp.Or(f.Kind, o.Kind, "release")
-	if f.Scope = cmp.Or(f.Scope, o.Scope); f.Scope == "" {
-		f.Scope = "request"
-		if f.Kind == "ops" {
-			f.Scope = "local"
+	row.Type = declared
+	row.Project = cmp.Or(row.Project, o.Project, defaultProject)
+	row.Kind = cmp.Or(row.Kind, o.Kind, "release")
+	if row.Scope = cmp.Or(row.Scope, o.Scope); row.Scope == "" {
+		row.Scope = "request"
+		if row.Kind == "ops" {
+			row.Scope = "local"
 		}
 	}
-	return nil
+	return row, nil
 }
 
 // describe takes over what a put says about the key; empty says nothing.
@@ -322,7 +311,7 @@ func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
 			d.warnings = append(d.warnings, fmt.Sprintf("%s in %s is isolated: %s: %s", p.Name, e.Name, p.Path, p.Message))
 			continue
 		}
-		d.refuse(&OperationError{Index: e.blame(p.Name), Environment: e.Name, Name: p.Name, Path: p.Path, Err: invalidError(p.Message)})
+		d.refused.add(&OperationError{Index: e.blame(p.Name), Environment: e.Name, Name: p.Name, Path: p.Path, Err: invalidError(p.Message)})
 	}
 	return nil
 }

@@ -110,6 +110,17 @@ type RefusedError struct {
 	More int
 }
 
+// maxProblems bounds how many problems one refusal lists.
+const maxProblems = 100
+
+func (e *RefusedError) add(o *OperationError) {
+	if len(e.Operations) < maxProblems {
+		e.Operations = append(e.Operations, o)
+	} else {
+		e.More++
+	}
+}
+
 func (e *RefusedError) Error() string {
 	lines := make([]string, 0, len(e.Operations)+1)
 	for _, o := range e.Operations {

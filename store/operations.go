@@ -47,7 +47,8 @@ func (o PutFlag) step() (step, error) {
 	}
 	inferred, typeErr := eval.InferType(definition)
 	s.edit = func(t *target) error {
-		if err := t.flag.claim(o, inferred, typeErr, t.isolate); err != nil {
+		claimed, err := t.flag.claim(o, inferred, typeErr, t.isolate)
+		if err != nil {
 			return err
 		}
 		if o.CreateOnly && t.document != nil {
@@ -56,6 +57,7 @@ func (o PutFlag) step() (step, error) {
 		if t.flag.Lifecycle == lifecycleArchived {
 			return ErrArchived
 		}
+		t.flag.flagRow = claimed
 		d, err := readDocument(t.document)
 		if err != nil {
 			return err
