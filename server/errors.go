@@ -18,6 +18,8 @@ import (
 var (
 	// errDraining ends the streams of a server that stops.
 	errDraining = errors.New("this server is stopping; connect again")
+	// errFull refuses a stream that is one too many.
+	errFull = errors.New("this server has as many streams as it holds; connect again, to another if there is one")
 	// errStalled ends a stream whose client does not read.
 	errStalled = errors.New("the client did not read in time")
 )
@@ -46,6 +48,7 @@ var codes = []struct {
 	{store.ErrArchived, connect.CodeFailedPrecondition, ""},
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
 	{errDraining, connect.CodeUnavailable, ""},
+	{errFull, connect.CodeUnavailable, ""},
 	{errStalled, connect.CodeResourceExhausted, ""},
 	{context.Canceled, connect.CodeCanceled, "the call was canceled"},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "the call took too long"},

@@ -23,6 +23,7 @@ type follower struct {
 	hello    *guidonv1.Hello
 	snapshot *eval.Snapshot
 	pending  []byte // chunks of a snapshot that is not complete
+	close    func()
 	// what arrived
 	snapshots, deltas, heartbeats int
 }
@@ -44,11 +45,11 @@ func (g *guidon) followWith(t testing.TB, client *http.Client, key string, have 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	f := &follower{t: t, stream: stream, snapshot: have, close: func() {
 		cancel()
 		_ = stream.Close()
-	})
-	f := &follower{t: t, stream: stream, snapshot: have}
+	}}
+	t.Cleanup(f.close)
 	if f.hello = f.receive().GetHello(); f.hello == nil {
 		t.Fatal("the first event is not a hello")
 	}

@@ -40,6 +40,10 @@ type Config struct {
 	// Recheck is how often the key of an open stream is verified again.
 	// Defaults to 2s, so that no stream outlives its key by 5s.
 	Recheck time.Duration
+	// MaxStreams bounds the Sync streams that are open at a time; further ones
+	// are sent elsewhere, and those that are open stay. Defaults to 20,000, at
+	// about 40 KB each.
+	MaxStreams int
 	// Drain is the time over which the streams of a server that stops are told
 	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
 	Drain time.Duration
@@ -74,6 +78,7 @@ func New(cfg Config) *Server {
 	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 15*time.Second)
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

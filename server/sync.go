@@ -31,11 +31,13 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	if req.GetHaveRevision() < 0 {
 		return &store.FieldError{Field: "have_revision", Message: "must not be negative"}
 	}
+	defer s.open.Add(-1)
+	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
+		return errFull
+	}
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
 	gauge.Inc()
 	defer gauge.Dec()
-	s.open.Add(1)
-	defer s.open.Add(-1)
 
 	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest()}
 	// The request has been read; from here on the connection may be silent.

@@ -173,14 +173,35 @@ func TestRevokedStreamEnds(t *testing.T) {
 	}
 }
 
+// TestMaxStreams: one stream too many is refused, and there is room again when
+// another ends.
+func TestMaxStreams(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(o *options) { o.server.MaxStreams = 2 })
+	key := g.key(t, store.KeyServer, "staging")
+	f := g.follow(t, key, nil)
+	f.reach(1)
+	g.follow(t, key, nil).reach(1)
+	sync := rpc{procedure: guidonv1connect.SyncServiceSyncProcedure, streams: true}
+	if code := g.call(t, sync, "{}", "X-API-Key", key); code != "unavailable" {
+		t.Errorf("the third of two streams: %s, want unavailable", code)
+	}
+	f.close()
+	eventually(t, "there is room again", func() bool { return g.call(t, sync, "{}", "X-API-Key", key) == "ok" })
+}
+
 // TestDrain: a server that stops says so on each stream, and is not ready.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(o *options) { o.server.Drain = 50 * time.Millisecond })
 	key := g.key(t, store.KeyServer, "staging")
-	followers := make([]*follower, 5)
+	h2c := new(http.Protocols)
+	h2c.SetUnencryptedHTTP2(true)
+	second := &http.Client{Transport: &http.Transport{Protocols: h2c}}
+	t.Cleanup(second.CloseIdleConnections)
+	followers := make([]*follower, 6)
 	for i := range followers {
-		followers[i] = g.follow(t, key, nil)
+		followers[i] = g.followWith(t, []*http.Client{http.DefaultClient, second}[i%2], key, nil)
 		followers[i].reach(1)
 	}
 	stopped := make(chan struct{})
