@@ -22,7 +22,7 @@ func TestEvaluateAllocatesNothing(t *testing.T) {
 		name, flag string
 		call       map[string]any
 	}{
-		{"derivable", "pricing", nil}, {"derivable, same context", "pricing", same}, {"root decision", "banner", nil}, {"local", "tuning", nil},
+		{"derivable", "pricing", nil}, {"derivable, same context", "pricing", same}, {"split", "split", nil}, {"root decision", "banner", nil}, {"local", "tuning", nil},
 	} {
 		for where, ctx := range map[string]func() propagate.Result{
 			"at the root": func() propagate.Result { return p.Evaluate(root, tt.flag, eval.Boolean, tt.call) },

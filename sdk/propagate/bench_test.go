@@ -132,14 +132,17 @@ func BenchmarkHop(b *testing.B) {
 			_, _ = transport.RoundTrip(request)
 		})
 	}
-	for name, handler := range map[string]http.Handler{"bare": hop(sink), "guidon": p.Middleware(hop(p.Transport(sink)))} {
-		b.Run(name, func(b *testing.B) {
+	for _, run := range []struct {
+		name    string
+		handler http.Handler
+	}{{"bare", hop(sink)}, {"guidon", p.Middleware(hop(p.Transport(sink)))}} {
+		b.Run(run.name, func(b *testing.B) {
 			request := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/", nil)
 			request.Header.Set("Guidon", value)
 			answer := httptest.NewRecorder()
 			b.ReportAllocs()
 			for b.Loop() {
-				handler.ServeHTTP(answer, request)
+				run.handler.ServeHTTP(answer, request)
 			}
 		})
 	}
@@ -150,11 +153,12 @@ func BenchmarkLoopbackHop(b *testing.B) {
 	p := benchPropagator(b)
 	ctx := received(b, p, pinnedAt(b, 1))
 	empty := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	for name, run := range map[string]struct {
+	for _, run := range []struct {
+		name      string
 		handler   http.Handler
 		transport http.RoundTripper
-	}{"bare": {empty, http.DefaultTransport}, "guidon": {p.Middleware(empty), p.Transport(nil)}} {
-		b.Run(name, func(b *testing.B) {
+	}{{"bare", empty, http.DefaultTransport}, {"guidon", p.Middleware(empty), p.Transport(nil)}} {
+		b.Run(run.name, func(b *testing.B) {
 			server := httptest.NewServer(run.handler)
 			defer server.Close()
 			b.ReportAllocs()
