@@ -115,6 +115,9 @@ func TestMetrics(t *testing.T) {
 		`guidon_environment_age_seconds{environment="staging"} `,
 		`guidon_sync_streams{environment="staging"} 1`,
 		`guidon_build_info{version="devel"} 1`,
+		`guidon_hub_looks_total{result="ok"} `,
+		`guidon_hub_looks_total{result="failed"} 0`,
+		`guidon_hub_history_total{result="memory"} 0`,
 		`go_goroutines `,
 	} {
 		if !strings.Contains(text, want) {

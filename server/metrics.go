@@ -60,6 +60,12 @@ var (
 		"Time since the revision was last known to be the newest.", []string{"environment"}, nil)
 	flagsDesc = prometheus.NewDesc("guidon_environment_flags",
 		"Flags in the newest revision, archived ones included.", []string{"environment"}, nil)
+	looksDesc = prometheus.NewDesc("guidon_hub_looks_total",
+		"How often the database was asked for news, by result.", []string{"result"}, nil)
+	historyDesc = prometheus.NewDesc("guidon_hub_history_total",
+		"How often something older than the newest revision was wanted, by where it was found.", []string{"result"}, nil)
+	historyBytesDesc = prometheus.NewDesc("guidon_hub_history_bytes",
+		"About what is kept of older revisions.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -67,6 +73,9 @@ func (held) Describe(ch chan<- *prometheus.Desc) {
 	ch <- revisionDesc
 	ch <- ageDesc
 	ch <- flagsDesc
+	ch <- looksDesc
+	ch <- historyDesc
+	ch <- historyBytesDesc
 }
 
 // Collect implements [prometheus.Collector].
@@ -80,4 +89,14 @@ func (c held) Collect(ch chan<- prometheus.Metric) {
 		gauge(ageDesc, e.Age().Seconds(), e.Name())
 		gauge(flagsDesc, float64(snapshot.Len()), e.Name())
 	}
+	stats := c.hub.Stats()
+	count := func(desc *prometheus.Desc, n int64, result string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), result)
+	}
+	count(looksDesc, stats.Looks-stats.LooksFailed, "ok")
+	count(looksDesc, stats.LooksFailed, "failed")
+	count(historyDesc, stats.HistoryHits, "memory")
+	count(historyDesc, stats.HistoryReads-stats.HistoryFailed, "database")
+	count(historyDesc, stats.HistoryFailed, "failed")
+	ch <- prometheus.MustNewConstMetric(historyBytesDesc, prometheus.GaugeValue, float64(stats.HistoryBytes))
 }

@@ -78,6 +78,13 @@ func (c *cache) put(at place, e entry) {
 	}
 }
 
+// size returns how many bytes are kept.
+func (c *cache) size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(c.bytes)
+}
+
 // find returns where in its place an entry is, or would be, that begins at from.
 func (c *cache) find(at place, from int64) (int, bool) {
 	return slices.BinarySearchFunc(c.by[at], from, func(element *list.Element, from int64) int {

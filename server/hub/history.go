@@ -25,11 +25,10 @@ const (
 // history reaches what is older than the newest revision. What was read is
 // kept, within bounds; what many ask for at once is read once.
 type history struct {
-	flights singleflight.Group
-	kept    *cache
+	flights  singleflight.Group
+	kept     *cache
+	counters *counters
 }
-
-func newHistory(limit int) *history { return &history{kept: newCache(limit)} }
 
 // Definition is what one flag was during some revisions.
 type Definition struct {
@@ -137,6 +136,7 @@ func (e *Environment) Reach(ctx context.Context, revision int64) error {
 // that goes away does not take the read away from the others.
 func (h *history) load(ctx context.Context, at place, revision int64, read func(context.Context) (entry, error)) (any, error) {
 	if value, ok := h.kept.get(at, revision); ok {
+		h.counters.hits.Add(1)
 		return value, nil
 	}
 	flight := at.environment + "\x00" + at.flag + "\x00" + strconv.FormatInt(revision, 10)
@@ -144,7 +144,9 @@ func (h *history) load(ctx context.Context, at place, revision int64, read func(
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
 		defer cancel()
 		found, err := read(ctx)
+		h.counters.reads.Add(1)
 		if err != nil {
+			h.counters.readsFailed.Add(1)
 			return nil, err
 		}
 		h.kept.put(at, found)

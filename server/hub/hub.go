@@ -78,8 +78,9 @@ func (c Config) withDefaults() Config {
 // Hub holds the environments of one installation. Its methods are safe for
 // concurrent use. Until [Hub.Run] has looked once, it has no environments.
 type Hub struct {
-	cfg     Config
-	history *history
+	cfg      Config
+	history  *history
+	counters counters
 	// poke wakes the looking goroutine. One pending wake-up is enough,
 	// whatever its cause, so further ones are dropped.
 	poke chan struct{}
@@ -93,7 +94,8 @@ type Hub struct {
 // New returns a hub that knows nothing yet. It starts nothing; see [Hub.Run].
 func New(cfg Config) *Hub {
 	cfg = cfg.withDefaults()
-	h := &Hub{cfg: cfg, poke: make(chan struct{}, 1), history: newHistory(cfg.HistoryBytes)}
+	h := &Hub{cfg: cfg, poke: make(chan struct{}, 1)}
+	h.history = &history{kept: newCache(cfg.HistoryBytes), counters: &h.counters}
 	h.environments.Store(&map[string]*Environment{})
 	return h
 }
@@ -193,12 +195,14 @@ func (h *Hub) lookOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	err := h.look(ctx)
+	h.counters.looks.Add(1)
 	failed := h.failure.Load() != nil
 	switch {
 	case err == nil && failed:
 		h.failure.Store(nil)
 		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "revisions can be read again")
 	case err != nil:
+		h.counters.looksFailed.Add(1)
 		h.failure.Store(&err)
 		if !failed && !errors.Is(err, context.Canceled) {
 			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot read revisions", slog.Any("error", err))

@@ -209,6 +209,10 @@ func TestHistory(t *testing.T) {
 	if s, err := e.At(t.Context(), created); err != nil || s != snapshots[0] {
 		t.Errorf("At(%d) = %v, %v, want the one that is kept", created, s, err)
 	}
+	stats := h.Stats()
+	if stats.HistoryReads > 20 || stats.HistoryReads == 0 || stats.HistoryHits == 0 || stats.HistoryFailed != 0 || stats.HistoryBytes == 0 || stats.Looks == 0 {
+		t.Errorf("Stats = %+v, want few reads, some hits, and no failure", stats)
+	}
 	if s, err := e.At(t.Context(), steady); err == nil {
 		t.Errorf("At(%d) = %v from a database that is away", steady, s)
 	}
