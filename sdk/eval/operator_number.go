@@ -14,8 +14,6 @@ func (r *run) arithmetic(n *node, s scope) value {
 	switch {
 	case count == 0:
 		return nothing(n.op)
-	case n.op == opRemainder && count < 2:
-		return numberValue(nan)
 	case n.op == opRemainder:
 		return numberValue(math.Mod(loose(r.operand(&o, 0, s)), loose(r.operand(&o, 1, s))))
 	case n.op == opSubtract && count == 1:
@@ -56,6 +54,8 @@ func nothing(op opcode) value {
 		return numberValue(1)
 	case opMax, opMin:
 		return null
+	case opRemainder:
+		return numberValue(nan)
 	default:
 		return numberValue(0)
 	}

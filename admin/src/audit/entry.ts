@@ -26,13 +26,33 @@ export function actorName(actor: string): string {
 	return /^\w+:\S+\s+(.+)$/.exec(actor)?.[1] ?? actor;
 }
 
-/** shortDifference says a small change in one line; empty if it is not small. */
+/** maxNamed is how many changed fields are named in one line. */
+const maxNamed = 3;
+
+/**
+ * shortDifference says what changed in one line: a small change whole, a larger
+ * one by the names of its fields. It is empty for what was created whole.
+ */
 export function shortDifference(differences: Difference[]): string {
-	const [only, ...rest] = differences;
-	if (only === undefined || rest.length > 0) return "";
-	const { path, before, after } = only;
-	if (isLong(before) || isLong(after)) return "";
-	return `${path.replace(/^\$\.(flag\.)?/, "")} ${compact(before) || "nothing"} → ${compact(after) || "nothing"}`;
+	const [first, ...rest] = differences;
+	if (first === undefined) return "";
+	const { path, before, after } = first;
+	if (rest.length > 0 || isLong(before) || isLong(after)) {
+		const names = differences.slice(0, maxNamed).map((each) => fieldName(each.path));
+		const more = differences.length - names.length;
+		return names.join(", ") + (more > 0 ? ` and ${more} more` : "");
+	}
+	return `${fieldName(path)} ${compact(before) || "nothing"} → ${compact(after) || "nothing"}`;
+}
+
+/** createdName is the name people gave to what was created, if it has one. */
+export function createdName(differences: Difference[]): string {
+	const after = differences[0]?.after;
+	return isObject(after) && typeof after.name === "string" ? after.name : "";
+}
+
+function fieldName(path: string): string {
+	return path.replace(/^\$\.?(flag\.)?/, "");
 }
 
 function isLong(json: Difference["before"]): boolean {

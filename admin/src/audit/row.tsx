@@ -6,7 +6,7 @@ import { Moment } from "../shell/time.tsx";
 import { Icon } from "../theme/icon.tsx";
 import css from "./audit.module.css";
 import { AuditDetail } from "./detail.tsx";
-import { actorName, differencesOf, entryId, installation, shortDifference } from "./entry.ts";
+import { actorName, createdName, differencesOf, entryId, installation, shortDifference } from "./entry.ts";
 import { Name } from "./name.tsx";
 
 interface Properties {
@@ -81,12 +81,15 @@ export function AuditRow({ index, entry, guarded, opened }: Properties) {
 function What({ entry }: { entry: AuditEntry }) {
 	const [first, ...rest] = entry.changes;
 	if (first === undefined) return entry.action;
+	const differences = differencesOf(first);
 	return (
 		<>
 			{first.action} {first.kind !== "flag" && `${first.kind} `}
 			<Name change={first} environment={entry.environment} />
 			{rest.length > 0 && ` and ${rest.length} more`}
-			{rest.length === 0 && <div className={css.quiet}>{shortDifference(differencesOf(first))}</div>}
+			{rest.length === 0 && (
+				<div className={css.quiet}>{createdName(differences) || shortDifference(differences)}</div>
+			)}
 		</>
 	);
 }

@@ -36,9 +36,8 @@ function Choice({
 }) {
 	return (
 		<Link
-			from="/"
-			to="."
-			search={(search) => ({ ...search, env: name })}
+			to="/flags"
+			search={({ q }) => ({ q, env: name })}
 			className={css.choice}
 			aria-current={chosen ? "true" : undefined}
 			activeOptions={{ exact: true }}
