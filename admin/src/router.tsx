@@ -7,7 +7,6 @@ import {
 } from "@tanstack/react-router";
 import { FlagsPage } from "./flags/page.tsx";
 import { apiKey } from "./session/key.ts";
-import { SignInPage } from "./session/page.tsx";
 import { Broken, NotFound } from "./shell/broken.tsx";
 import { Shell } from "./shell/shell.tsx";
 
@@ -19,7 +18,7 @@ const root = createRootRoute({ notFoundComponent: NotFound, errorComponent: Brok
 const signIn = createRoute({
 	getParentRoute: () => root,
 	path: "/sign-in",
-	component: SignInPage,
+	component: lazyRouteComponent(() => import("./session/page.tsx"), "SignInPage"),
 	validateSearch: (search: Raw): { next?: string; expired?: string } => ({
 		next: text(search.next),
 		expired: text(search.expired),
