@@ -18,7 +18,7 @@ func (c *compiler) flag(key string) *Flag {
 	if f == nil || !c.pending[key] || c.done[key] {
 		return f
 	}
-	f = &Flag{key: key, row: f.row, fallback: codeDefault, effectiveFrom: f.row.From}
+	f = &Flag{key: key, row: f.row, fallback: codeDefault, effectiveFrom: f.row.From, settings: c.snapshot.settings}
 	c.open = append(c.open, key)
 	f.err = c.compile(f)
 	c.open = c.open[:len(c.open)-1]
@@ -40,7 +40,7 @@ func (c *compiler) compile(f *Flag) error {
 	if err := l.link(definition); err != nil {
 		return err
 	}
-	f.cbor = c.snapshot.settings.get().Fractional == FractionalV3
+	f.cbor = f.Settings().Fractional == FractionalV3
 	t, err := f.targeting(definition)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (c *compiler) compile(f *Flag) error {
 	f.reads = rules.paths()
 	f.timeDependent = rules.timeDependent
 	f.excess = rules.excess
-	f.notTravelling = notTravelling(f.reads, c.snapshot.settings.get())
+	f.notTravelling = notTravelling(f.reads, f.Settings())
 	return nil
 }
 

@@ -17,6 +17,7 @@ type Flag struct {
 	fallback   int32     // the default variant's index, or codeDefault
 	metadata   map[string]any
 
+	settings *settings // those the flag was compiled under
 	// cbor says that fractional hashes as v3 does.
 	cbor bool
 
@@ -118,6 +119,10 @@ func (f *Flag) Segments() []string {
 // itself, segments and prerequisites with theirs, the settings; sorted. Of a flag that is
 // isolated because a row is missing, the missing row is among them.
 func (f *Flag) Dependencies() []Name { return slices.Clone(f.links.dependencies) }
+
+// Settings returns the environment's settings that the flag was compiled under.
+// They hold for every revision that the flag itself holds for.
+func (f *Flag) Settings() Settings { return f.settings.get() }
 
 // TimeDependent tells whether targeting reads $flagd.timestamp.
 func (f *Flag) TimeDependent() bool { return f.timeDependent }

@@ -29,38 +29,28 @@ func travellingOf(h *Header, listed []eval.Travel) *travelling {
 	return &travelling{attributes, c}
 }
 
-// travellingAt returns the travelling context of a sealed State, which every
-// hop must read with the allow-list of the pin's revision. That is the newest
-// list if the settings have not changed since; if they may have, the newest
-// still serves as long as it knows every name in the header. It returns nil if
-// the names cannot be read.
-func (s *State) travellingAt(newest *eval.Snapshot) *travelling {
+// travellingUnder returns the travelling context of a sealed State. listed is
+// the allow-list at the pin, by which every hop must read the header's names.
+func (s *State) travellingUnder(listed []eval.Travel) *travelling {
 	if known := s.travelling.Load(); known != nil {
 		return known
-	}
-	listed, ok := s.allowList(newest)
-	if !ok {
-		return nil
 	}
 	read := travellingOf(&s.pin, listed)
 	s.travelling.Store(read) // there is but one such context: whoever stores it, stores the same
 	return read
 }
 
-func (s *State) allowList(newest *eval.Snapshot) ([]eval.Travel, bool) {
-	if s.snapshot != nil {
-		newest = s.snapshot
+// arrived is the travelling context for flags of local scope, which are not
+// pinned: until the allow-list at the pin was met, the newest one reads it.
+func (s *State) arrived(newest *eval.Snapshot) *travelling {
+	if known := s.travelling.Load(); known != nil {
+		return known
 	}
-	if newest == nil {
-		return nil, len(s.pin.Attributes) == 0
+	var listed []eval.Travel
+	if newest != nil {
+		listed = newest.Settings().Travel
 	}
-	listed := newest.Settings().Travel
-	for _, a := range s.pin.Attributes {
-		if attributeName(listed, a.Name) == "" {
-			return nil, false
-		}
-	}
-	return listed, true
+	return travellingOf(&s.pin, listed)
 }
 
 // known is all this process knows of a sealed State's request: at the root
@@ -69,10 +59,7 @@ func (s *State) known(newest *eval.Snapshot) map[string]any {
 	if s.full != nil {
 		return s.full
 	}
-	if read := s.travellingAt(newest); read != nil {
-		return read.attributes
-	}
-	return nil
+	return s.arrived(newest).attributes
 }
 
 // copied is known for a State that may still be open, in a map of its own.
@@ -107,9 +94,7 @@ func (s *State) merged(call map[string]any, newest *eval.Snapshot) (*eval.Contex
 		if s.full != nil {
 			return s.fullContext(), nil
 		}
-		if read := s.travellingAt(newest); read != nil {
-			return read.context, nil
-		}
+		return s.arrived(newest).context, nil
 	}
 	attributes := s.copied(newest)
 	maps.Copy(attributes, call)

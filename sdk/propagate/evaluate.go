@@ -133,24 +133,16 @@ func (e *evaluation) atPin(ctx context.Context) {
 		return
 	}
 	if decided && decision.Mark == MarkRoot && !other && e.decide(flag, decision, OriginRoot) {
-		e.noteIgnored()
+		e.noteIgnored(flag)
 		return
 	}
 	e.result.Origin = OriginPin
-	if e.state.travelling.Load() == nil { // the definition may have come with a newer snapshot
-		e.newest = e.p.config.Snapshots.Snapshot()
-	}
 	if other {
 		e.forOther(flag)
 		return
 	}
-	travelled := e.state.travellingAt(e.newest)
-	if travelled == nil {
-		e.unavailable()
-		return
-	}
-	e.result.Resolution = flag.Evaluate(travelled.context, pin.Time)
-	e.noteIgnored()
+	e.result.Resolution = flag.Evaluate(e.state.travellingUnder(flag.Settings().Travel).context, pin.Time)
+	e.noteIgnored(flag)
 }
 
 // flagAt finds the flag as of a revision: in the newest snapshot if nothing the
@@ -214,11 +206,7 @@ func (e *evaluation) createdAfterPin() {
 // root's clock. Nothing of it is recorded.
 func (e *evaluation) forOther(flag *eval.Flag) {
 	e.p.counters.flag(OtherSubject, e.key)
-	listed, ok := e.state.allowList(e.newest)
-	if !ok {
-		e.unavailable()
-		return
-	}
+	listed := flag.Settings().Travel
 	attributes := map[string]any{targetingKey: e.call[targetingKey]}
 	for name, value := range e.call {
 		switch {
@@ -239,10 +227,11 @@ func (e *evaluation) forOther(flag *eval.Flag) {
 }
 
 // noteIgnored names what the call passed in vain.
-func (e *evaluation) noteIgnored() {
+func (e *evaluation) noteIgnored(flag *eval.Flag) {
 	if len(e.call) == 0 {
 		return
 	}
+	e.state.travellingUnder(flag.Settings().Travel)
 	e.result.IgnoredAttributes = e.state.ignored(e.newest, e.call)
 	if len(e.result.IgnoredAttributes) > 0 {
 		e.p.counters.flag(IgnoredAttributes, e.key)

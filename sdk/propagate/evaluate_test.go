@@ -93,7 +93,7 @@ func TestEvaluateAtPin(t *testing.T) {
 		{name: "changed since", pin: 1, held: 6, flag: "pricing", want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1}, fetches: 1},
 		{name: "changed twice since", pin: 2, held: 6, flag: "pricing", want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 2, Pinned: 2}, fetches: 1},
 		{name: "from the future", pin: 5, held: 2, flag: "pricing", want: answer{Reason: eval.ReasonDisabled, Origin: pin, Revision: 5, Pinned: 5}, fetches: 1},
-		{name: "nothing held to read the attributes with", pin: 1, held: -1, flag: "split", want: answer{Reason: eval.ReasonError, Code: eval.CodeGeneral, Origin: propagate.OriginNone, Revision: 1, Pinned: 1, Unavailable: true}, fetches: 1},
+		{name: "nothing held but what is fetched", pin: 1, held: -1, flag: "split", want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 1, Pinned: 1}, fetches: 1},
 		{name: "pin out of reach", pin: 1, held: 6, cut: true, flag: "pricing", want: answer{Reason: eval.ReasonError, Code: eval.CodeGeneral, Origin: propagate.OriginNone, Revision: 1, Pinned: 1, Unavailable: true}, fetches: 1},
 		{name: "future out of reach", pin: 6, held: 2, cut: true, flag: "pricing", want: answer{Reason: eval.ReasonError, Code: eval.CodeGeneral, Origin: propagate.OriginNone, Revision: 6, Pinned: 6, Unavailable: true}, fetches: 1},
 		{name: "created after the pin", pin: 1, held: 6, flag: "late", want: answer{Reason: eval.ReasonDefault, Origin: pin, Revision: 1, Pinned: 1, CreatedAfter: true}, fetches: 1},
@@ -273,5 +273,23 @@ func TestObserverHearsOnce(t *testing.T) {
 	s := p.Stats()
 	if s.Headers[propagate.Malformed] != 3 || s.Flags[propagate.NoState]["split"] != 3 || s.Events[propagate.NoState] != 6 {
 		t.Errorf("Stats = %+v, want 3 malformed and 6 no_state, 3 of split", s)
+	}
+}
+
+// The names in a header are those of the allow-list at its pin, whatever the
+// list says now.
+func TestEvaluateReadsNamesOfThePin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t,
+		settingsRow(t, `[{"attribute":"country","as":"c"},{"attribute":"plan","as":"p"}]`),
+		flagRow(t, "pricing", "off", equals("plan", "gold"), ""))
+	pin := w.head()
+	w.publish(t, settingsRow(t, `[{"attribute":"country","as":"p"},{"attribute":"plan","as":"c"}]`))
+	leaf := w.instance()
+	leaf.catchUp()
+	p := newPropagator(t, leaf)
+	r := p.Evaluate(received(t, p, pinnedAt(t, pin)), "pricing", eval.Boolean, nil)
+	if got, want := r.Variant(), "on"; got != want {
+		t.Errorf("Evaluate(pricing) with p=gold, the alias of plan at the pin = %q, want %q", got, want)
 	}
 }
