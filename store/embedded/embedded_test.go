@@ -228,7 +228,8 @@ func TestKilledProcessTakesPostgresAlongAndTheNextStartRecovers(t *testing.T) {
 func TestKilledPostmasterIsNoticedAndTheNextStartRecovers(t *testing.T) {
 	t.Parallel()
 	dir := directory(t)
-	s, err := embedded.Start(t.Context(), embedded.Config{Dir: dir}) // one that syncs
+	stop(t, start(t, dir))
+	s, err := embedded.Start(t.Context(), embedded.Config{Dir: dir}) // this one syncs
 	if err != nil {
 		t.Fatal(err)
 	}
