@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"os"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -37,13 +36,6 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	r, err := prepare(cs)
 	if err != nil {
 		return Applied{}, err
-	}
-	if os.Getenv("NOQ") == "" {
-	envs := []string{}
-	for _, s := range r.steps { envs = append(envs, s.environment) }
-	leave, err := db.queues.enter(ctx, envs)
-	if err != nil { return Applied{}, err }
-	defer leave()
 	}
 	var applied Applied
 	err = db.tries(ctx, "apply", func(ctx context.Context, tx pgx.Tx) error {

@@ -46,7 +46,6 @@ type DB struct {
 	master        MasterKey
 	hint          hint
 	count         counters
-	queues *queues
 }
 
 // requestTimeout bounds one read or one try of a write, the wait for a
@@ -72,7 +71,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		}
 		tune(direct, c)
 	}
-	db := &DB{queues: newQueues(), direct: direct, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), master: c.MasterKey}
+	db := &DB{direct: direct, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), master: c.MasterKey}
 
 	pool.MaxConns = cmp.Or(c.MaxReads, 8)
 	if db.reads, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
