@@ -25,7 +25,10 @@ test("a switch is applied at a revision, and the audit log has it", async ({ pag
 
 test("a protected environment asks for the reason, and the log keeps it", async ({ page, flag }) => {
 	await signIn(page, `/admin/flags?q=${flag}`);
-	await page.getByRole("navigation", { name: "Environment" }).getByRole("link", { name: "production" }).click();
+	await page
+		.getByRole("navigation", { name: "Environment" })
+		.getByRole("link", { name: "production" })
+		.click();
 	await expect(page).toHaveURL(new RegExp(`\\?q=${flag}&env=production$`));
 	await expect(page.getByRole("note", { name: "production is protected" })).toBeVisible();
 	const production = switchOf(page, flag, "production");
