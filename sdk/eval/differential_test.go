@@ -2,6 +2,7 @@ package eval_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -20,45 +21,66 @@ func FuzzEvaluate(f *testing.F) {
 		}
 		f.Add(seed)
 	}
-	v3 := settingsRow(f, `{"fractional":"v3"}`)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		g := &generator{bytes: data}
-		flag := g.flag()
-		rows := []eval.Row{quickRow(t, flag)}
-		n := naive{flagKey: "flag", v3: g.pick(4) == 1}
-		if n.v3 {
-			rows = append(rows, v3)
+	f.Fuzz(differ)
+}
+
+var executions = flag.Int("executions", 5_000, "random rules that TestDifferential compares")
+
+// TestDifferential is FuzzEvaluate without the fuzzer, for runs that are long
+// because nothing guides them: go test -run TestDifferential . -executions 10000000
+func TestDifferential(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	seed := make([]byte, 400)
+	for range *executions {
+		for i := range seed {
+			seed[i] = byte(r.Uint32())
 		}
-		compiled := compile(t, rows...).Flag("flag")
-		if err := compiled.Err(); err != nil {
-			t.Fatalf("%s does not compile: %v", rows[0].Document, err)
+		differ(t, seed[:20+r.IntN(380)])
+		if t.Failed() {
+			return
 		}
-		for range 2 {
-			context := g.context()
-			c, err := eval.NewContext(context)
-			if err != nil {
-				t.Fatal(err)
-			}
-			const now = 1_700_000_000
-			res := compiled.Evaluate(c, now)
-			got := outcome{res.Variant(), string(res.Reason()), string(res.ErrorCode())}
-			if want := n.evaluate(flag, context, now); got != want {
-				shown, _ := json.Marshal(context)
-				t.Errorf("v3=%v\n%s\nin %s:\n got %+v\nwant %+v", n.v3, rows[0].Document, shown, got, want)
-			}
+	}
+}
+
+// differ compares the evaluators on what a generator makes of data.
+func differ(t *testing.T, data []byte) {
+	g := &generator{bytes: data}
+	definition := g.flag()
+	rows := []eval.Row{quickRow(t, definition)}
+	n := naive{flagKey: "flag", v3: g.pick(4) == 1}
+	if n.v3 {
+		rows = append(rows, eval.Row{Kind: eval.KindSettings, Name: eval.SettingsName, From: 1, Document: []byte(`{"fractional":"v3"}`)})
+	}
+	compiled := compile(t, rows...).Flag("flag")
+	if err := compiled.Err(); err != nil {
+		t.Fatalf("%s does not compile: %v", rows[0].Document, err)
+	}
+	for range 2 {
+		context := g.context()
+		c, err := eval.NewContext(context)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		const now = 1_700_000_000
+		res := compiled.Evaluate(c, now)
+		got := outcome{res.Variant(), string(res.Reason()), string(res.ErrorCode())}
+		if want := n.evaluate(definition, context, now); got != want {
+			shown, _ := json.Marshal(context)
+			t.Errorf("v3=%v\n%s\nin %s:\n got %+v\nwant %+v", n.v3, rows[0].Document, shown, got, want)
+		}
+	}
 }
 
 // quickRow is flagRow for a generated flag, without the cost of canonical form,
 // which the fuzzer would pay ten million times.
-func quickRow(t *testing.T, flag map[string]any) eval.Row {
+func quickRow(t *testing.T, definition map[string]any) eval.Row {
 	t.Helper()
-	rule, err := json.Marshal(flag["targeting"])
+	rule, err := json.Marshal(definition["targeting"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	byDefault, err := json.Marshal(flag["defaultVariant"])
+	byDefault, err := json.Marshal(definition["defaultVariant"])
 	if err != nil {
 		t.Fatal(err)
 	}
