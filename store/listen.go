@@ -64,7 +64,10 @@ func (db *DB) listen(ctx context.Context, notify func()) (heard bool, err error)
 		defer cancel()
 		_ = conn.Close(ctx) // it may be broken already
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	starting, cancel := context.WithTimeout(ctx, requestTimeout)
+	_, err = conn.Exec(starting, "LISTEN "+channel)
+	cancel()
+	if err != nil {
 		return false, err
 	}
 	for {
