@@ -27,7 +27,8 @@ type Config struct {
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must
-	// act. Defaults to discarding.
+	// act, and one at Info for each change and each key made or revoked.
+	// Defaults to discarding.
 	Log *slog.Logger
 	// Version of the program, for metrics. Defaults to "devel".
 	Version string

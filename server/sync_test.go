@@ -1,16 +1,20 @@
 package server_test
 
 import (
+	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 func TestSyncSnapshotThenDeltas(t *testing.T) {
@@ -171,6 +175,33 @@ func TestRevokedStreamEnds(t *testing.T) {
 	if err := f.stream.Err(); connect.CodeOf(err) != connect.CodeUnauthenticated {
 		t.Errorf("the stream of a revoked key ended with %v, want unauthenticated", err)
 	}
+}
+
+// TestNewPropagationKeys: keys that change arrive on streams that are open.
+func TestNewPropagationKeys(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64
+	db := storetest.New(t)
+	g := startOn(t, db, func(o *options) {
+		o.hub.PollInterval = 5 * time.Millisecond
+		o.hub.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	f := g.follow(t, g.key(t, store.KeyServer, "staging"), nil)
+	f.reach(1)
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	if _, err := conn.Exec(t.Context(), `DELETE FROM propagation_keys`); err != nil {
+		t.Fatal(err)
+	}
+	later.Store(int64(2 * time.Minute)) // the store makes a key where there is none, when it is asked again
+	keys := f.receive().GetPropagationKeys()
+	if old := f.hello.GetPropagationKeys(); keys.GetSigner() == "" || keys.GetSigner() == old.GetSigner() || len(keys.GetKeys()) != 1 {
+		t.Errorf("got signer %q and %d keys, want one that is not %q", keys.GetSigner(), len(keys.GetKeys()), old.GetSigner())
+	}
+	f.reach(g.apply(t, "staging", putFlag("staging", "a", "on")))
 }
 
 // TestMaxStreams: one stream too many is refused, and there is room again when
