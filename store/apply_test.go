@@ -313,3 +313,22 @@ func TestSameNewKeyInTwoEnvironmentsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestTimesOfRevisionsNeverGoBack(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	// As if the database's clock had been an hour ahead until now.
+	sql(t, `UPDATE environments SET updated_at = updated_at + interval '1 hour' WHERE name = 'staging'`)
+	environments, err := db.Environments(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, db, put("staging", "a", onOff))
+	f, err := db.Flag(t.Context(), "staging", "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if was := environments[1].UpdatedAt; f.UpdatedAt.Before(was) {
+		t.Errorf("revision 2 is of %v, revision 1 of %v", f.UpdatedAt, was)
+	}
+}
