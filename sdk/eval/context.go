@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -31,10 +32,11 @@ type Context struct {
 }
 
 // NewContext builds a context from decoded JSON or from Go values: numbers of
-// every kind become float64, a [time.Time] becomes RFC 3339 text, slices and maps with
-// string keys become lists and objects. A value of another type, NaN and the
-// infinities, nesting deeper than 32 and more than 10,000 values in all are an error that names the
-// attribute's path. The map is not kept.
+// every kind become float64, a [time.Time] becomes RFC 3339 text, slices and
+// maps with string keys become lists and objects, U+FFFD replaces what is no
+// UTF-8. A value of another type, NaN and the infinities, nesting deeper than 32
+// and more than 10,000 values in all are an error that names the attribute's
+// path. The map is not kept.
 func NewContext(attributes map[string]any) (*Context, error) {
 	if len(attributes) == 0 {
 		return &Context{}, nil
@@ -137,7 +139,7 @@ func (r *contextReader) value(x any, depth int) (value, error) {
 	case nil:
 		return null, nil
 	case string:
-		return textValue(x), nil
+		return textValue(validText(x)), nil
 	case bool:
 		return booleanValue(x), nil
 	case float64:
@@ -174,7 +176,7 @@ func (r *contextReader) reflected(x reflect.Value, depth int) (value, error) {
 	case reflect.Bool:
 		return booleanValue(x.Bool()), nil
 	case reflect.String:
-		return textValue(x.String()), nil
+		return textValue(validText(x.String())), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return numberValue(float64(x.Int())), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
@@ -246,7 +248,7 @@ func (r *contextReader) object(n, depth int, each func(func(string, any) bool)) 
 		if err != nil {
 			return null, within(pathOf(key), err)
 		}
-		fields = append(fields, field{key, v})
+		fields = append(fields, field{validText(key), v})
 	}
 	v, _, _ := objectValue(fields)
 	return v, nil
@@ -275,6 +277,14 @@ func (r *contextReader) enter(n, depth int) error {
 		return placed("", "has more than %d values", maxContextValues)
 	}
 	return nil
+}
+
+// validText replaces what is no UTF-8 as encoding/json does.
+func validText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
 }
 
 func finite(f float64) (value, error) {

@@ -1,6 +1,10 @@
 package eval
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
 
 // Document is a flagd document, split into what Guidon stores row by row.
 type Document struct {
@@ -65,8 +69,12 @@ func readFlags(v value) ([]DocumentFlag, error) {
 			if key.shape() != shapeText || key.str == "" {
 				return nil, placed(pathOf(i, "key"), "must be a non-empty string")
 			}
+			if slices.ContainsFunc(flags, func(f DocumentFlag) bool { return f.Key == key.str }) {
+				return nil, placed(pathOf(i, "key"), "%q stands twice", key.str)
+			}
 			flags = append(flags, DocumentFlag{key.str, appendCanonical(nil, item.without("key"))})
 		}
+		slices.SortFunc(flags, func(a, b DocumentFlag) int { return strings.Compare(a.Key, b.Key) })
 	default:
 		return nil, placed("", "must be an object of flags, or a list of flags with keys")
 	}
