@@ -14,10 +14,11 @@ import (
 
 func TestEachTestHasItsOwnDatabase(t *testing.T) {
 	t.Parallel()
-	if storetest.URL(t) != storetest.URL(t) {
-		t.Error("one test has two databases")
-	}
+	first := storetest.URL(t)
 	db := storetest.New(t)
+	if again := storetest.URL(t); again != first {
+		t.Errorf("one test has two databases: %s and %s", first, again)
+	}
 	put := store.PutFlag{Environment: "staging", Key: "a", Definition: []byte(`{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`)}
 	for range 2 {
 		t.Run("", func(t *testing.T) {
