@@ -123,6 +123,15 @@ test.describe("with faults", () => {
 		await expect(switchOf(page, flag, "staging")).toBeChecked();
 	});
 
+	test("a key of a server is refused with the cause", async ({ page, flag }) => {
+		const request = { kind: "server", environment: "development", name: `browser test of ${flag}` };
+		const { text } = await call("KeyService/Create", request);
+		await page.goto("/admin/");
+		await page.getByLabel("API key").fill(text);
+		await page.getByRole("button", { name: "Sign in" }).click();
+		await expect(page.getByRole("alert")).toContainText("This key may not use the admin UI");
+	});
+
 	test("a key that is wrong is refused with the cause", async ({ page }) => {
 		await page.goto("/admin/flags");
 		await page.getByLabel("API key").fill("hunter2");

@@ -2,7 +2,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { callUnaryMethod } from "@connectrpc/connect-query";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { environmentsQuery, type Revisions, revisionsOf } from "../environment/environments.ts";
-import { useFollow } from "../flags/flags.ts";
+import { useFollow } from "../environment/follow.ts";
+import { everywhere } from "../flags/everywhere.ts";
 import { type Flag, FlagService } from "../gen/guidon/v1/flag_pb.ts";
 import { transport } from "../session/transport.ts";
 
@@ -19,7 +20,7 @@ export function useFlag(key: string) {
 		queryKey: ["flag", key],
 		queryFn: async ({ signal }): Promise<Everywhere> => {
 			const { environments } = await client.ensureQueryData(environmentsQuery);
-			const flags = await everywhere(key, signal);
+			const flags = await everywhere(transport, key, signal);
 			const byEnvironment = new Map(flags.map((flag) => [flag.environment, flag]));
 			return { byEnvironment, revisions: revisionsOf(environments) };
 		},
@@ -39,27 +40,6 @@ export function useFlagAt(environment: string, key: string, revision: bigint | u
 		staleTime: Number.POSITIVE_INFINITY,
 		structuralSharing: false,
 	});
-}
-
-/**
- * everywhere reads a flag in all environments at once. The server looks for keys
- * that contain this one, so that it may be on a later page.
- */
-async function everywhere(key: string, signal: AbortSignal): Promise<Flag[]> {
-	const request = { query: key, includeArchived: true, pageSize: 1000 };
-	let pageToken = "";
-	do {
-		const page = await callUnaryMethod(
-			transport,
-			FlagService.method.list,
-			{ ...request, pageToken },
-			{ signal },
-		);
-		const flags = page.flags.filter((flag) => flag.key === key);
-		if (flags.length > 0) return flags;
-		pageToken = page.nextPageToken;
-	} while (pageToken !== "");
-	return [];
 }
 
 /** readAt is null if there was no such flag at the revision. */

@@ -1,15 +1,11 @@
 import { callUnaryMethod } from "@connectrpc/connect-query";
 import { type QueryClient, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect } from "react";
-import {
-	environmentsQuery,
-	isBehind,
-	type Revisions,
-	revisionsOf,
-	useEnvironments,
-} from "../environment/environments.ts";
+import { environmentsQuery, type Revisions, revisionsOf } from "../environment/environments.ts";
+import { useFollow } from "../environment/follow.ts";
 import { type Flag, FlagService } from "../gen/guidon/v1/flag_pb.ts";
 import { transport } from "../session/transport.ts";
+import { catchUp } from "./catch-up.ts";
+import { everywhere, replaced } from "./everywhere.ts";
 
 const pageSize = 1000;
 /** limit on the flag keys held in the browser; beyond it the list says so. */
@@ -35,7 +31,9 @@ function flagsQuery(client: QueryClient) {
 			// Read before the flags: they may be newer than this, never older.
 			const { environments } = await client.ensureQueryData(environmentsQuery);
 			const revisions = revisionsOf(environments);
-			const first = client.getQueryData(flagsKey) === undefined;
+			const held = client.getQueryData<Flags>(flagsKey);
+			const caughtUp = held?.complete && (await catchUp(transport, held, revisions, signal));
+			if (caughtUp) return caughtUp;
 			const flags: Flag[] = [];
 			let pageToken = "";
 			for (let page = 0; page < maxPages; page++) {
@@ -49,7 +47,8 @@ function flagsQuery(client: QueryClient) {
 				pageToken = answer.nextPageToken;
 				if (pageToken === "") break;
 				// Show what is there at the first reading; later ones replace all at the end.
-				if (first) client.setQueryData<Flags>(flagsKey, { flags: [...flags], revisions, complete: false });
+				if (held === undefined)
+					client.setQueryData<Flags>(flagsKey, { flags: [...flags], revisions, complete: false });
 			}
 			return { flags, revisions, complete: pageToken === "" };
 		},
@@ -59,32 +58,16 @@ function flagsQuery(client: QueryClient) {
 	};
 }
 
-/** useFlags keeps all flags current: it reads them again when a revision moved. */
+/** useFlags keeps all flags current: it follows the environments' revisions. */
 export function useFlags() {
 	const query = useQuery(flagsQuery(useQueryClient()));
 	useFollow(query);
 	return query;
 }
 
-/** useFollow reads again what was read at revisions that are not the newest. */
-export function useFollow(query: {
-	data?: { revisions: Revisions } | undefined;
-	isFetching: boolean;
-	refetch(): unknown;
-}) {
-	const { data: newest } = useEnvironments();
-	const { data, isFetching, refetch } = query;
-	const behind =
-		data !== undefined && newest !== undefined && isBehind(data.revisions, revisionsOf(newest.environments));
-	useEffect(() => {
-		if (behind && !isFetching) refetch();
-	}, [behind, isFetching, refetch]);
-}
-
 /**
  * readAgain replaces one flag by what the server has now, after a change that
- * led from the revision the list was at to the next one. Whatever else happened
- * is noticed by the poll.
+ * led to a revision. What else happened meanwhile is noticed by the poll.
  */
 export async function readAgain(
 	client: QueryClient,
@@ -92,13 +75,15 @@ export async function readAgain(
 	key: string,
 	revision: bigint,
 ): Promise<void> {
-	const { flag } = await callUnaryMethod(transport, FlagService.method.get, { environment, key });
+	const now = await everywhere(transport, key);
+	// A reading that began before the change must not end after it.
+	if (client.getQueryData<Flags>(flagsKey)?.complete) await client.cancelQueries({ queryKey: flagsKey });
 	client.setQueryData<Flags>(flagsKey, (held) => {
-		if (held === undefined || flag === undefined) return held;
+		if (held === undefined) return held;
 		const next = (held.revisions[environment] ?? 0n) + 1n === revision;
 		return {
 			...held,
-			flags: held.flags.map((each) => (each.key === key && each.environment === environment ? flag : each)),
+			flags: replaced(held.flags, key, now),
 			revisions: next ? { ...held.revisions, [environment]: revision } : held.revisions,
 		};
 	});
