@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -71,11 +72,15 @@ func initCluster(ctx context.Context, bin, data string, who account, noSync bool
 	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is there but is no cluster: %w", data, err)
 	}
-	making := data + ".new"
-	if err := os.RemoveAll(making); err != nil {
-		return err
+	// Each try has a directory of its own, since an initdb whose parent was
+	// killed may still write to the last one for a moment. What cannot be
+	// removed yet is removed by a later start.
+	left, _ := filepath.Glob(data + ".new-*")
+	for _, dir := range left {
+		_ = os.RemoveAll(dir)
 	}
-	if err := os.Mkdir(making, 0o700); err != nil {
+	making, err := os.MkdirTemp(filepath.Dir(data), filepath.Base(data)+".new-")
+	if err != nil {
 		return err
 	}
 	if err := who.own(making); err != nil {
@@ -90,6 +95,9 @@ func initCluster(ctx context.Context, bin, data string, who account, noSync bool
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
 	cmd.Dir = making
 	cmd.SysProcAttr = who.attributes()
+	dieWithParent(cmd.SysProcAttr)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, strings.TrimSpace(string(out)))
 	}

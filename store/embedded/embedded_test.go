@@ -225,6 +225,30 @@ func TestKilledProcessTakesPostgresAlongAndTheNextStartRecovers(t *testing.T) {
 	eventually(t, "the killed process' postgres is gone", gone(pid))
 }
 
+// A process may be killed while it makes the cluster; then nothing of it is
+// good, and the initdb that it started may still be at work.
+func TestKilledWhileMakingTheCluster(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir)
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "initdb is at work", func() bool {
+		began, _ := filepath.Glob(filepath.Join(dir, "data.new-*", "PG_VERSION"))
+		return len(began) > 0
+	})
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = child.Wait() // killed
+	s := start(t, dir)
+	if got := query(t, s.DatabaseURL(), writeNote, fillNote, readNote); got != "kept" {
+		t.Errorf("the note says %q", got)
+	}
+}
+
 func TestKilledPostmasterIsNoticedAndTheNextStartRecovers(t *testing.T) {
 	t.Parallel()
 	dir := directory(t)
