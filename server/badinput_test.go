@@ -83,7 +83,6 @@ func TestBadInput(t *testing.T) {
 		"bad key token":                {"/guidon.v1.KeyService/List", `{"pageToken":"%%%"}`, nil, 400, "invalid_argument", "token"},
 		"no operation":                 {applyPath, `{"operations":[{}]}`, nil, 400, "invalid_argument", "operation 0"},
 		"no operations":                {applyPath, `{}`, nil, 400, "invalid_argument", "operations"},
-		"attach":                       {applyPath, strings.Replace(put, `"definition"`, `"attach":true,"definition"`, 1) + `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}}}]}`, nil, 400, "invalid_argument", "attach"},
 		"no definition":                {applyPath, put + `null}}]}`, nil, 400, "invalid_argument", "definition"},
 		"definition without variants":  {applyPath, put + `{"state":"ENABLED"}}}]}`, nil, 400, "invalid_argument", "variants"},
 		"definition with a bad state":  {applyPath, put + `{"state":"ON","variants":{"on":true},"defaultVariant":"on"}}}]}`, nil, 400, "invalid_argument", "state"},

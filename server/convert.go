@@ -35,14 +35,11 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	switch o := o.GetOperation().(type) {
 	case *guidonv1.Operation_PutFlag:
 		p := o.PutFlag
-		if p.GetAttach() {
-			return nil, &store.FieldError{Field: "attach", Message: "this server cannot mark flags yet"}
-		}
 		definition, err := fromStruct("definition", p.GetDefinition())
 		return store.PutFlag{
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
 			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
-			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
+			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(), Attach: p.Attach,
 		}, err
 	case *guidonv1.Operation_SetState:
 		p := o.SetState
@@ -55,7 +52,9 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	case *guidonv1.Operation_PutSegment:
 		p := o.PutSegment
 		condition, err := fromValue("condition", p.GetCondition())
-		return store.PutSegment{Environment: p.GetEnvironment(), Name: p.GetName(), Project: p.GetProject(), Condition: condition}, err
+		return store.PutSegment{
+			Environment: p.GetEnvironment(), Name: p.GetName(), Project: p.GetProject(), Condition: condition, CreateOnly: p.GetCreateOnly(),
+		}, err
 	case *guidonv1.Operation_PutSettings:
 		p := o.PutSettings
 		return store.PutSettings{Environment: p.GetEnvironment(), Settings: fromSettings(p.GetSettings())}, nil

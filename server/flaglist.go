@@ -78,7 +78,7 @@ func (s flags) read(ctx context.Context, e *hub.Environment, req *guidonv1.FlagS
 	}
 	l := flagList{environment: e, token: from.Tokens[e.Name()]}
 	for {
-		rows, next, err := s.store.Flags(ctx, e.Name(), filter, store.Page{Size: min(size, maxStorePage), Token: l.token})
+		rows, next, err := s.store.Flags(ctx, e.Name(), filter, store.Page{Size: size, Token: l.token})
 		if errors.Is(err, store.ErrUnavailable) {
 			l.rows = remembered(e, filter, from.After)
 			return l, nil

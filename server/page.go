@@ -11,9 +11,6 @@ import (
 const (
 	defaultPage = 100
 	maxPage     = 1000
-	// maxStorePage is what the store gives at a time. A page may have fewer
-	// elements than were asked for.
-	maxStorePage = 500
 )
 
 // pageSize checks how many elements a request asks for.
@@ -30,7 +27,7 @@ func pageSize(asked int32) (int, error) {
 // storePage converts a request for a page of something that the store lists.
 func storePage(size int32, token string) (store.Page, error) {
 	n, err := pageSize(size)
-	return store.Page{Size: min(n, maxStorePage), Token: token}, err
+	return store.Page{Size: n, Token: token}, err
 }
 
 // pageOf returns the page of a list held in memory that follows the element

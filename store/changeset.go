@@ -86,6 +86,10 @@ type PutFlag struct {
 	Tags        []string
 	// CreateOnly leaves a flag that the environment already has as it is.
 	CreateOnly bool
+	// Attach has the flag decided at the root of each request in this
+	// environment and carried in the header, or no longer. Nil leaves what is
+	// there; a new flag is not attached.
+	Attach *bool
 }
 
 // SetState switches a flag of one environment on or off: flagd's state,
@@ -119,6 +123,8 @@ type PutSegment struct {
 	Project string
 	// Condition is JsonLogic.
 	Condition []byte
+	// CreateOnly leaves a segment that the environment already has as it is.
+	CreateOnly bool
 }
 
 // PutSettings replaces the settings of an environment that evaluation and the

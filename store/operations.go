@@ -67,6 +67,9 @@ func (o PutFlag) step() (step, error) {
 		d.attribute("kind", t.flag.Kind)
 		d.attribute("type", t.flag.Type)
 		d.attribute("scope", t.flag.Scope)
+		if o.Attach != nil {
+			d.mark("attach", *o.Attach)
+		}
 		if t.document, err = d.canonical(); err != nil {
 			return err
 		}
@@ -170,7 +173,7 @@ func (o ArchiveFlag) step() (step, error) {
 		t.flag.Lifecycle = lifecycleArchived
 		// The definition says so too, for providers that know only flagd.
 		return t.editDefinition(func(d document, definition map[string]json.RawMessage) {
-			d.guidon["archived"] = json.RawMessage("true")
+			d.mark("archived", true)
 			definition["state"] = quote("DISABLED")
 		})
 	}
@@ -190,6 +193,9 @@ func (o PutSegment) step() (step, error) {
 		return s, err
 	}
 	s.edit = func(t *target) error {
+		if o.CreateOnly && t.document != nil {
+			return nil
+		}
 		d, err := readDocument(t.document)
 		if err != nil {
 			return err
@@ -263,6 +269,15 @@ func (d document) set(member string, value []byte) { d.members[member] = value }
 func (d document) attribute(name, value string) {
 	if value != "" {
 		d.guidon[name] = quote(value)
+	}
+}
+
+// mark sets an attribute that is true or left out.
+func (d document) mark(name string, on bool) {
+	if on {
+		d.guidon[name] = json.RawMessage("true")
+	} else {
+		delete(d.guidon, name)
 	}
 }
 

@@ -150,6 +150,33 @@ func TestCreateOnlyLeavesWhatIsThere(t *testing.T) {
 	if got := variant(t, snapshot(t, db, "development", 0), "a"); got != "/DISABLED" {
 		t.Errorf("a is %s, want it left alone", got)
 	}
+
+	segment := store.PutSegment{Environment: "development", Name: "people", Condition: []byte(`true`)}
+	apply(t, db, segment)
+	segment.Condition, segment.CreateOnly = []byte(`false`), true
+	if applied := apply(t, db, segment); !applied.Unchanged {
+		t.Errorf("a segment that is there became %+v, want it left alone", applied.Changes)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	yes, no := true, false
+	attached := func(mark *bool) bool {
+		op := put("development", "a", onOff)
+		op.Attach = mark
+		apply(t, db, op)
+		return snapshot(t, db, "development", 0).Flag("a").Attach()
+	}
+	for i, step := range []struct {
+		mark *bool
+		want bool
+	}{{nil, false}, {&yes, true}, {nil, true}, {&no, false}} {
+		if got := attached(step.mark); got != step.want {
+			t.Errorf("step %d: Attach() = %v, want %v", i, got, step.want)
+		}
+	}
 }
 
 func TestKindGivesScope(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 
 // A Page asks for one piece of a list.
 type Page struct {
-	// Size is how many elements to return at most, 1 to 500. Zero means 100.
+	// Size is how many elements to return at most, 1 to 1000. Zero means 100.
 	// A list of large documents may return fewer before it ends: the next
 	// token alone says whether there is more.
 	Size int
@@ -18,7 +18,7 @@ type Page struct {
 
 const (
 	defaultPage = 100
-	maxPage     = 500
+	maxPage     = 1000
 	// maxPageBytes bounds the documents of one page taken together.
 	maxPageBytes = 8 << 20
 )
@@ -29,7 +29,7 @@ func (p Page) limit() (int, error) {
 	case p.Size == 0:
 		return defaultPage, nil
 	case p.Size < 0 || p.Size > maxPage:
-		return 0, &FieldError{Field: "page size", Message: "must be from 1 to 500"}
+		return 0, &FieldError{Field: "page size", Message: "must be from 1 to 1000"}
 	}
 	return p.Size, nil
 }
