@@ -49,7 +49,8 @@ describe("catchUp", () => {
 	});
 
 	it.each([
-		["more than the log shows at once", Array.from({ length: 200 }, () => "b"), { development: 200n }],
+		["more revisions than are looked through", Array.from({ length: 200 }, () => "b"), { development: 200n }],
+		["a log that has moved on too far", Array.from({ length: 50 }, () => "b"), { development: 5n }],
 		[
 			"more flags than are read one by one",
 			Array.from({ length: 20 }, (_, i) => `flag-${i}`),

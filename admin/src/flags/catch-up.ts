@@ -5,8 +5,11 @@ import { AuditService } from "../gen/guidon/v1/audit_pb.ts";
 import { everywhere, replaced } from "./everywhere.ts";
 import type { Flags } from "./flags.ts";
 
-/** maxEntries of the audit log are looked at for each environment. */
-const maxEntries = 100;
+/** maxRevisions is how far behind an environment is caught up with. */
+const maxRevisions = 100n;
+
+/** slack covers entries that are written while the log is being asked for. */
+const slack = 10n;
 
 /** maxKeys is how many flags are read one by one; more are read all at once. */
 const maxKeys = 10;
@@ -28,7 +31,7 @@ export async function catchUp(
 		const from = held.revisions[environment];
 		if (from === undefined) return undefined;
 		if (revision <= from) continue;
-		const changed = await changedSince(transport, environment, from, signal);
+		const changed = await changedBetween(transport, environment, from, revision, signal);
 		if (changed === undefined) return undefined;
 		for (const key of changed) keys.add(key);
 		revisions[environment] = revision;
@@ -39,18 +42,27 @@ export async function catchUp(
 	return { ...held, flags, revisions };
 }
 
-/** changedSince names the flags that changed after a revision. */
-async function changedSince(transport: Transport, environment: string, from: bigint, signal?: AbortSignal) {
-	const request = { environment, pageSize: maxEntries };
+/**
+ * changedBetween names the flags that changed after one revision and up to
+ * another. Each revision has one entry in the log, newest first.
+ */
+async function changedBetween(
+	transport: Transport,
+	environment: string,
+	from: bigint,
+	to: bigint,
+	signal?: AbortSignal,
+): Promise<string[] | undefined> {
+	if (to - from > maxRevisions) return undefined;
+	const request = { environment, pageSize: Number(to - from + slack) };
 	const { entries } = await callUnaryMethod(
 		transport,
 		AuditService.method.list,
 		request,
 		signal ? { signal } : {},
 	);
-	const reached = entries.findIndex(({ revision }) => revision <= from);
-	if (reached === -1 && entries.length === maxEntries) return undefined;
-	const later = reached === -1 ? entries : entries.slice(0, reached);
+	const later = entries.filter(({ revision }) => revision > from);
+	if (later.at(-1)?.revision !== from + 1n) return undefined;
 	return later.flatMap(({ changes }) =>
 		changes.filter(({ kind }) => kind === "flag").map(({ name }) => name),
 	);

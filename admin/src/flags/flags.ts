@@ -87,6 +87,6 @@ export async function readAgain(
 			revisions: next ? { ...held.revisions, [environment]: revision } : held.revisions,
 		};
 	});
-	await client.invalidateQueries({ queryKey: environmentsQuery.queryKey });
+	void client.invalidateQueries({ queryKey: environmentsQuery.queryKey });
 	await client.invalidateQueries({ queryKey: ["flag", key] });
 }
