@@ -25,7 +25,7 @@ func (r *run) merge(n *node, s scope) value {
 		v := r.operand(&o, i, s)
 		if v.shape() != shapeList {
 			items = append(items, v)
-		} else if r.spend(len(v.ref.items)) {
+		} else if r.spend(8 * len(v.ref.items)) { // copying is memory to find, too
 			items = append(items, v.ref.items...)
 		}
 	}
@@ -143,11 +143,9 @@ func (r *run) in(n *node, s scope) bool {
 	v, within := r.operand(&o, 0, s), r.operand(&o, 1, s)
 	switch within.shape() {
 	case shapeText:
-		r.spend(len(within.str) / 64)
-		return v.shape() == shapeText && strings.Contains(within.str, v.str)
+		return v.isText() && strings.Contains(within.str, v.str)
 	case shapeList:
-		r.spend(len(within.ref.items) / 4)
-		return slices.ContainsFunc(within.ref.items, func(item value) bool { return matches(v, item) })
+		return r.spend(len(within.ref.items)) && slices.ContainsFunc(within.ref.items, func(item value) bool { return matches(v, item) })
 	default:
 		return false
 	}

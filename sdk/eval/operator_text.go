@@ -32,7 +32,7 @@ func (r *run) join(dst *textBuffer, o *operands, s scope) bool {
 			return false
 		}
 	}
-	r.spend(dst.len() / 64)
+	r.spend(dst.len() / 8) // it is copied more than once
 	if o.len() > 1 {
 		dst.trim()
 	}

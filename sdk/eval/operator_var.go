@@ -47,6 +47,10 @@ func newVariable(text string, outer []uint8) *variable {
 	return v
 }
 
+// longText is the length in bytes from which an attribute costs fuel whenever it
+// is read, for what is then done with it.
+const longText = 4 << 10
+
 // variable runs var: the first scope where the path leads to something, or
 // where the default (args[0], if any) is something.
 func (r *run) variable(n *node, s scope) value {
@@ -56,6 +60,9 @@ func (r *run) variable(n *node, s scope) value {
 		found, _ := r.attributes.find(part.hash, part.name)
 		if found.isNull() && len(n.args) > 0 {
 			return r.value(&n.args[0], s)
+		}
+		if len(found.str) > longText && !r.spend(len(found.str)/64) {
+			return null
 		}
 		return found
 	}
@@ -69,8 +76,11 @@ func (r *run) variable(n *node, s scope) value {
 
 func (r *run) lookup(n *node, s scope) value {
 	found := r.load(n.variable, s)
-	if found.shape() == shapeNull && len(n.args) > 0 {
+	if found.isNull() && len(n.args) > 0 {
 		return r.value(&n.args[0], s)
+	}
+	if len(found.str) > longText && !r.spend(len(found.str)/64) {
+		return null
 	}
 	return found
 }
