@@ -28,10 +28,12 @@ var floors = map[string]int{
 	"store":          1,
 	"store/embedded": 1,
 
-	"sdk":             2,
-	"store/storetest": 2, // for tests, over store and embedded
-	"server/auth":     2,
-	"server/hub":      2,
+	"sdk":                          2,
+	"sdk/propagate/connect":        2,
+	"sdk/propagate/internal/stage": 2, // for tests of the transports
+	"store/storetest":              2, // for tests, over store and embedded
+	"server/auth":                  2,
+	"server/hub":                   2,
 
 	"server": 4,
 

@@ -1,0 +1,126 @@
+package guidonconnect
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+
+	"connectrpc.com/connect"
+
+	"github.com/guidon-flags/guidon/sdk/propagate"
+)
+
+// NewInterceptor returns an interceptor for both sides of a call, unary and
+// streaming.
+//
+// For handlers it puts the State of the call into the context, as p's mode
+// says, and answers with the correlation ID, on errors too. What the mode or a
+// refusal removes is gone from the request's headers before the handler runs.
+// Config.Context is asked with a request that has the call's procedure as
+// path, its headers and its peer, but no body.
+//
+// For clients it sends the State of the context along to destinations that p
+// allows, by the host of the client's base URL: the received bytes if nothing
+// was added. Other destinations get no guidon header, not even one that the
+// caller copied.
+func NewInterceptor(p *propagate.Propagator) connect.Interceptor {
+	return &interceptor{p: p, transport: p.Transport(mirror{})}
+}
+
+type interceptor struct {
+	p         *propagate.Propagator
+	transport http.RoundTripper
+}
+
+// WrapUnary implements connect.Interceptor.
+func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, call connect.AnyRequest) (connect.AnyResponse, error) {
+		if call.Spec().IsClient {
+			i.send(ctx, call.Peer(), call.Header())
+			return next(ctx, call)
+		}
+		ctx, answer := i.receive(ctx, call.HTTPMethod(), call.Spec(), call.Peer(), call.Header())
+		if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+			maps.Copy(info.ResponseHeader(), answer) // sent with errors too, which a response is not there for
+		}
+		return next(ctx, call)
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		i.send(ctx, conn.Peer(), conn.RequestHeader())
+		return conn
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		ctx, answer := i.receive(ctx, http.MethodPost, conn.Spec(), conn.Peer(), conn.RequestHeader())
+		maps.Copy(conn.ResponseHeader(), answer)
+		return next(ctx, conn)
+	}
+}
+
+// receive lets Middleware handle the call, and returns the context it made and
+// what it answered.
+func (i *interceptor) receive(ctx context.Context, method string, spec connect.Spec, peer connect.Peer, header http.Header) (context.Context, http.Header) {
+	request := &http.Request{
+		Method:     method,
+		URL:        &url.URL{Path: spec.Procedure},
+		RequestURI: spec.Procedure,
+		Header:     header,
+		RemoteAddr: peer.Addr,
+		Body:       http.NoBody,
+	}
+	var seen *http.Request
+	answer := make(response)
+	handler := i.p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r }))
+	handler.ServeHTTP(answer, request.WithContext(ctx))
+	replace(header, seen.Header)
+	return seen.Context(), http.Header(answer)
+}
+
+// send lets Transport write what a call to peer carries.
+func (i *interceptor) send(ctx context.Context, peer connect.Peer, header http.Header) {
+	request := &http.Request{URL: &url.URL{Scheme: "http", Host: peer.Addr}, Header: header}
+	if sent, err := i.transport.RoundTrip(request.WithContext(ctx)); err == nil {
+		_ = sent.Body.Close()
+		replace(header, sent.Header)
+	}
+}
+
+// replace gives header the content of other, in place: others hold the map. If
+// nothing changed, other is that very map.
+func replace(header, other http.Header) {
+	for name := range header {
+		if _, kept := other[name]; !kept {
+			delete(header, name)
+		}
+	}
+	maps.Copy(header, other)
+}
+
+// mirror answers a request with the headers it came with.
+type mirror struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (mirror) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: r.Header, Body: http.NoBody, Request: r}, nil
+}
+
+// response keeps the headers that Middleware answers with.
+type response http.Header
+
+// Header implements http.ResponseWriter.
+func (r response) Header() http.Header { return http.Header(r) }
+
+// WriteHeader implements http.ResponseWriter.
+func (response) WriteHeader(int) {}
+
+// Write implements http.ResponseWriter.
+func (response) Write(b []byte) (int, error) { return len(b), nil }
