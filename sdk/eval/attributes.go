@@ -1,5 +1,7 @@
 package eval
 
+import "slices"
+
 // The states of a flag.
 const (
 	stateEnabled  = "ENABLED"
@@ -78,12 +80,7 @@ func readWord(v value, known ...string) (string, error) {
 	if v.shape() != shapeText || v.str == "" {
 		return "", placed("", "must be a non-empty string")
 	}
-	for _, word := range known {
-		if v.str == word {
-			return v.str, nil
-		}
-	}
-	if len(known) > 0 {
+	if len(known) > 0 && !slices.Contains(known, v.str) {
 		return "", placed("", "is %q; known are %q", v.str, known)
 	}
 	return v.str, nil

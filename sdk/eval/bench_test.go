@@ -32,11 +32,12 @@ var benchRules = map[string]string{
 	"in=10000": `{"if":[{"in":[{"var":"email"},` + tenThousand() + `]},"on"]}`,
 }
 
-func tenRules() (rules string) {
+func tenRules() string {
+	var rules strings.Builder
 	for i := range 9 {
-		rules += fmt.Sprintf(`{"==":[{"var":"email"},"user-470%d@example.com"]},"off",`, i)
+		fmt.Fprintf(&rules, `{"==":[{"var":"email"},"user-470%d@example.com"]},"off",`, i)
 	}
-	return rules + `{"==":[{"var":"email"},"user-4711@example.com"]},"on",`
+	return rules.String() + `{"==":[{"var":"email"},"user-4711@example.com"]},"on",`
 }
 
 func tenThousand() string {

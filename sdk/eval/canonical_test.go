@@ -16,7 +16,7 @@ import (
 func TestCanonical(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		` { "b" : 1 , "a" : [ true , false , null ] } `: `{"a":[true,false,null],"b":1}`,
+		`{ "b" : 1 , "a" : [ true , false , null ] }`: `{"a":[true,false,null],"b":1}`,
 		`1.0`: `1`, `-0`: `0`, `1e2`: `100`, `1e21`: `1e+21`, `1e-6`: `0.000001`, `1e-7`: `1e-7`, `123456789012345678901`: `123456789012345680000`,
 		`333333333.33333329`: `333333333.3333333`, `0.1e-20`: `1e-21`, `5e-324`: `5e-324`,
 		`"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/"`:                             `"€$\u000f\nA'B\"\\\\\"/"`,

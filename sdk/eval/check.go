@@ -15,6 +15,7 @@ func (c *checker) rule(v value) {
 			return
 		}
 		c.in(name, func() { c.operation(name, operand) })
+	default: // another literal
 	}
 }
 

@@ -111,10 +111,9 @@ type explainer struct {
 // returns what is run next.
 func (x *explainer) prerequisites(program *node) *node {
 	conditions := program.args[0].args
-	met := true
 	for i := range conditions {
 		r := x.run.flag.attributes.requires[i]
-		met = x.run.truth(&conditions[i], 0)
+		met := x.run.truth(&conditions[i], 0)
 		x.trace = append(x.trace, Step{
 			Path:    "$" + pathOf("guidon", "requires", i),
 			Text:    fmt.Sprintf("flag %q resolves to %s", r.flag, strings.Join(r.variants, " or ")),

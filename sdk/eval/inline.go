@@ -132,6 +132,7 @@ func (in *inliner) inline(v value) (value, error) {
 		if changed.ref != operand.ref {
 			return ruleOfOperand(name, changed), nil
 		}
+	default: // a scalar
 	}
 	return v, nil
 }

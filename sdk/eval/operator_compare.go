@@ -82,6 +82,7 @@ func coerced(v value) float64 {
 		if strings.TrimSpace(v.str) == "" {
 			return 0
 		}
+	default: // a list or an object
 	}
 	return nan
 }

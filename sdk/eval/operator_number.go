@@ -42,6 +42,7 @@ func (r *run) arithmetic(n *node, s scope) value {
 			if x < total {
 				total = x
 			}
+		default: // the remainder has returned
 		}
 	}
 	return numberValue(total)

@@ -171,6 +171,7 @@ func (r *run) computed(operand value, s scope) value {
 			fallback = items[1]
 		}
 		operand = items[0]
+	default: // a path, or none
 	}
 	var text string
 	switch operand.shape() {

@@ -48,9 +48,9 @@ func (p *Flag) condition(variants []string) (value, error) {
 
 // off is what a flag comes to when a prerequisite fails: the variant whose value
 // is false if it is boolean and has just one, else null, its default variant.
-func (f *Flag) off() value {
+func (p *Flag) off() value {
 	off := codeDefault
-	for i, v := range f.variants {
+	for i, v := range p.variants {
 		if v.typ != Boolean || v.num != 0 {
 			continue
 		}
@@ -59,10 +59,10 @@ func (f *Flag) off() value {
 		}
 		off = int32(i)
 	}
-	if off < 0 || off == f.fallback {
+	if off < 0 || off == p.fallback {
 		return null
 	}
-	return textValue(f.variants[off].name)
+	return textValue(p.variants[off].name)
 }
 
 // binder rewrites a flag's targeting so that it means the same inside another's.
@@ -126,6 +126,7 @@ func (b binder) variable(v, operand value) (value, error) {
 		if b.atTop {
 			return null, placed("", "reads the whole evaluation context")
 		}
+	default: // means the same anywhere
 	}
 	if len(rest) == 0 {
 		return v, nil
@@ -143,15 +144,17 @@ func (b binder) loop(name string, o operator, items []value) (value, error) {
 	body.through = b.through || b.atTop && (o.op == opFilter || o.op == opNone || o.op == opSome)
 	body.atTop = false
 	for i := range items {
-		within, err := b, error(nil)
+		within := b
 		if i == 1 {
 			within = body
 		} else if items[i].shape() == shapeList {
 			continue // data
 		}
-		if items[i], err = within.bind(items[i]); err != nil {
+		bound, err := within.bind(items[i])
+		if err != nil {
 			return null, err
 		}
+		items[i] = bound
 	}
 	return ruleOf(name, items...), nil
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -313,7 +314,7 @@ func TestRaisingAWeightKeepsWhoIsIn(t *testing.T) {
 		steps[on] = split(on)
 	}
 	for range 2_000 {
-		c := subject(t, fmt.Sprintf("%x", r.Uint64()))
+		c := subject(t, strconv.FormatUint(r.Uint64(), 16))
 		in := false
 		for on, step := range steps {
 			now := step.Evaluate(c, 0).Variant() == "on"

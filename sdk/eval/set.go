@@ -1,5 +1,7 @@
 package eval
 
+import "slices"
+
 // set is the literal list of an in, arranged for membership tests that answer as
 // matches does item by item.
 type set struct {
@@ -35,6 +37,7 @@ func newSet(items []value) *set {
 			if ends := item.ref.items; len(ends) >= 2 {
 				s.ranges = append(s.ranges, [2]float64{loose(ends[0]), loose(ends[1])})
 			}
+		default: // nothing equals an object
 		}
 	}
 	if len(s.texts) > scannedTexts {
@@ -59,12 +62,7 @@ func (s *set) has(v value) bool {
 		if s.textSet != nil && s.textSet[v.str] {
 			return true
 		}
-		for _, text := range s.texts {
-			if text == v.str {
-				return true
-			}
-		}
-		return s.spans(v)
+		return slices.Contains(s.texts, v.str) || s.spans(v)
 	default:
 		return false
 	}

@@ -132,10 +132,11 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 func (s *Snapshot) compile(keys map[string]bool) {
 	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}}
 	compiled := make([]*Flag, 0, len(keys))
-	readers := map[Name][]string{} // of what the touched flags read, before or now
+	// Of what the touched flags read, before or now; nil where nobody does any more.
+	readers := map[Name][]string{}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		for _, name := range s.readNames(key) {
-			readers[name] = readers[name] // present, though nobody may read it any more
+			readers[name] = nil
 		}
 		if f := c.flag(key); f != nil {
 			compiled = append(compiled, f)

@@ -145,7 +145,7 @@ func checkVector(t *testing.T, line []string) {
 		if rest != 99 {
 			wantBucket = line[7]
 		}
-		if hex.EncodeToString([]byte(b.Value)) != line[4] || fmt.Sprint(b.Hash) != line[5] || fmt.Sprint(b.Bucket) != wantBucket {
+		if hex.EncodeToString([]byte(b.Value)) != line[4] || strconv.FormatUint(uint64(b.Hash), 10) != line[5] || strconv.FormatInt(b.Bucket, 10) != wantBucket {
 			t.Errorf("%v: hashes %x to %d, bucket %d of %d", line, b.Value, b.Hash, b.Bucket, b.Sum)
 		}
 	}
