@@ -89,7 +89,10 @@ type form struct {
 func load(bundle fs.FS) map[string]file {
 	files := map[string]file{}
 	_ = fs.WalkDir(bundle, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || path.Ext(name) == ".br" || path.Ext(name) == ".gz" {
+		if err != nil {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || path.Ext(name) == ".br" || path.Ext(name) == ".gz" {
 			return nil
 		}
 		f := file{contentType: contentType(name)}

@@ -5,13 +5,13 @@ import type { Fault } from "../session/fault.ts";
 import { FaultNote } from "../session/fault-note.tsx";
 import css from "./change.module.css";
 import { ConflictNote } from "./conflict.tsx";
+import { useProgress } from "./progress.ts";
 import type { Switch } from "./switch.ts";
 
 interface Properties {
 	wish: Switch;
 	needsReason: boolean;
 	fault: Fault | undefined;
-	pending: boolean;
 	onConfirm: (wish: Switch) => void;
 	onClose: () => void;
 }
@@ -20,7 +20,8 @@ interface Properties {
  * SwitchDialog asks for the reason of a switch, or what to do about one that
  * did not work. It keeps what was typed until the switch is applied.
  */
-export function SwitchDialog({ wish, needsReason, fault, pending, onConfirm, onClose }: Properties) {
+export function SwitchDialog({ wish, needsReason, fault, onConfirm, onClose }: Properties) {
+	const { pending } = useProgress(wish.environment, wish.key);
 	const [reason, setReason] = useState(wish.reason);
 	const missing = needsReason && reason.trim() === "";
 	const conflict = fault?.conflict;

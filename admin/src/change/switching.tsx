@@ -1,19 +1,18 @@
 import { useHotkeys } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
-import { useMutation, useMutationState, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { createContext, lazy, type ReactNode, Suspense, useContext, useRef, useState } from "react";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 import { type Fault, faultOf } from "../session/fault.ts";
 import { AppliedNote } from "./applied.tsx";
+import { mutationKey } from "./progress.ts";
 import { type Applied, apply, newIdempotencyKey, type Switch } from "./switch.ts";
 
 const SwitchDialog = lazy(async () => ({ default: (await import("./dialog.tsx")).SwitchDialog }));
 
 /** undoTime, in milliseconds, is how long a switch can be taken back by one click. */
 const undoTime = 10_000;
-
-const mutationKey = ["switch"] as const;
 
 type Begin = (flag: Flag, environment: Environment, on: boolean, expected: bigint) => void;
 
@@ -33,9 +32,11 @@ interface Asked {
  */
 export function SwitchingProvider({ children }: { children: ReactNode }) {
 	const client = useQueryClient();
-	const [asked, setAsked] = useState<Asked>();
+	// The first one shows; a fault of one switch never takes the place of another.
+	const [queue, setQueue] = useState<Asked[]>([]);
+	const [asked] = queue;
 	const lastUndo = useRef<() => void>(undefined);
-	const { mutateAsync, isPending } = useMutation({
+	const { mutateAsync } = useMutation({
 		mutationKey,
 		mutationFn: (wish: Switch) => apply(client, wish),
 		// A cell says "applied at revision N" for as long as this is remembered.
@@ -46,11 +47,20 @@ export function SwitchingProvider({ children }: { children: ReactNode }) {
 	async function carryOut(wish: Switch, needsReason: boolean) {
 		try {
 			const applied = await mutateAsync(wish);
-			setAsked(undefined);
+			settle(wish);
 			announce(wish, applied, needsReason);
 		} catch (error) {
-			setAsked({ wish, needsReason, fault: faultOf(error) });
+			ask({ wish, needsReason, fault: faultOf(error) });
 		}
+	}
+
+	function ask(next: Asked) {
+		const same = (each: Asked) => isSame(each.wish, next.wish);
+		setQueue((all) => (all.some(same) ? all.map((each) => (same(each) ? next : each)) : [...all, next]));
+	}
+
+	function settle(wish: Switch) {
+		setQueue((all) => all.filter((each) => !isSame(each.wish, wish)));
 	}
 
 	function announce(wish: Switch, { revision }: Applied, needsReason: boolean) {
@@ -83,7 +93,7 @@ export function SwitchingProvider({ children }: { children: ReactNode }) {
 			expected,
 			idempotencyKey: newIdempotencyKey(),
 		};
-		if (environment.protected) setAsked({ wish, needsReason: true });
+		if (environment.protected) ask({ wish, needsReason: true });
 		else void carryOut(wish, false);
 	};
 
@@ -97,9 +107,8 @@ export function SwitchingProvider({ children }: { children: ReactNode }) {
 						wish={asked.wish}
 						needsReason={asked.needsReason}
 						fault={asked.fault}
-						pending={isPending}
 						onConfirm={(wish) => void carryOut(wish, asked.needsReason)}
-						onClose={() => setAsked(undefined)}
+						onClose={() => settle(asked.wish)}
 					/>
 				</Suspense>
 			)}
@@ -112,23 +121,7 @@ export function useSwitching(): Begin {
 	return useContext(Switching);
 }
 
-/** useSwitchState says what became of the newest switch of a flag. */
-export function useSwitchState(
-	environment: string,
-	key: string,
-): { pending: boolean; revision: bigint | undefined } {
-	const states = useMutationState({
-		filters: { mutationKey, predicate: ({ state }) => concerns(state.variables, environment, key) },
-		select: ({ state }) => ({
-			pending: state.status === "pending",
-			applied: state.data as Applied | undefined,
-		}),
-	});
-	const newest = states.at(-1);
-	return { pending: newest?.pending ?? false, revision: newest?.applied?.revision };
-}
-
-function concerns(variables: unknown, environment: string, key: string): boolean {
-	const wish = variables as Switch | undefined;
-	return wish?.environment === environment && wish.key === key;
+/** isSame tells a wish that is tried again from another one. */
+function isSame(a: Switch, b: Switch): boolean {
+	return a.idempotencyKey === b.idempotencyKey;
 }

@@ -1,4 +1,5 @@
-import { useSwitching, useSwitchState } from "../change/switching.tsx";
+import { useProgress } from "../change/progress.ts";
+import { useSwitching } from "../change/switching.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 import css from "./state.module.css";
@@ -17,7 +18,7 @@ interface Properties {
  */
 export function State({ flag, environment, expected }: Properties) {
 	const begin = useSwitching();
-	const { pending, revision } = useSwitchState(environment.name, flag.key);
+	const { pending, revision } = useProgress(environment.name, flag.key);
 	// Nothing is on or off about a value: config flags have no switch.
 	const switchable = flag.kind !== "config" && !flag.archived;
 	const on = flag.state === "ENABLED";
