@@ -141,6 +141,8 @@ func TestPrerequisiteChain(t *testing.T) {
 func TestPrerequisiteRefused(t *testing.T) {
 	t.Parallel()
 	plain := `{"if":[{"var":"x"},"on"]}`
+	archived := switchable(plain)
+	archived["state"] = "DISABLED"
 	for _, test := range []struct {
 		name, want string
 		rows       []eval.Row
@@ -152,6 +154,7 @@ func TestPrerequisiteRefused(t *testing.T) {
 		{"reads everything", "reads the whole evaluation context", []eval.Row{flagRow(t, "payments", switchable(`{"if":[{"in":["x",{"map":[{"var":""},1]}]},"on"]}`))}},
 		{"computes a path", "computes the name of an attribute", []eval.Row{flagRow(t, "payments", switchable(`{"if":[{"var":{"cat":["a","b"]}},"on"]}`))}},
 		{"v3 default bucketing", "which v3 cannot write out", []eval.Row{flagRow(t, "payments", switchable(`{"fractional":[["on",1],["off",1]]}`)), settingsRow(t, `{"fractional":"v3"}`)}},
+		{"archived", "is archived", []eval.Row{flagRow(t, "payments", archived, `{"archived":true}`)}},
 		{"scope", "must be of scope request", []eval.Row{flagRow(t, "payments", switchable(plain), `{"scope":"local"}`)}},
 	} {
 		s := compile(t, append(test.rows, flagRow(t, "checkout", switchable(plain), requiresPayments))...)

@@ -199,7 +199,7 @@ func (c *ruleCompiler) specialize(n node) node {
 			if !ok {
 				return c.literal(null)
 			}
-			return node{op: opVersion, args: n.args[:1:1], version: &version}
+			return node{op: opVersion, args: []node{n.args[0]}, version: &version}
 		}
 	case opStartsWith, opEndsWith:
 		if len(n.args) == 2 && n.args[1].op == opLiteral {
@@ -207,7 +207,7 @@ func (c *ruleCompiler) specialize(n node) node {
 			if n.op == opEndsWith {
 				op = opWithinSuffix
 			}
-			return node{op: op, args: n.args[:1:1], literal: n.args[1].literal}
+			return node{op: op, args: []node{n.args[0]}, literal: n.args[1].literal}
 		}
 	default:
 	}

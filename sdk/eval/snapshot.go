@@ -153,7 +153,9 @@ func (s *Snapshot) compile(keys map[string]bool) {
 	}
 	for name, now := range readers {
 		untouched := slices.DeleteFunc(slices.Clone(s.users[name]), func(key string) bool { return keys[key] })
-		s.users[name] = slices.Concat(untouched, now)
+		if s.users[name] = slices.Concat(untouched, now); len(s.users[name]) == 0 {
+			delete(s.users, name)
+		}
 	}
 }
 

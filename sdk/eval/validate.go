@@ -2,6 +2,7 @@ package eval
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -60,7 +61,11 @@ func (s *Snapshot) Validate(names ...Name) error {
 	}
 	for _, name := range names {
 		check(name)
-		for _, key := range slices.Sorted(slices.Values(s.users[name])) {
+		readers := slices.Sorted(slices.Values(s.users[name]))
+		if name.Kind == KindSettings {
+			readers = slices.Sorted(maps.Keys(s.flags))
+		}
+		for _, key := range readers {
 			check(Name{KindFlag, key})
 		}
 	}
@@ -191,20 +196,25 @@ func (c *checker) attributes(f *Flag) {
 	if f.attributes.project == "" {
 		c.in("project", func() { c.report("must name the project that owns the flag") })
 	}
+	for i, p := range f.links.prerequisites {
+		if p.attributes.archived {
+			c.requirement(i, "flag %q is archived", p.key)
+		}
+	}
 	if f.attributes.scope == "request" {
 		for i, p := range f.links.prerequisites {
 			if p.attributes.scope != "request" {
-				c.in("requires", func() {
-					c.in(i, func() {
-						c.report("flag %q is of scope %s; what a request flag requires must be of scope request", p.key, p.attributes.scope)
-					})
-				})
+				c.requirement(i, "flag %q is of scope %s; what a request flag requires must be of scope request", p.key, p.attributes.scope)
 			}
 		}
 	}
 	if f.attributes.archived && !f.disabled {
 		c.in("archived", func() { c.report("an archived flag must be %s", stateDisabled) })
 	}
+}
+
+func (c *checker) requirement(i int, format string, args ...any) {
+	c.in("requires", func() { c.in(i, func() { c.report(format, args...) }) })
 }
 
 func (c *checker) variants(v value) {

@@ -165,6 +165,11 @@ func TestValidateSegmentAndSettings(t *testing.T) {
 	if err := good.Validate(segment, settings); err != nil {
 		t.Errorf("a good segment and good settings: %v", err)
 	}
+	// Settings are read by every flag: v3 makes a prerequisite impossible here.
+	v3 := compile(t, row(settings, `{"fractional":"v3"}`), flagRow(t, "payments", switchable(`{"fractional":[["on",1],["off",1]]}`)), flagRow(t, "checkout", switchable(`null`), requiresPayments))
+	if problems := problemsOf(t, v3, settings); len(problems) != 1 || problems[0].Name.Name != "checkout" {
+		t.Errorf("Validate of settings: %v, want a problem of checkout", problems)
+	}
 	bad := compile(t, row(settings, `{"fractional":"v9"}`), flagRow(t, "flag", switchable(`{"if":[true,"on"]}`)))
 	if r := bad.Evaluate("flag", nil, 0); r.ErrorCode() != eval.CodeParseError {
 		t.Errorf("under settings that cannot be read a flag is %q %s, want PARSE_ERROR", r.Variant(), r.ErrorCode())
