@@ -130,8 +130,9 @@ func best(repeats, rounds int, f func()) float64 {
 	return float64(best.Nanoseconds()) / float64(rounds)
 }
 
-// BenchmarkEvaluate prints beside each shape the floor measured in the same run,
-// ns/floor, how many times that it takes, and how many times OpenFeature's client alone.
+// BenchmarkEvaluate prints beside each shape the floor measured in the same
+// run, ns/floor, how many times that it takes, and how many times OpenFeature's
+// client alone.
 func BenchmarkEvaluate(b *testing.B) {
 	client := clientFloor(b)
 	for _, name := range []string{"static", "conditions=3", "rules=10", "split=4", "in=10000"} {

@@ -20,8 +20,8 @@ const (
 )
 
 // writeCBOR writes the core deterministic encoding of RFC 8949 §4.2.1, which
-// fractional v3 hashes. Whole numbers of the 64-bit range are integers, others the shortest
-// float that is exact.
+// fractional v3 hashes. Whole numbers of the 64-bit range are integers, others
+// the shortest float that is exact.
 func (b *textBuffer) writeCBOR(v value) {
 	switch v.shape() {
 	case shapeNull:

@@ -57,7 +57,8 @@ func (c *compiler) compile(f *Flag) error {
 }
 
 // read fills the flag from its document, all but the targeting, and returns the
-// flagd definition. State and metadata come first: a flag that is disabled or isolated has them.
+// flagd definition. State and metadata come first: a flag that is disabled or
+// isolated has them.
 func (f *Flag) read(document value) (definition value, err error) {
 	definition = document.field("flag")
 	f.disabled = definition.field("state").str == stateDisabled

@@ -1,5 +1,6 @@
 // Package eval is Guidon's flag language: it compiles flagd flag definitions
-// into immutable snapshots, evaluates them, validates them and explains them. It is of use alone.
+// into immutable snapshots, evaluates them, validates them and explains them.
+// It is of use alone.
 //
 // The one idea: the value of a flag is a pure function of a revision and an
 // evaluation context. [Compile] makes a revision into a [Snapshot] once; after
@@ -23,7 +24,8 @@
 //
 //   - no such flag: ERROR, FLAG_NOT_FOUND;
 //   - state DISABLED: DISABLED, and the caller's own default;
-//   - no targeting: the default variant, STATIC; without one the caller's default, DEFAULT;
+//   - no targeting: the default variant, STATIC; without one the caller's
+//     default, DEFAULT;
 //   - targeting comes to null: the default variant or the caller's default, DEFAULT;
 //   - it comes to the name of a variant (or true, false, a number, which name
 //     "true", "false", "1"): that variant, TARGETING_MATCH;
@@ -49,19 +51,21 @@
 //
 // $flagd.flagKey and $flagd.timestamp (Unix seconds) are attributes that the
 // evaluator provides. == coerces as JavaScript does, but null equals only null.
-// In the bodies of filter, none and some a name that exists around the loop hides the
-// item's; {"var": ".name"} is the item's in any case. testdata/scenarios tells every corner.
+// In the bodies of filter, none and some a name that exists around the loop
+// hides the item's; {"var": ".name"} is the item's in any case.
+// testdata/scenarios tells every corner.
 //
 // fractional hashes "by", a text, or flag key and targeting key when it is left
-// out, with murmur3 to 32 bits, scales that to the sum of the weights, and takes the share it
-// falls into. Raising one weight of a two-way split keeps everyone who is in.
-// That is v2; [Settings] may choose v3, which hashes any value in CBOR.
-// testdata/buckets.csv has vectors of both.
+// out, with murmur3 to 32 bits, scales that to the sum of the weights, and
+// takes the share it falls into. Raising one weight of a two-way split keeps
+// everyone who is in. That is v2; [Settings] may choose v3, which hashes any
+// value in CBOR. testdata/buckets.csv has vectors of both.
 //
 // A flag that requires others runs its targeting only where each of them
-// resolves to one of the named variants; elsewhere it serves its false variant if it is boolean
-// and has one, else its default. Requirements and segments are inlined into
-// [Flag.Definition], for providers that know only flagd's language.
+// resolves to one of the named variants; elsewhere it serves its false variant
+// if it is boolean and has one, else its default. Requirements and segments are
+// inlined into [Flag.Definition], for providers that know only flagd's
+// language.
 //
 // # Beyond flagd
 //
@@ -76,23 +80,26 @@
 //   - log is known; abs, set, contains_all, contains_any and contains_none,
 //     which are in no schema, are not.
 //
-// Where flagd's engine stumbles over a value of a type that an operator does not
-// take (its PARSE_ERROR), there is an answer: arithmetic yields not a number, which is no
-// match and compares false; a loop over what is no list goes round no time; in is
-// false; cat prints booleans and takes null for empty; the rest yields null.
+// Where flagd's engine stumbles over a value of a type that an operator does
+// not take (its PARSE_ERROR), there is an answer: arithmetic yields not a
+// number, which is no match and compares false; a loop over what is no list
+// goes round no time; in is false; cat prints booleans and takes null for
+// empty; the rest yields null.
 //
 // # Bounds
 //
-// A definition has at most 512 KiB; a rule 32 operators inside one another, 2,000 operators and
-// operands, 4 loops inside one another; a list that in searches 100,000 items. What is written must besides go round
-// loops at most 10,000 times, a list of the context counted as 1,000. An
-// evaluation context has at most 10,000 values, 32 deep. Every evaluation has
-// fuel for about a millisecond; one that runs out of it matches nothing.
+// A definition has at most 512 KiB; a rule 32 operators inside one another,
+// 2,000 operators and operands, 4 loops inside one another; a list that in
+// searches 100,000 items. What is written must besides go round loops at most
+// 10,000 times, a list of the context counted as 1,000. An evaluation context
+// has at most 10,000 values, 32 deep. Every evaluation has fuel for about a
+// millisecond; one that runs out of it matches nothing.
 //
 // # Why values look as they do
 //
 // A value is four words, because the compiler keeps structs up to that size in
-// registers; with a fifth every call of the evaluator went through memory and took three times as
-// long. Programs are trees walked by methods rather than closures, because an argument
-// of a closure escapes to the heap, and a run must not.
+// registers; with a fifth every call of the evaluator went through memory and
+// took three times as long. Programs are trees walked by methods rather than
+// closures, because an argument of a closure escapes to the heap, and a run
+// must not.
 package eval

@@ -51,8 +51,8 @@ type Range struct {
 }
 
 // Explain evaluates like [Flag.Evaluate] and tells how it came to the
-// resolution. It compiles the flag again, with notes of where each part comes from, and takes
-// a thousand times as long.
+// resolution. It compiles the flag again, with notes of where each part comes
+// from, and takes a thousand times as long.
 func (f *Flag) Explain(c *Context, t int64) Explanation {
 	e := Explanation{Resolution: f.Evaluate(c, t)}
 	if f.program == nil {

@@ -85,9 +85,9 @@ func (f *Flag) Pierce() string { return f.attributes.pierce }
 // Row returns the flag's own row.
 func (f *Flag) Row() Row { return f.row }
 
-// EffectiveFrom returns the newest revision that changed the flag or anything it
-// reads: its segments, its prerequisites and theirs, the settings. From that revision up to the
-// snapshot's own the flag is the same.
+// EffectiveFrom returns the newest revision that changed the flag or anything
+// it reads: its segments, its prerequisites and theirs, the settings. From that
+// revision up to the snapshot's own the flag is the same.
 func (f *Flag) EffectiveFrom() int64 { return f.effectiveFrom }
 
 // Reads returns the context paths that the flag's targeting can read, through
@@ -116,8 +116,9 @@ func (f *Flag) Segments() []string {
 }
 
 // Dependencies returns the rows that are needed to compile the flag alone:
-// itself, segments and prerequisites with theirs, the settings; sorted. Of a flag that is
-// isolated because a row is missing, the missing row is among them.
+// itself, segments and prerequisites with theirs, the settings; sorted. Of a
+// flag that is isolated because a row is missing, the missing row is among
+// them.
 func (f *Flag) Dependencies() []Name { return slices.Clone(f.links.dependencies) }
 
 // Settings returns the environment's settings that the flag was compiled under.

@@ -119,7 +119,8 @@ func TestSegmentsThatGrow(t *testing.T) {
 }
 
 // TestHostileContexts holds that a context cannot make an evaluation long: one
-// that is too large is refused, and what loops over the rest runs out of fuel, which matches nothing.
+// that is too large is refused, and what loops over the rest runs out of fuel,
+// which matches nothing.
 func TestHostileContexts(t *testing.T) {
 	t.Parallel()
 	deep := any("x")

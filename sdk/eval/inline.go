@@ -50,9 +50,10 @@ func (t *targeting) rule() value {
 }
 
 // Definition returns the flagd definition that says in that language alone what
-// f does here: segments and prerequisites are inlined, and the metadata is that of
-// [Flag.Metadata]. It is canonical JSON, for providers that evaluate by themselves. A flag that is
-// isolated for more than its targeting has the definition it was given.
+// f does here: segments and prerequisites are inlined, and the metadata is that
+// of [Flag.Metadata]. It is canonical JSON, for providers that evaluate by
+// themselves. A flag that is isolated for more than its targeting has the
+// definition it was given.
 func (f *Flag) Definition() []byte {
 	document, err := parseStrict(f.row.Document)
 	if err != nil {

@@ -89,7 +89,8 @@ func (r *run) quantify(n *node, s scope) bool {
 }
 
 // reduce folds a list: the body sees the item as current and what it yielded
-// last as accumulator, which keeps the type (boolean, number, text) that it starts with.
+// last as accumulator, which keeps the type (boolean, number, text) that it
+// starts with.
 func (r *run) reduce(n *node, s scope) value {
 	initial := r.value(&n.args[2], s)
 	word, ok := accumulatorTypes[initial.shape()]

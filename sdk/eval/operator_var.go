@@ -6,8 +6,8 @@ type variable struct {
 	at   place
 
 	// outer lists scopes, as numbers of bodies to go out, that are tried before
-	// the current one. flagd resolves the variables of a body against the data around it
-	// first: see ruleCompiler.enter.
+	// the current one. flagd resolves the variables of a body against the data
+	// around it first: see ruleCompiler.enter.
 	outer []uint8
 }
 

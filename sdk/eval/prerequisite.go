@@ -9,7 +9,8 @@ import "slices"
 //
 // where condition evaluates the other flag inside this one. What the other flag
 // says about itself, $flagd.flagKey and the default bucketing of fractional, is
-// written out for that; else a flag at 10 % and one at 10 % that requires it would pick different people.
+// written out for that; else a flag at 10 % and one at 10 % that requires it
+// would pick different people.
 
 // condition is the rule that is true where p resolves to one of those variants.
 func (p *Flag) condition(variants []string) (value, error) {
@@ -70,7 +71,8 @@ type binder struct {
 	flag *Flag
 
 	// atTop is true outside the bodies of loops, where var reads the evaluation
-	// context. through is true in a body whose variables flagd resolves against it first.
+	// context. through is true in a body whose variables flagd resolves against
+	// it first.
 	atTop, through bool
 }
 

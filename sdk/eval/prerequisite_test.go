@@ -21,8 +21,8 @@ func switchable(targeting string) map[string]any {
 const requiresPayments = `{"requires":[{"flag":"payments","variants":["on"]}]}`
 
 // TestPrerequisiteInlined holds that the definition served to flagd providers,
-// which knows nothing of prerequisites, and Guidon's own agree, and that both are what evaluating
-// the prerequisite apart says.
+// which knows nothing of prerequisites, and Guidon's own agree, and that both
+// are what evaluating the prerequisite apart says.
 func TestPrerequisiteInlined(t *testing.T) {
 	t.Parallel()
 	rules := []string{

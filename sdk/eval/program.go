@@ -114,8 +114,9 @@ func (r *run) spend(n int) bool {
 	return r.fuel >= 0
 }
 
-// scope is a place in the bodies of map, filter, reduce, all, none and some: 0 is
-// outside of them, where var reads the evaluation context; inside the n-th it reads stack[n-1].
+// scope is a place in the bodies of map, filter, reduce, all, none and some: 0
+// is outside of them, where var reads the evaluation context; inside the n-th
+// it reads stack[n-1].
 type scope int
 
 // maxLoops is how deep loops may stand inside one another. It is fixed so that
@@ -313,7 +314,8 @@ func (r *run) first(n *node, s scope) value {
 }
 
 // named returns the variant that the outcome of a rule names: a text as it is,
-// a boolean or a number as JSON prints it, null as no match. Lists and objects name none.
+// a boolean or a number as JSON prints it, null as no match. Lists and objects
+// name none.
 func (f *Flag) named(v value) int32 {
 	switch v.shape() {
 	case shapeNull:

@@ -78,9 +78,10 @@ func (c *ruleCompiler) body(op opcode, v value, length int) (n node, cost int32,
 }
 
 // enter goes into the body of a loop. flagd puts values in place of variables
-// before it runs a body: filter, none and some do with the data around the loop, all
-// and some with each item; variables inside inner bodies are replaced as well. What a
-// variable finds therefore depends on all loops around it, outermost first, before its own item.
+// before it runs a body: filter, none and some do with the data around the
+// loop, all and some with each item; variables inside inner bodies are replaced
+// as well. What a variable finds therefore depends on all loops around it,
+// outermost first, before its own item.
 func (c *ruleCompiler) enter(op opcode) {
 	c.bodies++
 	inner := make([]uint8, len(c.outer), len(c.outer)+2)

@@ -82,8 +82,8 @@ func compareVersions(operator, a, b string) value {
 }
 
 // bareVersion writes a version without the leading v or V it may have. A number
-// is written as Go prints it, so that 1.2 is the version 1.2. What is neither number nor text is
-// no version.
+// is written as Go prints it, so that 1.2 is the version 1.2. What is neither
+// number nor text is no version.
 func bareVersion(v value) (text string, ok bool) {
 	switch v.shape() {
 	case shapeNumber:

@@ -54,10 +54,11 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 }
 
 // With returns the snapshot of a later revision, which has upserts in place of
-// or besides the rows of s, and lacks deletes. It compiles the touched flags and
-// those that read a touched row, and shares all else with s, which stays as it was. A name in
-// both lists is put; one in deletes that is not there is passed over. The result
-// is what [Compile] makes of the same rows. The error is as for Compile.
+// or besides the rows of s, and lacks deletes. It compiles the touched flags
+// and those that read a touched row, and shares all else with s, which stays as
+// it was. A name in both lists is put; one in deletes that is not there is
+// passed over. The result is what [Compile] makes of the same rows. The error
+// is as for Compile.
 func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapshot, error) {
 	next := &Snapshot{
 		revision: revision, flags: maps.Clone(s.flags), order: s.order, segments: maps.Clone(s.segments),

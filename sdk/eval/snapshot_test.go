@@ -12,7 +12,8 @@ import (
 )
 
 // TestReads tells what each rule can read of the evaluation context: whatever a
-// rule reads must be there, or a leaf of a request would decide otherwise than its root.
+// rule reads must be there, or a leaf of a request would decide otherwise than
+// its root.
 func TestReads(t *testing.T) {
 	t.Parallel()
 	segment := segmentRow(t, "s", json.RawMessage(`{"==":[{"var":"from.segment"},1]}`))

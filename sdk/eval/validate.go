@@ -49,7 +49,8 @@ func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 // the rows refer to; a name that it does not hold is passed over, being deleted.
 //
 // A flag that passes never evaluates to PARSE_ERROR, whatever the context, and
-// to GENERAL only if its targeting computes the name of a variant, which [Flag.Warnings] tells.
+// to GENERAL only if its targeting computes the name of a variant, which
+// [Flag.Warnings] tells.
 func (s *Snapshot) Validate(names ...Name) error {
 	seen := map[Name]bool{}
 	var problems []Problem
@@ -102,8 +103,8 @@ func (s *Snapshot) problems(name Name) []Problem {
 }
 
 // Warnings tells what is allowed but may surprise: targeting that computes the
-// name of a variant, and a request flag that reads attributes which do not travel and is
-// therefore decided at the root of a request.
+// name of a variant, and a request flag that reads attributes which do not
+// travel and is therefore decided at the root of a request.
 func (f *Flag) Warnings() []Problem {
 	c := checker{name: f.row.name()}
 	document, err := parseStrict(f.row.Document)

@@ -23,8 +23,8 @@ var shapeNames = [...]string{"null", "a boolean", "a number", "a string", "a lis
 func (s shape) String() string { return shapeNames[s] }
 
 // value is a JSON value laid out so that the compiler keeps it in registers,
-// which it does up to four words, and never boxed: definitions, contexts and intermediate results
-// are all made of it. The zero value is null.
+// which it does up to four words, and never boxed: definitions, contexts and
+// intermediate results are all made of it. The zero value is null.
 type value struct {
 	num float64 // of a number; 1 or 0 of a boolean
 	str string  // of a text

@@ -17,8 +17,9 @@ var exceptions = map[string]string{
 	`{"fractional":[{"var":"l"},["a",1]]} {"l":["b",1000],"targetingKey":"bob"}`: "data names no variant; flagd takes a list of the context for a share",
 }
 
-// TestScenarios holds flagd to the scenarios of package eval, but for those that
-// name a time, which flagd takes from the clock, or fractional v3, which it does not know.
+// TestScenarios holds flagd to the scenarios of package eval, but for those
+// that name a time, which flagd takes from the clock, or fractional v3, which
+// it does not know.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "testdata", "scenarios", "*.txtar"))
 	if err != nil || len(files) == 0 {
