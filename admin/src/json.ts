@@ -9,8 +9,17 @@ export function compact(json: JsonValue | undefined): string {
 	return json === undefined ? "" : JSON.stringify(json);
 }
 
-/** pretty writes a value over several lines if it does not fit on one. */
-export function pretty(json: JsonValue | undefined): string {
+/** lineWidth is what a value may take before it is spread over several lines. */
+const lineWidth = 48;
+
+/** pretty writes a value for reading: over several lines only where it does not fit on one. */
+export function pretty(json: JsonValue | undefined, indent = ""): string {
 	const line = compact(json);
-	return line.length <= 60 ? line : JSON.stringify(json, null, 2);
+	if (line.length + indent.length <= lineWidth || typeof json !== "object" || json === null) return line;
+	const inner = `${indent}  `;
+	const items = Array.isArray(json)
+		? json.map((item) => pretty(item, inner))
+		: Object.entries(json).map(([name, value]) => `${JSON.stringify(name)}: ${pretty(value, inner)}`);
+	const [open, close] = Array.isArray(json) ? "[]" : "{}";
+	return `${open}\n${items.map((item) => inner + item).join(",\n")}\n${indent}${close}`;
 }

@@ -63,7 +63,10 @@ func (f *Flag) read(document value) (definition value, err error) {
 	definition = document.field("flag")
 	f.disabled = definition.field("state").str == stateDisabled
 	f.attributes, err = readAttributes(document.field("guidon"))
-	f.metadata = map[string]any{"flagSetId": f.attributes.project, "version": f.row.From}
+	f.metadata = map[string]any{"version": f.row.From}
+	if f.attributes.project != "" {
+		f.metadata["flagSetId"] = f.attributes.project
+	}
 	if err != nil {
 		return definition, within(".guidon", err)
 	}

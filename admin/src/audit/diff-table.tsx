@@ -1,7 +1,7 @@
-import type { JsonValue } from "@bufbuild/protobuf";
 import { pretty } from "../json.ts";
 import css from "./audit.module.css";
 import type { Difference } from "./diff.ts";
+import { compareLines, type Line } from "./lines.ts";
 
 /** DiffTable shows each changed field before and after, side by side. */
 export function DiffTable({ differences, label }: { differences: Difference[]; label: string }) {
@@ -16,36 +16,40 @@ export function DiffTable({ differences, label }: { differences: Difference[]; l
 				</tr>
 			</thead>
 			<tbody>
-				{differences.map(({ path, before, after }) => (
-					<tr key={path}>
-						<th scope="row">{path}</th>
-						<td>
-							<Side json={before} className={css.removed} sign="−" />
-						</td>
-						<td>
-							<Side json={after} className={css.added} sign="+" />
-						</td>
-					</tr>
+				{differences.map((difference) => (
+					<Row key={difference.path} difference={difference} />
 				))}
 			</tbody>
 		</table>
 	);
 }
 
-function Side({
-	json,
-	className,
-	sign,
-}: {
-	json: JsonValue | undefined;
-	className: string | undefined;
-	sign: string;
-}) {
-	if (json === undefined) return <span className={css.quiet}>not there</span>;
+function Row({ difference: { path, before, after } }: { difference: Difference }) {
+	const [left, right] = compareLines(pretty(before), pretty(after));
 	return (
-		<pre className={className}>
-			<span aria-hidden="true">{sign} </span>
-			{pretty(json)}
+		<tr>
+			<th scope="row">{path}</th>
+			<td>{before === undefined ? <Absent /> : <Side lines={left} className={css.removed} sign="−" />}</td>
+			<td>{after === undefined ? <Absent /> : <Side lines={right} className={css.added} sign="+" />}</td>
+		</tr>
+	);
+}
+
+/** Side marks the lines of its own by a sign as well as by colour. */
+function Side({ lines, className, sign }: { lines: Line[]; className: string | undefined; sign: string }) {
+	return (
+		<pre>
+			{lines.map(({ text, own }, i) => (
+				// biome-ignore lint/suspicious/noArrayIndexKey: the lines of a value never move
+				<div key={i} className={own ? className : undefined}>
+					<span aria-hidden="true">{own ? sign : " "} </span>
+					{text}
+				</div>
+			))}
 		</pre>
 	);
+}
+
+function Absent() {
+	return <span className={css.quiet}>not there</span>;
 }

@@ -2,7 +2,7 @@
 // evaluator. It is a module of its own so that nobody who imports Guidon
 // downloads flagd:
 //
-//	go test -C sdk/eval/flagdoracle .
+//	go test -C sdk/eval/flagdoracle -mod=mod .
 //
 // # What is not compared
 //

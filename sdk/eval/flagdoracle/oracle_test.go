@@ -56,23 +56,11 @@ func guidon(t *testing.T, document []byte) *eval.Snapshot {
 		t.Fatal(err)
 	}
 	var rows []eval.Row
-	add := func(kind eval.Kind, name string, parts map[string]any) {
-		parts["guidon"] = map[string]any{"project": "default"}
-		text, err := json.Marshal(parts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		canonical, err := eval.Canonical(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, eval.Row{Kind: kind, Name: name, From: 1, Document: canonical})
-	}
 	for _, f := range d.Flags {
-		add(eval.KindFlag, f.Key, map[string]any{"flag": f.Definition})
+		rows = append(rows, row(t, eval.KindFlag, f.Key, map[string]any{"flag": f.Definition}))
 	}
 	for name, rule := range d.Evaluators {
-		add(eval.KindSegment, name, map[string]any{"segment": rule})
+		rows = append(rows, row(t, eval.KindSegment, name, map[string]any{"segment": rule}))
 	}
 	s, err := eval.Compile(1, rows)
 	if err != nil {
