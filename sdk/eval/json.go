@@ -112,14 +112,23 @@ func (p *parser) value() (value, error) {
 		return textValue(s), err
 	case c == '-' || '0' <= c && c <= '9':
 		return p.number()
+	case p.word("true"):
+		return booleanValue(true), nil
+	case p.word("false"):
+		return booleanValue(false), nil
+	case p.word("null"):
+		return null, nil
+	default:
+		return null, p.unexpected("a value")
 	}
-	for word, v := range map[string]value{"true": booleanValue(true), "false": booleanValue(false), "null": null} {
-		if strings.HasPrefix(p.text[p.at:], word) {
-			p.at += len(word)
-			return v, nil
-		}
+}
+
+func (p *parser) word(w string) bool {
+	if !strings.HasPrefix(p.text[p.at:], w) {
+		return false
 	}
-	return null, p.unexpected("a value")
+	p.at += len(w)
+	return true
 }
 
 func (p *parser) object() (value, error) {
