@@ -12,7 +12,7 @@ import { FaultNote } from "../session/fault-note.tsx";
 import { transport } from "../session/transport.ts";
 import { Moment } from "../shell/time.tsx";
 import { Icon } from "../theme/icon.tsx";
-import css from "./flag.module.css";
+import css from "./history.module.css";
 
 const pageSize = 25;
 
