@@ -93,7 +93,9 @@ func orders(t testing.TB, nc *nats.Conn) (jetstream.JetStream, jetstream.Consume
 	if _, err := js.CreateOrUpdateStream(within(t), jetstream.StreamConfig{Name: "orders", Subjects: []string{"orders.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := js.CreateOrUpdateConsumer(within(t), "orders", jetstream.ConsumerConfig{Durable: "mailer", AckPolicy: jetstream.AckExplicitPolicy})
+	c, err := js.CreateOrUpdateConsumer(within(t), "orders", jetstream.ConsumerConfig{
+		Durable: "mailer", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Second,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

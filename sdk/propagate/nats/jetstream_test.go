@@ -36,8 +36,8 @@ func TestRedelivery(t *testing.T) {
 		environment.Publish("plain")
 		m := next(t, c)
 		about, err := m.Metadata()
-		if err != nil || about.NumDelivered != attempt {
-			t.Errorf("delivery %+v, %v, want number %d", about, err, attempt)
+		if err != nil || about.NumDelivered < attempt {
+			t.Errorf("delivery %+v, %v, want number %d or, if we were slow, a later one", about, err, attempt)
 		}
 		if got := m.Headers()["guidon"]; !cmp.Equal(got, []string{value}) {
 			t.Errorf("delivery %d brought %q, want %q", attempt, got, value)
@@ -51,9 +51,7 @@ func TestRedelivery(t *testing.T) {
 	if err := deliver(consumer, 1).Nak(); err != nil {
 		t.Fatal(err)
 	}
-	if err := deliver(consumer, 2).Nak(); err != nil {
-		t.Fatal(err)
-	}
+	deliver(consumer, 2) // and the mailer dies without a word
 	stop(first)
 	_, consumer = orders(t, connect(t, broker(t, dir)))
 	if err := deliver(consumer, 3).DoubleAck(within(t)); err != nil {
@@ -120,7 +118,9 @@ func TestPublishAgain(t *testing.T) {
 	if err != nil || info.NumPending != 1 {
 		t.Errorf("%+v, %v, want one message", info, err)
 	}
-	carried := func(ctx context.Context) string { return z.Outgoing(ctx, nats.NewMsg("orders.created")).Header.Get("guidon") }
+	carried := func(ctx context.Context) string {
+		return z.Outgoing(ctx, nats.NewMsg("orders.created")).Header.Get("guidon")
+	}
 	if got := next(t, consumer).Headers().Get("guidon"); got != carried(ctx) {
 		t.Errorf("stored %q, would send %q, want the same", got, carried(ctx))
 	}
