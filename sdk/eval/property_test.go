@@ -254,7 +254,7 @@ func describe(s *eval.Snapshot) map[string]any {
 		}
 		isolated := f.Err() != nil
 		d["flag of "+f.Key()] = []any{
-			outcomes, isolated, f.Row().From, f.Segments(), f.Reads(), f.NotTravelling(), f.Static(), f.State(), string(f.Definition()),
+			outcomes, isolated, f.Row().From, f.Segments(), f.Settings(), f.Reads(), f.NotTravelling(), f.Static(), f.State(), string(f.Definition()),
 		}
 		if !isolated { // what an isolated flag got as far as depends on the way
 			d["links of "+f.Key()] = []any{f.Dependencies(), f.EffectiveFrom()}

@@ -133,7 +133,7 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 func (s *Snapshot) compile(keys map[string]bool) {
 	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}}
 	compiled := make([]*Flag, 0, len(keys))
-	// Of what the touched flags read, before or now; nil where nobody does any more.
+	// Of what the touched flags read, before or now; nil where nobody does now.
 	readers := map[Name][]string{}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		for _, name := range s.readNames(key) {
