@@ -119,7 +119,9 @@ func (r *run) whole() value {
 	if r.attributes != nil {
 		fields = append(fields, r.attributes.fields...)
 	}
-	r.spend(len(fields))
+	if !r.spend(128 + 8*len(fields)) { // building it takes that long
+		return null
+	}
 	v, _, _ := objectValue(append(fields, field{flagdName, r.flagd()}))
 	return v
 }

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -105,46 +106,50 @@ func objectOf(b *branch) value {
 // objectValue takes ownership of fields. Of a key that occurs twice the last
 // stands; the repeated key is returned for those who refuse it.
 func objectValue(fields []field) (v value, repeated string, twice bool) {
-	b := &branch{is: shapeObject, fields: fields, hashes: make([]uint32, len(fields))}
 	if len(fields) > linearFields {
-		slices.SortStableFunc(fields, func(x, y field) int {
-			hx, hy := hashKey(x.key), hashKey(y.key)
-			if hx != hy {
-				if hx < hy {
-					return -1
-				}
-				return 1
-			}
-			return strings.Compare(x.key, y.key)
-		})
+		return wideObject(fields)
 	}
+	b := &branch{is: shapeObject, hashes: make([]uint32, 0, len(fields))}
 	kept := fields[:0]
 	for _, f := range fields {
-		if at := b.duplicateOf(kept, f.key); at >= 0 {
-			repeated, twice = f.key, true
-			kept[at] = f
+		if at := slices.IndexFunc(kept, func(k field) bool { return k.key == f.key }); at >= 0 {
+			kept[at], repeated, twice = f, f.key, true
 			continue
 		}
-		b.hashes[len(kept)] = hashKey(f.key)
 		kept = append(kept, f)
+		b.hashes = append(b.hashes, hashKey(f.key))
 	}
-	b.fields, b.hashes = kept, b.hashes[:len(kept)]
+	b.fields = kept
 	return value{ref: b}, repeated, twice
 }
 
-// duplicateOf looks for key among the fields kept so far: all of them in a small
-// object, the last alone in one sorted by hash and key.
-func (b *branch) duplicateOf(kept []field, key string) int {
-	first := 0
-	if len(b.fields) > linearFields {
-		first = max(0, len(kept)-1)
+// wideObject is objectValue for more fields than are scanned.
+func wideObject(fields []field) (v value, repeated string, twice bool) {
+	type place struct {
+		hash uint32
+		at   int32
 	}
-	for i := first; i < len(kept); i++ {
-		if kept[i].key == key {
-			return i
+	order := make([]place, len(fields))
+	for i := range fields {
+		order[i] = place{hashKey(fields[i].key), int32(i)}
+	}
+	slices.SortFunc(order, func(x, y place) int {
+		if x.hash != y.hash {
+			return cmp.Compare(x.hash, y.hash)
 		}
+		return cmp.Or(strings.Compare(fields[x.at].key, fields[y.at].key), cmp.Compare(x.at, y.at))
+	})
+	b := &branch{is: shapeObject, fields: make([]field, 0, len(fields)), hashes: make([]uint32, 0, len(fields))}
+	for _, p := range order {
+		f := fields[p.at]
+		if last := len(b.fields) - 1; last >= 0 && b.fields[last].key == f.key {
+			b.fields[last], repeated, twice = f, f.key, true
+			continue
+		}
+		b.fields = append(b.fields, f)
+		b.hashes = append(b.hashes, p.hash)
 	}
-	return -1
+	return value{ref: b}, repeated, twice
 }
 
 // find returns the field of that key, whose hash the caller has already.
