@@ -31,9 +31,9 @@ var floors = map[string]int{
 	"sdk":                          2,
 	"sdk/propagate/connect":        2,
 	"sdk/propagate/grpc":           2,
+	"sdk/propagate/internal/stage": 2, // for tests of the transports
 	"sdk/propagate/message":        2,
 	"sdk/propagate/nats":           2,
-	"sdk/propagate/internal/stage": 2, // for tests of the transports
 	"store/storetest":              2, // for tests, over store and embedded
 	"server/auth":                  2,
 	"server/hub":                   2,

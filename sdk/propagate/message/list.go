@@ -39,11 +39,11 @@ func (l list[H, K, V]) Values(name string) (values []string) {
 
 // Set implements propagate.Carrier.
 func (l list[H, K, V]) Set(name, value string) {
-	others := make([]H, 0, len(*l.headers)+1)
+	next := make([]H, 0, len(*l.headers)+1)
 	for _, h := range *l.headers {
 		if string(pair[K, V](h).Key) != name {
-			others = append(others, h)
+			next = append(next, h)
 		}
 	}
-	*l.headers = append(others, H(pair[K, V]{K(name), V(value)}))
+	*l.headers = append(next, H(pair[K, V]{K(name), V(value)})) //nolint:gocritic // others may share the old list
 }
