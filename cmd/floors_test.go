@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"sdk/propagate/internal/stage": 2, // for tests of the transports
 	"sdk/propagate/message":        2,
 	"sdk/propagate/nats":           2,
+	"sdk/propagate/otel":           2,
 	"store/storetest":              2, // for tests, over store and embedded
 	"server/auth":                  2,
 	"server/hub":                   2,
