@@ -2,6 +2,7 @@ package eval_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -182,6 +183,36 @@ func TestWideObjects(t *testing.T) {
 		}
 		if v, ok := c.Value("keyless"); ok {
 			t.Errorf("of %d keys an absent one = %v", n, v)
+		}
+	}
+}
+
+// TestWholeContext holds that {"var": ""} is all attributes and $flagd, whatever
+// their number, and that $flagd is not the caller's.
+func TestWholeContext(t *testing.T) {
+	t.Parallel()
+	f := compile(t, ruleRow(`{"if":[{"and":[
+		{"in":["flag",{"map":[{"merge":[{"var":""}]},{"var":"$flagd.flagKey"}]}]},
+		{"in":["first",{"map":[{"merge":[{"var":""}]},{"var":"key0"}]}]}]},"on"]}`)).Flag("flag")
+	for _, n := range []int{1, 14, 15, 16, 17, 18, 1_000} {
+		for _, own := range []bool{false, true} {
+			attributes := map[string]any{"key0": "first"}
+			for i := 1; i < n; i++ {
+				attributes[fmt.Sprint("key", i)] = i
+			}
+			if own {
+				attributes["$flagd"] = map[string]any{"flagKey": "mine"}
+			}
+			c, err := eval.NewContext(attributes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := f.Evaluate(c, 0); r.Variant() != "on" {
+				t.Errorf("of %d attributes, with $flagd among them: %v: %q", n, own, r.Variant())
+			}
+			if diff := cmp.Diff(len(attributes), len(c.Map())); diff != "" {
+				t.Errorf("evaluating changed the context of %d attributes", n)
+			}
 		}
 	}
 }

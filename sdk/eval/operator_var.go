@@ -115,15 +115,14 @@ func (r *run) flagd() value {
 
 // whole is the evaluation context as a rule sees it, with $flagd in it.
 func (r *run) whole() value {
-	var fields []field
+	size := 0
 	if r.attributes != nil {
-		fields = append(fields, r.attributes.fields...)
+		size = len(r.attributes.fields)
 	}
-	if !r.spend(128 + 8*len(fields)) { // building it takes that long
+	if !r.spend(128 + 8*size) { // building it takes that long
 		return null
 	}
-	v, _, _ := objectValue(append(fields, field{flagdName, r.flagd()}))
-	return v
+	return r.attributes.with(field{flagdName, r.flagd()})
 }
 
 // data is what a scope reads, the whole context at the top.

@@ -152,6 +152,32 @@ func wideObject(fields []field) (v value, repeated string, twice bool) {
 	return value{ref: b}, repeated, twice
 }
 
+// with is the object of those fields and one more, in place of its namesake if
+// there is one. Nil are no fields.
+func (b *branch) with(f field) value {
+	if b == nil || len(b.fields) <= linearFields {
+		var fields []field
+		if b != nil {
+			fields = slices.Clip(b.fields)
+		}
+		v, _, _ := objectValue(append(fields, f))
+		return v
+	}
+	wide := &branch{is: shapeObject, fields: b.fields, hashes: b.hashes}
+	hash := hashKey(f.key)
+	at, _ := slices.BinarySearch(b.hashes, hash)
+	for i := at; i < len(b.hashes) && b.hashes[i] == hash; i++ {
+		if b.fields[i].key == f.key {
+			wide.fields = slices.Clone(b.fields)
+			wide.fields[i] = f
+			return value{ref: wide}
+		}
+	}
+	wide.fields = slices.Insert(slices.Clip(b.fields), at, f)
+	wide.hashes = slices.Insert(slices.Clip(b.hashes), at, hash)
+	return value{ref: wide}
+}
+
 // find returns the field of that key, whose hash the caller has already.
 func (b *branch) find(hash uint32, key string) (value, bool) {
 	if b == nil {
