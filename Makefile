@@ -17,7 +17,7 @@ BENCHTIME     ?= 1s
 DATA ?= $(if $(filter 0,$(shell id -u)),/var/tmp/guidon-dev-$(shell pwd -P | cksum | cut -d' ' -f1),$(CURDIR)/.run/data)
 RUN  := $(CURDIR)/.run
 
-UI_SOURCES := $(shell find admin -path admin/node_modules -prune -o -path admin/dist -prune -o -type f -print 2>/dev/null)
+UI_SOURCES := $(shell find admin/src admin/public admin/build -type f 2>/dev/null) $(wildcard admin/*.json admin/*.ts admin/*.html)
 
 .PHONY: help
 help: ## Show this help
