@@ -26,6 +26,6 @@
 //
 // # What this package does not do
 //
-// It writes no baggage, no correlation ID (a trace has its own) and no span
-// attributes.
+// It writes no baggage and no correlation ID, since a trace has its own: put
+// [Attributes] on a span to find one from the other. It starts no spans.
 package guidonotel
