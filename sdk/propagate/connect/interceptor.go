@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -52,9 +53,27 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		conn := next(ctx, spec)
-		i.send(ctx, conn.Peer(), conn.RequestHeader())
-		return conn
+		return &stream{StreamingClientConn: conn, open: sync.OnceFunc(func() { i.send(ctx, conn.Peer(), conn.RequestHeader()) })}
 	}
+}
+
+// stream writes its headers at the last moment before they go out: until then
+// the caller may add to them.
+type stream struct {
+	connect.StreamingClientConn
+	open func()
+}
+
+// Send implements connect.StreamingClientConn.
+func (s *stream) Send(message any) error {
+	s.open()
+	return s.StreamingClientConn.Send(message)
+}
+
+// CloseRequest implements connect.StreamingClientConn.
+func (s *stream) CloseRequest() error {
+	s.open()
+	return s.StreamingClientConn.CloseRequest()
 }
 
 // WrapStreamingHandler implements connect.Interceptor.

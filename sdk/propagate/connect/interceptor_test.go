@@ -3,10 +3,7 @@ package guidonconnect_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -18,141 +15,14 @@ import (
 	"github.com/guidon-flags/guidon/sdk/propagate/internal/stage"
 )
 
-// text is the only message of the tests' service.
-type text = wrapperspb.StringValue
-
-const unary, client, server, bidi = "/shop.v1.Shop/Unary", "/shop.v1.Shop/Client", "/shop.v1.Shop/Server", "/shop.v1.Shop/Bidi"
-
-// shop answers every message of every kind of call with what say returns.
-func shop(say func(context.Context) string, options ...connect.HandlerOption) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(unary, connect.NewUnaryHandlerSimple(unary, func(ctx context.Context, in *text) (*text, error) {
-		said := say(ctx)
-		if in.GetValue() == "fail" {
-			return nil, connect.NewError(connect.CodeNotFound, errors.New(said))
-		}
-		return wrapperspb.String(said), nil
-	}, options...))
-	mux.Handle(client, connect.NewClientStreamHandlerSimple(client, func(ctx context.Context, in *connect.ClientStream[text]) (*text, error) {
-		var all []string
-		for in.Receive() {
-			all = append(all, say(ctx))
-		}
-		return wrapperspb.String(strings.Join(all, " ")), in.Err()
-	}, options...))
-	mux.Handle(server, connect.NewServerStreamHandlerSimple(server, func(ctx context.Context, _ *text, out *connect.ServerStream[text]) error {
-		return errors.Join(out.Send(wrapperspb.String(say(ctx))), out.Send(wrapperspb.String(say(ctx))))
-	}, options...))
-	mux.Handle(bidi, connect.NewBidiStreamHandler(bidi, func(ctx context.Context, s *connect.BidiStream[text, text]) error {
-		for {
-			_, err := s.Receive()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err == nil {
-				err = s.Send(wrapperspb.String(say(ctx)))
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}, options...))
-	return mux
-}
-
-// serve listens on loopback for HTTP/1.1 and h2c.
-func serve(t testing.TB, h http.Handler) (url string) {
-	t.Helper()
-	s := httptest.NewUnstartedServer(h)
-	s.Config.Protocols = protocols()
-	s.Start()
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
-func protocols() *http.Protocols {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetUnencryptedHTTP2(true)
-	return p
-}
-
-// h2c is a client that speaks HTTP/2 in the clear, which two-way streams need.
-func h2c(t testing.TB) *http.Client {
-	t.Helper()
-	p := new(http.Protocols)
-	p.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: p}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
-func dial(t testing.TB, url, procedure string, options ...connect.ClientOption) *connect.Client[text, text] {
-	t.Helper()
-	return connect.NewClient[text, text](h2c(t), url+procedure, options...)
-}
-
-// wire is what went over the network, seen below the interceptor.
-type wire struct{ guidon, correlation []string }
-
-func (w *wire) tap(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.guidon = append([]string(nil), r.Header["Guidon"]...)
-		w.correlation = append([]string(nil), r.Header["X-Correlation-Id"]...)
-		next.ServeHTTP(rw, r)
-	})
-}
-
 // Every kind of call, over every protocol: the service behind evaluates at the
 // pin of its caller although the flag was changed in between, and the answer
 // names the correlation ID.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	kinds := map[string]func(context.Context, *connect.Client[text, text]) (said string, header, trailer http.Header, err error){
-		unary: func(ctx context.Context, c *connect.Client[text, text]) (string, http.Header, http.Header, error) {
-			answer, err := c.CallUnary(ctx, connect.NewRequest(wrapperspb.String("")))
-			if err != nil {
-				return "", nil, nil, err
-			}
-			return answer.Msg.GetValue(), answer.Header(), answer.Trailer(), nil
-		},
-		client: func(ctx context.Context, c *connect.Client[text, text]) (string, http.Header, http.Header, error) {
-			s := c.CallClientStream(ctx)
-			err := errors.Join(s.Send(wrapperspb.String("")), s.Send(wrapperspb.String("")))
-			answer, closeErr := s.CloseAndReceive()
-			if err := errors.Join(err, closeErr); err != nil {
-				return "", nil, nil, err
-			}
-			return answer.Msg.GetValue(), answer.Header(), answer.Trailer(), nil
-		},
-		server: func(ctx context.Context, c *connect.Client[text, text]) (said string, header, trailer http.Header, err error) {
-			s, err := c.CallServerStream(ctx, connect.NewRequest(wrapperspb.String("")))
-			if err != nil {
-				return "", nil, nil, err
-			}
-			var all []string
-			for s.Receive() {
-				all = append(all, s.Msg().GetValue())
-			}
-			return strings.Join(all, " "), s.ResponseHeader(), s.ResponseTrailer(), errors.Join(s.Err(), s.Close())
-		},
-		bidi: func(ctx context.Context, c *connect.Client[text, text]) (said string, header, trailer http.Header, err error) {
-			s := c.CallBidiStream(ctx)
-			var all []string
-			for range 2 {
-				err := s.Send(wrapperspb.String(""))
-				answer, receiveErr := s.Receive()
-				if err := errors.Join(err, receiveErr); err != nil {
-					return "", nil, nil, err
-				}
-				all = append(all, answer.GetValue())
-			}
-			err = errors.Join(s.CloseRequest(), s.CloseResponse())
-			return strings.Join(all, " "), s.ResponseHeader(), s.ResponseTrailer(), err
-		},
-	}
+	kinds := []string{unary, client, server, bidi}
 	for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}, "grpcweb": {connect.WithGRPCWeb()}} {
-		for procedure, call := range kinds {
+		for _, procedure := range kinds {
 			t.Run(name+procedure, func(t *testing.T) {
 				t.Parallel()
 				environment := stage.New()
@@ -167,22 +37,20 @@ func TestCalls(t *testing.T) {
 				}
 				environment.Publish("plain")
 				c := dial(t, url, procedure, append(options, connect.WithInterceptors(guidonconnect.NewInterceptor(front)))...)
-				said, header, trailer, err := call(ctx, c)
-				if want := map[bool]string{true: "formal", false: "formal formal"}[procedure == unary]; said != want || err != nil {
-					t.Errorf("%q, %v, want %q", said, err, want)
+				answer, err := call(ctx, c, procedure, nil)
+				if want := map[bool]string{true: "formal", false: "formal formal"}[procedure == unary]; answer.said != want || err != nil {
+					t.Errorf("%q, %v, want %q", answer.said, err, want)
 				}
 				state, _ := propagate.FromContext(ctx)
 				sent, _ := state.Header()
 				if diff := cmp.Diff(wire{[]string{sent}, []string{state.CorrelationID()}}, seen, cmp.AllowUnexported(wire{})); diff != "" {
 					t.Errorf("on the wire (-want +got):\n%s", diff)
 				}
-				if got := header["X-Correlation-Id"]; !cmp.Equal(got, []string{state.CorrelationID()}) {
+				if got := answer.header["X-Correlation-Id"]; !cmp.Equal(got, []string{state.CorrelationID()}) {
 					t.Errorf("answered X-Correlation-ID %q, want %q once", got, state.CorrelationID())
 				}
-				for _, answered := range []http.Header{header, trailer} {
-					if answered.Get("Guidon") != "" || trailer.Get("X-Correlation-Id") != "" {
-						t.Errorf("header %v, trailer %v, want no flag state there", header, trailer)
-					}
+				if answer.header.Get("Guidon") != "" || answer.trailer.Get("Guidon") != "" || answer.trailer.Get("X-Correlation-Id") != "" {
+					t.Errorf("header %v, trailer %v, want no flag state there", answer.header, answer.trailer)
 				}
 				if got := back.Stats().Headers[propagate.Verified]; got != 1 {
 					t.Errorf("verified %d headers, want 1 per call", got)
@@ -198,76 +66,84 @@ func TestInbound(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []propagate.Mode{propagate.Internal, propagate.Edge, propagate.Off} {
 		for _, in := range stage.Inbounds() {
-			t.Run(mode.String()+"/"+in.Name, func(t *testing.T) {
-				t.Parallel()
-				environment := stage.New()
-				middle, leaf := environment.Service(mode, nil), environment.Service(propagate.Internal, nil)
-				var passed wire
-				leafURL := serve(t, passed.tap(shop(func(ctx context.Context) string { return stage.Greet(ctx, leaf) },
-					connect.WithInterceptors(guidonconnect.NewInterceptor(leaf)))))
-				below := dial(t, leafURL, unary, connect.WithInterceptors(guidonconnect.NewInterceptor(middle)))
-				var visible []string
-				url := serve(t, shop(func(ctx context.Context) string {
-					info, _ := connect.CallInfoForHandlerContext(ctx)
-					visible = info.RequestHeader()["Guidon"]
-					answer, err := below.CallUnary(ctx, connect.NewRequest(wrapperspb.String("")))
-					if err != nil {
-						return err.Error()
-					}
-					return stage.Greet(ctx, middle) + " " + answer.Msg.GetValue()
-				}, connect.WithInterceptors(guidonconnect.NewInterceptor(middle))))
-
-				request := connect.NewRequest(wrapperspb.String(""))
-				request.Header()["Guidon"] = in.Values
-				answer, err := dial(t, url, unary).CallUnary(t.Context(), request)
-				if err != nil || answer.Msg.GetValue() != "formal formal" {
-					t.Fatalf("answer %v, %v, want formal formal", answer, err)
-				}
-				outcome, forwarded := in.Outcome, in.Forwarded
-				if mode != propagate.Internal {
-					forwarded = false
-					if outcome != propagate.Absent {
-						outcome = propagate.Stripped
-					}
-				}
-				if got := middle.Stats().Headers[outcome]; got != 1 && mode != propagate.Off {
-					t.Errorf("counted %v, want one %v", middle.Stats().Headers, outcome)
-				}
-				switch {
-				case forwarded && (!cmp.Equal(passed.guidon, in.Values) || !cmp.Equal(visible, in.Values)):
-					t.Errorf("handler saw %q, sent on %q, want the received bytes", visible, passed.guidon)
-				case mode == propagate.Off && (len(passed.guidon) != 0 || !cmp.Equal(visible, in.Values)):
-					t.Errorf("handler saw %q, sent on %q, want it left alone and nothing sent", visible, passed.guidon)
-				case !forwarded && mode != propagate.Off:
-					if len(visible) != 0 || len(passed.guidon) != 1 || len(in.Values) > 0 && passed.guidon[0] == in.Values[0] {
-						t.Errorf("handler saw %q, sent on %q, want a root of its own", visible, passed.guidon)
-					}
-				}
-			})
+			for _, procedure := range []string{unary, bidi} {
+				t.Run(mode.String()+"/"+in.Name+procedure, func(t *testing.T) {
+					t.Parallel()
+					inbound(t, mode, in, procedure)
+				})
+			}
 		}
 	}
 }
 
-func TestDestinations(t *testing.T) {
+func inbound(t *testing.T, mode propagate.Mode, in stage.Inbound, procedure string) {
+	environment := stage.New()
+	middle, leaf := environment.Service(mode, nil), environment.Service(propagate.Internal, nil)
+	var passed wire
+	leafURL := serve(t, passed.tap(shop(func(ctx context.Context) string { return stage.Greet(ctx, leaf) },
+		connect.WithInterceptors(guidonconnect.NewInterceptor(leaf)))))
+	below := dial(t, leafURL, unary, connect.WithInterceptors(guidonconnect.NewInterceptor(middle)))
+	var visible []string
+	url := serve(t, shop(func(ctx context.Context) string {
+		info, _ := connect.CallInfoForHandlerContext(ctx)
+		visible = info.RequestHeader()["Guidon"]
+		answer, err := call(ctx, below, unary, nil)
+		if err != nil {
+			return err.Error()
+		}
+		return stage.Greet(ctx, middle) + "+" + answer.said
+	}, connect.WithInterceptors(guidonconnect.NewInterceptor(middle))))
+
+	answer, err := call(t.Context(), dial(t, url, procedure), procedure, http.Header{"Guidon": in.Values})
+	if want := map[string]string{unary: "formal+formal", bidi: "formal+formal formal+formal"}[procedure]; answer.said != want || err != nil {
+		t.Fatalf("answer %q, %v, want %q", answer.said, err, want)
+	}
+	outcome := in.Outcome
+	if mode == propagate.Edge && outcome != propagate.Absent {
+		outcome = propagate.Stripped
+	}
+	if got := middle.Stats().Headers[outcome]; got != 1 && mode != propagate.Off {
+		t.Errorf("counted %v, want one %v", middle.Stats().Headers, outcome)
+	}
+	switch {
+	case mode == propagate.Off:
+		if len(passed.guidon) != 0 || !cmp.Equal(visible, in.Values) {
+			t.Errorf("handler saw %q, sent on %q, want it left alone and nothing sent", visible, passed.guidon)
+		}
+	case mode == propagate.Internal && in.Forwarded:
+		if !cmp.Equal(passed.guidon, in.Values) || !cmp.Equal(visible, in.Values) {
+			t.Errorf("handler saw %q, sent on %q, want the received bytes", visible, passed.guidon)
+		}
+	case len(visible) != 0 || len(passed.guidon) != 1 || len(in.Values) > 0 && passed.guidon[0] == in.Values[0]:
+		t.Errorf("handler saw %q, sent on %q, want a root of its own", visible, passed.guidon)
+	}
+}
+
+// A header copied from elsewhere does not add up with ours, nor leave the zone.
+func TestCopiedHeaders(t *testing.T) {
 	t.Parallel()
 	environment := stage.New()
-	p := environment.Service(propagate.Internal, func(c *propagate.Config) { c.Destinations = []string{"elsewhere.example"} })
+	for destination, want := range map[string]int{"127.0.0.1": 1, "elsewhere.example": 0} {
+		p := environment.Service(propagate.Internal, func(c *propagate.Config) { c.Destinations = []string{destination} })
+		for _, procedure := range []string{unary, client, server, bidi} {
+			t.Run(destination+procedure, func(t *testing.T) {
+				t.Parallel()
+				var seen wire
+				url := serve(t, seen.tap(shop(func(context.Context) string { return "" })))
+				c := dial(t, url, procedure, connect.WithInterceptors(guidonconnect.NewInterceptor(p)))
+				_, err := call(p.Root(t.Context(), nil), c, procedure, http.Header{"Guidon": {"copied", "twice"}, "Gui-Don": {"copied"}})
+				if err != nil || len(seen.guidon) != want || len(seen.correlation) != want || want == 1 && seen.guidon[0] == "copied" {
+					t.Errorf("sent %+v, %v, want %d header", seen, err, want)
+				}
+			})
+		}
+	}
+	p := environment.Service(propagate.Internal, nil)
 	var seen wire
 	url := serve(t, seen.tap(shop(func(context.Context) string { return "" })))
-	for _, procedure := range []string{unary, client} {
-		c := dial(t, url, procedure, connect.WithInterceptors(guidonconnect.NewInterceptor(p)))
-		ctx := p.Root(t.Context(), nil)
-		var err error
-		if procedure == unary {
-			request := connect.NewRequest(wrapperspb.String(""))
-			request.Header().Set("Guidon", "copied from an inbound request")
-			_, err = c.CallUnary(ctx, request)
-		} else {
-			_, err = c.CallClientStream(ctx).CloseAndReceive()
-		}
-		if err != nil || len(seen.guidon) != 0 || len(seen.correlation) != 0 {
-			t.Errorf("%s: sent %+v outside the zone, %v", procedure, seen, err)
-		}
+	empty := dial(t, url, client, connect.WithInterceptors(guidonconnect.NewInterceptor(p))).CallClientStream(p.Root(t.Context(), nil))
+	if _, err := empty.CloseAndReceive(); err != nil || len(seen.guidon) != 1 {
+		t.Errorf("a stream without messages sent %+v, %v, want a header", seen, err)
 	}
 }
 
