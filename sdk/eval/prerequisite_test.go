@@ -39,15 +39,22 @@ func TestPrerequisiteInlined(t *testing.T) {
 		`{"if":[{"in":["payments",{"map":[{"var":"roles"},{"var":"$flagd.flagKey"}]}]},"on","off"]}`,
 		`{"if":[{"<":[{"var":"$flagd.timestamp"},100]},"on"]}`,
 		`{"if":[{"$ref":"staff"},"on"]}`,
+		`{"if":[{"==":[{"var":["plan",{"var":"$flagd.flagKey"}]},"payments"]},"on"]}`,
+		`{"if":[{"==":[{"var":["nope",{"var":"$flagd.flagKey"}]},"payments"]},"on"]}`,
+		`{"if":[{"or":[{"var":5},{"var":["nope"]},{"none":[[1,2],{"==":[{"var":["$flagd.flagKey",1]},"checkout"]}]}]},"on"]}`,
+		`{"if":[{"==":[{"reduce":[[1,2],{"+":[{"var":"accumulator"},{"var":"current"}]},0]},3]},"on"]}`,
+		`{"fractional":["fixed",["on",50],["off",50]]}`,
+		`{"==":[{"var":"plan"},"pro"]}`,
 	}
 	staff := segmentRow(t, "staff", json.RawMessage(`{"ends_with":[{"var":"email"},"@example.com"]}`))
 	for _, rule := range rules {
 		for _, byDefault := range []any{"on", "off", nil} {
 			payments := switchable(rule)
+			payments["variants"] = map[string]any{"on": 1, "off": 2, "true": 3, "false": 4}
 			payments["defaultVariant"] = byDefault
 			s := compile(t, staff,
 				flagRow(t, "payments", payments),
-				flagRow(t, "checkout", switchable(`{"fractional":[["on",100]]}`), requiresPayments))
+				flagRow(t, "checkout", switchable(`{"fractional":[["on",100]]}`), `{"requires":[{"flag":"payments","variants":["on","true"]}]}`))
 			checkout := s.Flag("checkout")
 			if err := checkout.Err(); err != nil {
 				t.Fatalf("%s: %v", rule, err)
@@ -62,7 +69,7 @@ func TestPrerequisiteInlined(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := "off"
-				if s.Evaluate("payments", c, int64(i)).Variant() == "on" {
+				if v := s.Evaluate("payments", c, int64(i)).Variant(); v == "on" || v == "true" {
 					want = "on"
 				}
 				if got := checkout.Evaluate(c, int64(i)).Variant(); got != want {
@@ -152,6 +159,8 @@ func TestPrerequisiteRefused(t *testing.T) {
 		{"unknown variant", `requires variant "on" of flag "payments"`, []eval.Row{flagRow(t, "payments", map[string]any{"state": "ENABLED", "variants": map[string]any{"a": 1}})}},
 		{"invalid", "is not valid", []eval.Row{flagRow(t, "payments", switchable(`{"nonsense":[]}`))}},
 		{"reads everything", "reads the whole evaluation context", []eval.Row{flagRow(t, "payments", switchable(`{"if":[{"in":["x",{"map":[{"var":""},1]}]},"on"]}`))}},
+		{"reads $flagd", "reads the whole of $flagd", []eval.Row{flagRow(t, "payments", switchable(`{"if":[{"var":"$flagd"},"on"]}`))}},
+		{"computes shares", "computes the operands of fractional", []eval.Row{flagRow(t, "payments", switchable(`{"fractional":{"var":"l"}}`))}},
 		{"computes a path", "computes the name of an attribute", []eval.Row{flagRow(t, "payments", switchable(`{"if":[{"var":{"cat":["a","b"]}},"on"]}`))}},
 		{"v3 default bucketing", "which v3 cannot write out", []eval.Row{flagRow(t, "payments", switchable(`{"fractional":[["on",1],["off",1]]}`)), settingsRow(t, `{"fractional":"v3"}`)}},
 		{"archived", "is archived", []eval.Row{flagRow(t, "payments", archived, `{"archived":true}`)}},
@@ -178,5 +187,34 @@ func TestPrerequisiteV3(t *testing.T) {
 		if got, want := s.Evaluate("checkout", c, 0).Variant(), s.Evaluate("payments", c, 0).Variant(); got != want {
 			t.Errorf("account %d: checkout %q, payments %q", i, got, want)
 		}
+	}
+}
+
+func TestTwoPrerequisites(t *testing.T) {
+	t.Parallel()
+	s := compile(t, flagRow(t, "a", switchable(`{"if":[{"var":"a"},"on"]}`)), flagRow(t, "b", switchable(`{"if":[{"var":"b"},"on"]}`)),
+		flagRow(t, "c", switchable(`{"if":[true,"on"]}`), `{"requires":[{"flag":"a","variants":["on"]},{"flag":"b","variants":["off"]}]}`))
+	served := compile(t, eval.Row{Kind: eval.KindFlag, Name: "c", From: 1, Document: canonical(t, map[string]any{"flag": json.RawMessage(s.Flag("c").Definition())})})
+	for _, a := range []bool{false, true} {
+		for _, b := range []bool{false, true} {
+			c, err := eval.NewContext(map[string]any{"a": a, "b": b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "off"
+			if a && !b {
+				want = "on"
+			}
+			if got := s.Evaluate("c", c, 0).Variant(); got != want {
+				t.Errorf("a=%v b=%v: %q, want %q", a, b, got, want)
+			}
+			if got := served.Evaluate("c", c, 0).Variant(); got != want {
+				t.Errorf("a=%v b=%v: as served %q, want %q", a, b, got, want)
+			}
+		}
+	}
+	e := s.Flag("c").Explain(nil, 0)
+	if len(e.Trace) != 1 || e.Trace[0].Path != "$.guidon.requires[0]" || e.Trace[0].Outcome != "false" {
+		t.Errorf("Explain = %+v, want the first requirement to fail", e.Trace)
 	}
 }
