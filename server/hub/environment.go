@@ -160,6 +160,7 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 	if err != nil {
 		return nil, err
 	}
+	e.retire(old.snapshot, upserts, deletes)
 	return old.followedBy(snapshot, upserts, deletes, e.hub.cfg.DeltaBytes), nil
 }
 

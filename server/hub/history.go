@@ -54,13 +54,7 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 	}
 	head := e.Snapshot()
 	if f := head.Flag(key); f != nil && (revision == 0 || revision >= f.EffectiveFrom()) {
-		d := Definition{From: f.EffectiveFrom(), flag: f}
-		for _, name := range f.Dependencies() {
-			if row, ok := head.Row(name); ok {
-				d.Rows = append(d.Rows, row)
-			}
-		}
-		return d, nil
+		return definitionIn(head, f), nil
 	} else if f == nil && (revision == 0 || revision == head.Revision()) {
 		return Definition{From: head.Revision()}, nil
 	}
@@ -82,6 +76,45 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 	})
 	d, _ := found.(Definition)
 	return d, err
+}
+
+// definitionIn returns what a flag of a snapshot is, to this day.
+func definitionIn(snapshot *eval.Snapshot, f *eval.Flag) Definition {
+	d := Definition{From: f.EffectiveFrom(), flag: f}
+	for _, name := range f.Dependencies() {
+		if row, ok := snapshot.Row(name); ok {
+			d.Rows = append(d.Rows, row)
+		}
+	}
+	return d
+}
+
+// maxRetired bounds how much one change may put into the history: more than it
+// is an import, which would drive out what is asked for.
+const maxRetired = 1000
+
+// retire keeps what flags were in a snapshot that is about to be superseded.
+// Most pins that are not the newest revision are a little older: answering for
+// them takes no query. What comes between the two snapshots is not known here.
+func (e *Environment) retire(old *eval.Snapshot, upserts []eval.Row, deletes []eval.Name) {
+	if len(upserts)+len(deletes) > maxRetired {
+		return
+	}
+	keep := func(name eval.Name) {
+		f := old.Flag(name.Name)
+		if name.Kind != eval.KindFlag || f == nil {
+			return
+		}
+		d := definitionIn(old, f)
+		d.To = old.Revision() + 1
+		e.hub.history.kept.put(place{e.name, f.Key()}, entry{value: d, from: d.From, to: d.To, bytes: size(d.Rows)})
+	}
+	for _, row := range upserts {
+		keep(eval.Name{Kind: row.Kind, Name: row.Name})
+	}
+	for _, name := range deletes {
+		keep(name)
+	}
 }
 
 // FlagAt returns the flag called key as of revision, nil if it did not exist

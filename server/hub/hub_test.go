@@ -148,6 +148,36 @@ func TestNeverGoesBack(t *testing.T) {
 	eventually(t, "the hub is ready again", func() bool { return h.Ready() == nil })
 }
 
+// TestSuperseded: what a flag was just before it changed is at hand.
+func TestSuperseded(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	h := run(t, hub.Config{Store: db, PollInterval: 5 * time.Millisecond})
+	e := environment(t, h, "staging")
+	var revisions []int64
+	states := []string{"ENABLED", "DISABLED", "ENABLED"}
+	for _, state := range states {
+		revision := put(t, db, "a", state)
+		if err := e.Reach(t.Context(), revision); err != nil {
+			t.Fatal(err)
+		}
+		revisions = append(revisions, revision)
+	}
+	for i, want := range states {
+		f, err := e.FlagAt(t.Context(), "a", revisions[i])
+		if err != nil || f == nil || f.State() != want {
+			t.Errorf("FlagAt(a, %d) = %v, %v, want it %s", revisions[i], f, err, want)
+		}
+		d, err := e.Definition(t.Context(), "a", revisions[i])
+		if err != nil || d.From != revisions[i] || i < 2 && d.To != revisions[i+1] || i == 2 && d.To != 0 {
+			t.Errorf("Definition(a, %d) = [%d, %d), %v, want it to end where the next begins", revisions[i], d.From, d.To, err)
+		}
+	}
+	if reads := h.Stats().HistoryReads; reads != 0 {
+		t.Errorf("%d reads of the database, want none", reads)
+	}
+}
+
 // TestHistory: what was read of older revisions is kept, and needs the
 // database no more; what was not read says that the database is away.
 func TestHistory(t *testing.T) {
@@ -185,8 +215,8 @@ func TestHistory(t *testing.T) {
 			t.Fatalf("At(%d) = %v and %v, want one snapshot with a enabled and no b", created, s, snapshots[0])
 		}
 	}
-	if got := state("a", created); got != "ENABLED" {
-		t.Errorf("a at %d is %s, want ENABLED", created, got)
+	if got := state("a", steady); got != "ENABLED" {
+		t.Errorf("a at %d is %s, want ENABLED", steady, got)
 	}
 
 	db.Close()
