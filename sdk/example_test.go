@@ -16,7 +16,6 @@ import (
 	"github.com/guidon-flags/guidon/sdk/propagate"
 )
 
-//nolint:errcheck // Close returns nil, and is deferred as readers will do it
 func Example() {
 	client, err := guidon.Open(context.Background(), os.Getenv("GUIDON_URL"), guidon.WithKey(os.Getenv("GUIDON_KEY")))
 	if err != nil {

@@ -54,7 +54,7 @@ func TestRoundTripWithTheServer(t *testing.T) {
 	}
 	request := late.Propagator().Extract(t.Context(), carried)
 	cases := map[string]struct {
-		ctx  context.Context //nolint:containedctx // the request, which is what differs
+		ctx  context.Context
 		flag string
 		on   bool
 		code eval.ErrorCode
