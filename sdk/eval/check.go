@@ -57,7 +57,7 @@ func (c *checker) operation(name string, operand value) {
 	}
 	items := operand.ref.items
 	if n := len(items); n < o.min || o.max > 0 && n > o.max {
-		c.report("has %d operands; %s", n, o.arity())
+		c.report("takes %s operands, not %d", o.arity(), n)
 		return
 	}
 	switch {
@@ -89,13 +89,14 @@ func (c *checker) operation(name string, operand value) {
 }
 
 func (o operator) arity() string {
-	switch counts := [...]string{"no", "one", "two", "three"}; {
+	counts := [...]string{"no", "one", "two", "three"}
+	switch {
 	case o.max == 0:
-		return "it needs at least " + counts[o.min]
+		return "at least " + counts[o.min]
 	case o.min == o.max:
-		return "it takes " + counts[o.min]
+		return counts[o.min]
 	default:
-		return "it takes " + counts[o.min] + " or " + counts[o.max]
+		return counts[o.min] + " or " + counts[o.max]
 	}
 }
 
