@@ -1,5 +1,7 @@
 package eval
 
+import "strconv"
+
 // rule checks that a rule is written as flagd's targeting schema has it, at
 // every depth. References are checked where they are linked.
 func (c *checker) rule(v value) {
@@ -57,7 +59,7 @@ func (c *checker) operation(name string, operand value) {
 	}
 	items := operand.ref.items
 	if n := len(items); n < o.min || o.max > 0 && n > o.max {
-		c.report("takes %s operands, not %d", o.arity(), n)
+		c.report("takes %s, not %d", o.arity(), n)
 		return
 	}
 	switch {
@@ -89,14 +91,14 @@ func (c *checker) operation(name string, operand value) {
 }
 
 func (o operator) arity() string {
-	counts := [...]string{"no", "one", "two", "three"}
+	counts := [...]string{"no operands", "one operand", "two operands", "three operands"}
 	switch {
 	case o.max == 0:
 		return "at least " + counts[o.min]
 	case o.min == o.max:
 		return counts[o.min]
 	default:
-		return counts[o.min] + " or " + counts[o.max]
+		return strconv.Itoa(o.min) + " to " + strconv.Itoa(o.max) + " operands"
 	}
 }
 
