@@ -3,6 +3,7 @@ package guidonconnect_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"testing"
 
@@ -209,7 +210,8 @@ func TestContext(t *testing.T) {
 	environment := stage.New()
 	p := environment.Service(propagate.Edge, func(c *propagate.Config) {
 		c.Context = func(r *http.Request) map[string]any {
-			return map[string]any{"targetingKey": r.Header.Get("User") + " " + r.Method + " " + r.URL.Path}
+			host, _, _ := net.SplitHostPort(r.RemoteAddr)
+			return map[string]any{"targetingKey": r.Header.Get("User") + " " + r.Method + " " + r.URL.Path + " " + host}
 		}
 	})
 	url := serve(t, shop(func(ctx context.Context) string {
@@ -221,7 +223,7 @@ func TestContext(t *testing.T) {
 	request := connect.NewRequest(wrapperspb.String(""))
 	request.Header().Set("User", "user-77")
 	answer, err := dial(t, url, unary).CallUnary(t.Context(), request)
-	if want := "user-77 POST " + unary; err != nil || answer.Msg.GetValue() != want {
+	if want := "user-77 POST " + unary + " 127.0.0.1"; err != nil || answer.Msg.GetValue() != want {
 		t.Errorf("subject %v, %v, want %q", answer, err, want)
 	}
 }

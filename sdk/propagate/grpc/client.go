@@ -51,8 +51,9 @@ func send(ctx context.Context, transport http.RoundTripper, cc *grpc.ClientConn)
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// host returns the endpoint of a target, which may have a port, or "" if there
-// is none that one could allow.
+// host returns the endpoint of a canonical target, "scheme://authority/endpoint",
+// which may have a port, or "" if it is none that one could allow: a list would
+// pass for its last name.
 func host(target string) string {
 	u, err := url.Parse(target)
 	switch {
@@ -61,11 +62,8 @@ func host(target string) string {
 	case u.Scheme == "unix", u.Scheme == "unix-abstract":
 		return "localhost"
 	}
-	endpoint := u.Opaque // "ipv4:127.0.0.1:80"
-	if endpoint == "" {
-		endpoint = strings.TrimPrefix(u.Path, "/")
-	}
-	if strings.ContainsAny(endpoint, ",/") {
+	endpoint := strings.TrimPrefix(u.Path, "/")
+	if strings.ContainsAny(endpoint, ",/@") {
 		return ""
 	}
 	return endpoint

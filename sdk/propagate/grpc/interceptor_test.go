@@ -123,6 +123,9 @@ func TestEdgeStrips(t *testing.T) {
 	if _, err := call(ctx, dial(t, address, nil), unary, ""); err != nil {
 		t.Fatal(err)
 	}
+	if got := seen[":authority"]; !cmp.Equal(got, []string{address}) {
+		t.Errorf("the handler sees the authority %q, want %q", got, address)
+	}
 	for _, key := range []string{":authority", "content-type", "user-agent", "grpc-accept-encoding"} {
 		delete(seen, key)
 	}
@@ -161,20 +164,24 @@ func TestTargets(t *testing.T) {
 	t.Parallel()
 	environment := stage.New()
 	for target, want := range map[string]bool{
-		"inventory":                          true,
-		"inventory:80":                       true,
-		"dns:///inventory.shop.svc:80":       true,
-		"dns://8.8.8.8/inventory:80":         true,
-		"passthrough:///127.0.0.1:80":        true,
-		"passthrough:///[::1]:80":            true,
-		"passthrough:inventory":              true,
-		"unix:///run/inventory":              true,
-		"unix-abstract:inventory":            true,
-		"dns:///example.com:443":             false,
-		"example.com":                        false,
-		"dns://inventory/example.com:443":    false,
-		"passthrough:///10.0.0.1:80":         false,
-		"passthrough:///127.0.0.1:1,6.6.6.6": false,
+		"inventory":                           true,
+		"inventory:80":                        true,
+		"dns:///inventory.shop.svc:80":        true,
+		"dns://8.8.8.8/inventory:80":          true,
+		"passthrough:///127.0.0.1:80":         true,
+		"passthrough:///[::1]:80":             true,
+		"passthrough:inventory":               true,
+		"unix:///run/inventory":               true,
+		"unix-abstract:inventory":             true,
+		"dns:///example.com:443":              false,
+		"example.com":                         false,
+		"dns://inventory/example.com:443":     false,
+		"passthrough:///10.0.0.1:80":          false,
+		"passthrough:///127.0.0.1:1,6.6.6.6":  false,
+		"passthrough:///evil.example,a.local": false,
+		"passthrough:///evil.example/a.local": false,
+		"passthrough:///evil.example@a.local": false,
+		"passthrough:///":                     false,
 	} {
 		p := environment.Service(propagate.Internal, nil)
 		cc := dial(t, target, nil)

@@ -189,6 +189,20 @@ func TestOutgoing(t *testing.T) {
 	}
 }
 
+// Names are exact, and what is set is alone.
+func TestCarrier(t *testing.T) {
+	t.Parallel()
+	h := nats.Header{"guidon": {"a", "b"}, "Guidon": {"c"}}
+	c := guidonnats.Carrier(h)
+	if got := c.Values("guidon"); !cmp.Equal(got, []string{"a", "b"}) {
+		t.Errorf("Values = %q, want both", got)
+	}
+	c.Set("guidon", "d")
+	if diff := cmp.Diff(nats.Header{"guidon": {"d"}, "Guidon": {"c"}}, h); diff != "" {
+		t.Errorf("after Set (-want +got):\n%s", diff)
+	}
+}
+
 func TestZoneSubjects(t *testing.T) {
 	t.Parallel()
 	p := stage.New().Service(propagate.Internal, nil)

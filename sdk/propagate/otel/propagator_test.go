@@ -205,6 +205,16 @@ func TestExtractTwice(t *testing.T) {
 		}
 	}
 
+	open := p.Root(t.Context(), nil)
+	propagator.Extract(open, carrier)
+	if state, _ := propagate.FromContext(open); state.Sealed() {
+		t.Error("Extract sealed the State that was there")
+	}
+	two := propagation.HeaderCarrier(http.Header{"Guidon": {value, value}})
+	if before := p.Stats().Headers[propagate.Duplicate]; propagator.Extract(first, two) == first || p.Stats().Headers[propagate.Duplicate] != before+1 {
+		t.Error("Extract kept the State for a message with two headers")
+	}
+
 	// Middleware outside, instrumentation inside, at an edge.
 	edge := p.WithMode(propagate.Edge)
 	var outer string
