@@ -67,7 +67,10 @@ func (r *run) variable(n *node, s scope) value {
 		return found
 	}
 	for _, bodies := range v.outer {
-		if found := r.lookup(n, s-scope(bodies)); found.shape() != shapeNull {
+		items := r.stack // a loop in the default would put its own in their place
+		found := r.lookup(n, s-scope(bodies))
+		r.stack = items
+		if !found.isNull() {
 			return found
 		}
 	}
@@ -137,8 +140,10 @@ func (r *run) data(s scope) value {
 // is a rule.
 func (r *run) computedVariable(n *node, s scope) value {
 	for _, bodies := range n.variable.outer {
-		outer := s - scope(bodies)
-		if found := r.computed(r.operandsOfVar(n, outer), outer); found.shape() != shapeNull {
+		items, outer := r.stack, s-scope(bodies) // as in variable
+		found := r.computed(r.operandsOfVar(n, outer), outer)
+		r.stack = items
+		if !found.isNull() {
 			return found
 		}
 	}
