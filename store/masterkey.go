@@ -21,6 +21,9 @@ type MasterKey struct{ secret [32]byte }
 // read, or that it is not the one that sealed what is to be opened.
 var ErrMasterKey = errors.New("master key")
 
+// ErrNoMasterKey is the [ErrMasterKey] of a database opened without one.
+var ErrNoMasterKey = fmt.Errorf("%w: none was given", ErrMasterKey)
+
 const redacted = "[redacted]"
 
 // NewMasterKey makes a master key of 32 random bytes.

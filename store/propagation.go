@@ -44,7 +44,7 @@ type propagationRow struct {
 // makes one if there is none. It needs the master key: ErrMasterKey.
 func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []PropagationKey, signer string, err error) {
 	if db.master.IsZero() {
-		return nil, "", fmt.Errorf("propagation keys of %s: %w: none was given", env, ErrMasterKey)
+		return nil, "", fmt.Errorf("propagation keys of %s: %w", env, ErrNoMasterKey)
 	}
 	if _, err := db.newest(ctx, env); err != nil {
 		return nil, "", err

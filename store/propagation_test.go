@@ -89,10 +89,10 @@ func TestPropagationKeysNeedTheirMasterKey(t *testing.T) {
 		_, _, err = db.PropagationKeys(t.Context(), "production")
 		return err
 	}
-	if err := open(store.MasterKey{}); !errors.Is(err, store.ErrMasterKey) {
-		t.Errorf("without a master key: %v, want ErrMasterKey", err)
+	if err := open(store.MasterKey{}); !errors.Is(err, store.ErrNoMasterKey) || !errors.Is(err, store.ErrMasterKey) {
+		t.Errorf("without a master key: %v, want ErrNoMasterKey", err)
 	}
-	if err := open(store.NewMasterKey([32]byte{9})); !errors.Is(err, store.ErrMasterKey) {
+	if err := open(store.NewMasterKey([32]byte{9})); !errors.Is(err, store.ErrMasterKey) || errors.Is(err, store.ErrNoMasterKey) {
 		t.Errorf("with another master key: %v, want ErrMasterKey", err)
 	}
 	sql(t, `INSERT INTO propagation_keys SELECT 'staging', kid, sealed, created_at FROM propagation_keys`)

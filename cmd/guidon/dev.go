@@ -163,7 +163,7 @@ func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.L
 	if err != nil {
 		return nil, keys, err
 	}
-	db, err := openCurrent(ctx, url, master, log)
+	db, err := openSealed(ctx, url, master, log)
 	if err != nil {
 		return nil, keys, err
 	}

@@ -43,7 +43,7 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			db, err := openCurrent(cmd.Context(), url, key, log)
+			db, err := openSealed(cmd.Context(), url, key, log)
 			if err != nil {
 				return err
 			}
@@ -117,15 +117,36 @@ func (f *serveFlags) open(ctx context.Context) (net.Listener, error) {
 
 // openCurrent opens a database whose schema this build knows, and refuses
 // another one.
-func openCurrent(ctx context.Context, url string, key store.MasterKey, log *slog.Logger) (*store.DB, error) {
-	schema, err := migrations.Status(ctx, url)
+func openCurrent(ctx context.Context, c store.Config) (*store.DB, error) {
+	schema, err := migrations.Status(ctx, c.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
 	if err := schema.Check(); err != nil {
 		return nil, err
 	}
-	return store.Open(ctx, store.Config{DatabaseURL: url, MasterKey: key, Log: log})
+	return store.Open(ctx, c)
+}
+
+// openSealed is openCurrent, with the master key that sealed what the database
+// holds: a server with another one would serve flags, and nobody would notice
+// that no header is signed or believed.
+func openSealed(ctx context.Context, url string, key store.MasterKey, log *slog.Logger) (*store.DB, error) {
+	db, err := openCurrent(ctx, store.Config{DatabaseURL: url, MasterKey: key, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	environments, err := db.Environments(ctx)
+	for _, e := range environments {
+		if _, _, err = db.PropagationKeys(ctx, e.Name); err != nil {
+			break
+		}
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
 }
 
 func serverConfig(db *store.DB, log *slog.Logger) server.Config {

@@ -165,10 +165,11 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 }
 
 // withKeys reads the propagation keys. A hub without a master key has none: its
-// SDKs neither sign nor verify.
+// SDKs neither sign nor verify. With another one than sealed them, that is a
+// fault.
 func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
 	keys, signer, err := e.hub.cfg.Store.PropagationKeys(ctx, e.name)
-	if errors.Is(err, store.ErrMasterKey) {
+	if errors.Is(err, store.ErrNoMasterKey) {
 		return head, nil
 	}
 	if err != nil {

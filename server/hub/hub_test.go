@@ -112,6 +112,23 @@ func TestWithoutMasterKey(t *testing.T) {
 	}
 }
 
+// TestOtherMasterKey: flags are served, and that the keys cannot be opened
+// shows as a failure.
+func TestOtherMasterKey(t *testing.T) {
+	t.Parallel()
+	run(t, hub.Config{Store: storetest.New(t)}) // makes the keys
+	db, err := store.Open(t.Context(), store.Config{DatabaseURL: storetest.URL(t), MasterKey: store.NewMasterKey([32]byte{9})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	h := run(t, hub.Config{Store: db, PollInterval: 5 * time.Millisecond})
+	if keys := environment(t, h, "staging").Head().Keys(); len(keys.GetKeys()) != 0 {
+		t.Errorf("%d keys with another master key", len(keys.GetKeys()))
+	}
+	eventually(t, "a look fails", func() bool { return h.Stats().LooksFailed > 0 })
+}
+
 // TestNeverGoesBack: a database that was restored to an older revision makes
 // the hub not ready, and does not take back what was served.
 func TestNeverGoesBack(t *testing.T) {
