@@ -81,9 +81,15 @@ func Status(ctx context.Context, url string) (State, error) {
 
 // Up brings the database to Newest. Any number of processes may call it at
 // once: an advisory lock lets one work while the others wait. When ctx ends it
-// stops after the migration that is running. A dirty database is ErrDirty.
+// stops after the migration that is running. A dirty database is ErrDirty. A
+// database that a newer build migrated is left as it is, and is an error.
 func Up(ctx context.Context, url string) error {
-	return run(ctx, url, (*migrate.Migrate).Up)
+	return run(ctx, url, func(m *migrate.Migrate) error {
+		if version, _, err := m.Version(); err == nil && version > Newest {
+			return State{Version: int(version)}.Check() //nolint:gosec // versions are small
+		}
+		return m.Up()
+	})
 }
 
 // Down takes everything away again, the data with it. It exists for tests of

@@ -97,6 +97,10 @@ func TestServe(t *testing.T) {
 		t.Errorf("serve on an empty database says %q, want what to do", out)
 	}
 	fails(t, exitFailed, "migrate", "status", "--database-url", empty)
+	out = fails(t, exitFailed, "key", "create", "--kind", "admin", "--name", "first", "--database-url", empty)
+	if !strings.Contains(out, "guidon migrate up") {
+		t.Errorf("key create on an empty database says %q, want what to do", out)
+	}
 	for range 2 { // the second changes nothing
 		if out, err := exec.Command("guidon", "migrate", "up", "--database-url", empty).CombinedOutput(); err != nil {
 			t.Fatalf("migrate up: %v: %s", err, out)
@@ -107,6 +111,19 @@ func TestServe(t *testing.T) {
 	out = fails(t, exitFailed, "serve", "--database-url", empty, "--master-key-file", masterKey)
 	if !strings.Contains(out, "newer guidon") {
 		t.Errorf("serve on a schema of the future says %q, want what to do", out)
+	}
+	out = fails(t, exitFailed, "migrate", "up", "--database-url", empty)
+	if !strings.Contains(out, "newer guidon") {
+		t.Errorf("migrate up on a schema of the future says %q, want what to do", out)
+	}
+
+	otherKey := filepath.Join(dir, "other.key")
+	if err := os.WriteFile(otherKey, []byte(strings.Repeat("ab", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out = fails(t, exitFailed, "serve", "--listen", "127.0.0.1:0", "--database-url", r.DatabaseURL, "--master-key-file", otherKey)
+	if !strings.Contains(out, "not the one that sealed") {
+		t.Errorf("serve with another master key says %q, want why it refuses", out)
 	}
 
 	two := start(t, "serve", "--listen", "127.0.0.1:0", "--database-url", r.DatabaseURL, "--master-key-file", masterKey)

@@ -56,7 +56,7 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 			}
 			if databaseURL != "" {
 				create = func() (*guidonv1.KeyServiceCreateResponse, error) {
-					db, err := store.Open(cmd.Context(), store.Config{DatabaseURL: databaseURL})
+					db, err := openCurrent(cmd.Context(), store.Config{DatabaseURL: databaseURL})
 					if err != nil {
 						return nil, err
 					}
