@@ -47,12 +47,12 @@ func (o PutFlag) step() (step, error) {
 	}
 	inferred, typeErr := eval.InferType(definition)
 	s.edit = func(t *target) error {
+		if o.CreateOnly && t.document != nil {
+			return nil
+		}
 		claimed, err := t.flag.claim(o, inferred, typeErr, t.isolate)
 		if err != nil {
 			return err
-		}
-		if o.CreateOnly && t.document != nil {
-			return nil
 		}
 		if t.flag.Lifecycle == lifecycleArchived {
 			return ErrArchived

@@ -147,6 +147,11 @@ func TestCreateOnlyLeavesWhatIsThere(t *testing.T) {
 	if diff := cmp.Diff([]string{"unchanged", "created"}, actions); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)
 	}
+	another := put("development", "a", `{"state":"ENABLED","variants":{"x":"x"},"defaultVariant":"x"}`)
+	another.CreateOnly, another.Project, another.Kind = true, "elsewhere", "ops"
+	if applied := apply(t, db, another); !applied.Unchanged {
+		t.Errorf("a flag that is there with another project and type became %+v, want it left alone", applied.Changes)
+	}
 	if got := variant(t, snapshot(t, db, "development", 0), "a"); got != "/DISABLED" {
 		t.Errorf("a is %s, want it left alone", got)
 	}
