@@ -3,6 +3,7 @@ package propagate
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -46,5 +47,6 @@ func (d destinations) allow(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.IsLoopback()
 	}
-	return !strings.ContainsAny(host, ".:")
+	_, err := strconv.ParseUint(host, 0, 64) // many resolvers read a number as an IPv4 address
+	return err != nil && !strings.ContainsAny(host, ".:")
 }

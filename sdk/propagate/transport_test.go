@@ -45,6 +45,10 @@ func TestDestinations(t *testing.T) {
 		{nil, "http://evillocalhost.com/", false},
 		{nil, "http://10.0.0.1/", false},
 		{nil, "http://2130706433.example/", false},
+		{nil, "http://134744072/", false}, // 8.8.8.8 to many resolvers
+		{nil, "http://0x8080808/", false},
+		{nil, "http://01002004010/", false},
+		{nil, "http://3scale/", true},
 		{nil, "http://[2001:db8::1]/", false},
 		{[]string{}, "http://127.0.0.1/", false},
 		{[]string{"example.com"}, "http://localhost/", false},
