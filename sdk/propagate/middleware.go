@@ -26,7 +26,7 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			delete(r.Header, canonicalName(HeaderName))
 		}
 		if p.config.Context != nil && s.full != nil {
-			s.add(p.config.Context(r))
+			_ = s.enrich(p.config.Context(r)) // too late, and counted, if Context itself evaluated a flag
 		}
 		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
 		next.ServeHTTP(w, r)

@@ -336,6 +336,29 @@ func TestMiddlewareTwice(t *testing.T) {
 	}
 }
 
+// A Context that evaluates a flag seals the State: what it returns comes too
+// late for the pin, and so for everybody.
+func TestContextThatEvaluates(t *testing.T) {
+	t.Parallel()
+	var p *propagate.Propagator
+	p = newPropagator(t, shop(t).instance(), func(c *propagate.Config) {
+		c.Context = func(r *http.Request) map[string]any {
+			p.Evaluate(r.Context(), "pricing", eval.Boolean, nil)
+			return map[string]any{"plan": "gold", "host": "a"}
+		}
+	})
+	get(t, service(t, p, func(_ http.ResponseWriter, r *http.Request) {
+		for _, key := range []string{"pricing", "tuning"} {
+			if got := p.Evaluate(r.Context(), key, eval.Boolean, nil).Variant(); got != "off" {
+				t.Errorf("%s = %q, want off: what came after sealing does not count", key, got)
+			}
+		}
+	}))
+	if got := p.Stats().Events[propagate.LateEnrich]; got != 1 {
+		t.Errorf("late_enrich = %d, want 1", got)
+	}
+}
+
 // Raw bytes on the wire: what net/http itself refuses never reaches us, the
 // rest is answered.
 func TestWireOddities(t *testing.T) {

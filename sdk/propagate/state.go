@@ -114,6 +114,7 @@ func (s *State) Header() (string, bool) {
 		return s.received, true
 	}
 	if !sealed {
+		s.p.counters.event(NotMinted)
 		return "", false
 	}
 	s.minting.Do(func() {
@@ -140,6 +141,11 @@ func Enrich(ctx context.Context, attributes map[string]any) error {
 	if _, err := eval.NewContext(attributes); err != nil {
 		return err
 	}
+	return s.enrich(attributes)
+}
+
+// enrich adds what can be used of attributes while s is open.
+func (s *State) enrich(attributes map[string]any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sealed.Load() {
