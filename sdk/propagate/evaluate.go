@@ -136,7 +136,7 @@ func (e *evaluation) atPin(ctx context.Context) {
 		e.noteIgnored(flag)
 		return
 	}
-	e.result.Origin = OriginPin
+	e.result.Origin, e.result.NotTravelling = OriginPin, flag.NotTravelling()
 	if other {
 		e.forOther(flag)
 		return

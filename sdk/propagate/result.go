@@ -53,6 +53,11 @@ type Result struct {
 	// sorted.
 	IgnoredAttributes []string
 
+	// NotTravelling names the attributes that the flag's targeting reads and
+	// that do not travel, sorted, if the answer had to do without them: no
+	// decision of the root was there to use. Empty for most flags always.
+	NotTravelling []string
+
 	code   eval.ErrorCode
 	detail string
 }
@@ -84,7 +89,7 @@ func (r Result) Message() string {
 // Metadata returns the flag's metadata and beside it where the answer came
 // from, in a map of its own: "revision", "origin" and, where they apply,
 // "pinnedRevision", "createdAfterPin", "PIN_UNAVAILABLE" and
-// "ignoredAttributes" (names with commas between). All values are strings,
+// "ignoredAttributes" and "notTravelling" (names with commas between). All values are strings,
 // booleans or numbers, as OpenFeature wants.
 func (r Result) Metadata() map[string]any {
 	m := make(map[string]any, 8)
@@ -104,6 +109,9 @@ func (r Result) Metadata() map[string]any {
 	}
 	if len(r.IgnoredAttributes) > 0 {
 		m["ignoredAttributes"] = strings.Join(r.IgnoredAttributes, ",")
+	}
+	if len(r.NotTravelling) > 0 {
+		m["notTravelling"] = strings.Join(r.NotTravelling, ",")
 	}
 	return m
 }

@@ -270,6 +270,13 @@ func TestRootDecisionsAreBounded(t *testing.T) {
 				if a.Variant() != want || b.Variant() != want {
 					t.Errorf("%s is %q at the root and %q at the leaf, want %q", keys(n), a.Variant(), b.Variant(), want)
 				}
+				var lacking any // what the answer had to do without
+				if n >= decided {
+					lacking = "cart"
+				}
+				if a, b := a.Metadata()["notTravelling"], b.Metadata()["notTravelling"]; a != lacking || b != lacking {
+					t.Errorf("%s: notTravelling is %v at the root and %v at the leaf, want %v", keys(n), a, b, lacking)
+				}
 			}
 		})
 	}
@@ -338,6 +345,9 @@ func TestRootWithoutSnapshot(t *testing.T) {
 	p.Inject(ctx, carrier)
 	if len(carrier) != 1 || carrier.Values("x-correlation-id")[0] != propagate.CorrelationID(ctx) {
 		t.Errorf("carried %v, want the correlation ID alone", carrier)
+	}
+	if got := p.Stats().Events[propagate.NotMinted]; got != 1 {
+		t.Errorf("not_minted = %d, want 1", got)
 	}
 	r := p.Evaluate(ctx, "pricing", eval.Boolean, nil)
 	if r.ErrorCode() != "PROVIDER_NOT_READY" || r.Reason() != eval.ReasonError || r.Value() != nil || r.Variant() != "" {
