@@ -85,12 +85,24 @@ func newMesh(t *rapid.T, mode propagate.Mode) *mesh {
 			m.world.publish(t, anyFlag(t, key))
 		}
 	}
+	if rapid.IntRange(0, 3).Draw(t, "crowded") == 0 {
+		m.world.publish(t, crowd(t)...)
+	}
 	for range 4 {
 		i := m.world.instance()
 		m.instances = append(m.instances, i)
 		m.services = append(m.services, newPropagator(t, i, func(c *propagate.Config) { c.Mode = mode }))
 	}
 	return m
+}
+
+// crowd takes nearly all the room for root decisions, between flags a and b.
+func crowd(t rapid.TB) []eval.Row {
+	rows := make([]eval.Row, 0, 23)
+	for n := range cap(rows) {
+		rows = append(rows, flagRow(t, fmt.Sprintf("a%02d", n), "off", equals("cart", "full"), ""))
+	}
+	return rows
 }
 
 func segmentRow(t rapid.TB, plan string) eval.Row {
@@ -105,10 +117,14 @@ func anyFlag(t *rapid.T, key string) eval.Row {
 		`{"if":[{"$ref":"vip"},"on","off"]}`, `{"fractional":[["on",50],["off",50]]}`, `{"if":[{"var":"age"},{"fractional":[{"var":"plan"},["on",1],["off",1]]}]}`,
 		`{"if":[{"<":[{"var":"$flagd.timestamp"},1800000000]},"on","off"]}`, `{"var":"plan"}`, `{"cat":["o",{"var":"country"}]}`,
 	}).Draw(t, "targeting")
-	document := fmt.Sprintf(`{"flag":{"state":%q,"variants":{"on":%q,"off":"no","gold":"au"},"defaultVariant":%q,"targeting":%s},"guidon":{"project":"default","type":"string","attach":%v}}`,
+	requires := ""
+	if other := rapid.SampledFrom(meshFlags).Draw(t, "required"); other < key && rapid.Bool().Draw(t, "requires") {
+		requires = fmt.Sprintf(`,"requires":[{"flag":%q,"variants":["on","gold"]}]`, other)
+	}
+	document := fmt.Sprintf(`{"flag":{"state":%q,"variants":{"on":%q,"off":"no","gold":"au"},"defaultVariant":%q,"targeting":%s},"guidon":{"project":"default","type":"string","attach":%v%s}}`,
 		rapid.SampledFrom([]string{"ENABLED", "ENABLED", "ENABLED", "DISABLED"}).Draw(t, "state"),
 		rapid.SampledFrom([]string{"yes", "yes!"}).Draw(t, "value"), rapid.SampledFrom([]string{"on", "off"}).Draw(t, "default"),
-		targeting, rapid.Bool().Draw(t, "attach"))
+		targeting, rapid.Bool().Draw(t, "attach"), requires)
 	return eval.Row{Kind: eval.KindFlag, Name: key, From: 1, Document: canonical(t, document)}
 }
 
