@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"strconv"
-	"strings"
 	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -24,11 +22,6 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 	if err != nil {
 		return nil, err
 	}
-	if strings.TrimSpace(req.GetReason()) == "" {
-		if name := s.protected(operations); name != "" {
-			return nil, &store.FieldError{Field: "reason", Message: "is required: environment " + strconv.Quote(name) + " is protected"}
-		}
-	}
 	c := callOf(ctx)
 	applied, err := s.store.Apply(ctx, store.ChangeSet{
 		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
@@ -45,22 +38,6 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 	return &guidonv1.ChangeServiceApplyResponse{
 		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
 	}, nil
-}
-
-// protected names an environment that operations would change only with a
-// reason; empty if there is none.
-func (s changes) protected(operations []store.Operation) string {
-	for e := range s.hub.Environments() {
-		if !e.Head().Protected() {
-			continue
-		}
-		for _, o := range operations {
-			if archive, ok := o.(store.ArchiveFlag); ok && e.Snapshot().Flag(archive.Key) != nil || environmentOf(o) == e.Name() {
-				return e.Name()
-			}
-		}
-	}
-	return ""
 }
 
 // settle waits for this replica's hub to reach revisions. If that takes too

@@ -62,24 +62,6 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	return nil, &store.FieldError{Field: "operation", Message: "is empty, or one that this server does not know"}
 }
 
-// environmentOf is the environment that an operation names; empty if it is
-// about all that have the flag.
-func environmentOf(o store.Operation) string {
-	switch o := o.(type) {
-	case store.PutFlag:
-		return o.Environment
-	case store.SetState:
-		return o.Environment
-	case store.SetDefaultVariant:
-		return o.Environment
-	case store.PutSegment:
-		return o.Environment
-	case store.PutSettings:
-		return o.Environment
-	}
-	return ""
-}
-
 func fromStruct(field string, s *structpb.Struct) ([]byte, error) {
 	if s == nil {
 		return nil, &store.FieldError{Field: field, Message: "is required"}

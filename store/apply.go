@@ -189,6 +189,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 	if err := expected(ctx, tx, d, r.Expect); err != nil {
 		return Applied{}, err
 	}
+	if err := d.reasoned(r); err != nil {
+		return Applied{}, err
+	}
 	for i, s := range r.steps {
 		d.run(i, s, r.IsolateInvalid)
 	}

@@ -26,7 +26,8 @@ const (
 type ChangeSet struct {
 	// Actor is who makes the change, as the audit log will show it. Required.
 	Actor string
-	// Reason is why, in the actor's words. May be empty.
+	// Reason is why, in the actor's words. May be empty, but not where an
+	// environment is protected.
 	Reason string
 	// IdempotencyKey makes the change set safe to repeat: a second Apply by
 	// the same actor with the same key returns the first one's result, and is

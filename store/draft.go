@@ -60,14 +60,27 @@ const (
 
 var flagKinds = []string{"release", "experiment", "ops", "permission", "config"}
 
+// reasoned refuses a change set without a reason that is for an environment
+// which asks for one.
+func (d *draft) reasoned(r request) error {
+	if strings.TrimSpace(r.Reason) != "" {
+		return nil
+	}
+	for _, s := range r.steps {
+		for _, name := range d.reach(s) {
+			if e := d.environments[name]; e != nil && e.Protected {
+				return &FieldError{"reason", fmt.Sprintf("is required: environment %q is protected", name)}
+			}
+		}
+	}
+	return nil
+}
+
 // run carries out one step in the environments it is for.
 func (d *draft) run(index int, s step, isolate bool) {
-	environments := []string{s.environment}
-	if s.environment == "" {
-		environments = d.holding(s.name)
-		if len(environments) == 0 {
-			d.refused.add(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
-		}
+	environments := d.reach(s)
+	if len(environments) == 0 {
+		d.refused.add(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
 	}
 	for _, name := range environments {
 		if err := d.edit(index, s, name, isolate); err != nil {
@@ -76,11 +89,15 @@ func (d *draft) run(index int, s step, isolate bool) {
 	}
 }
 
-// holding returns the environments that have a row, sorted.
-func (d *draft) holding(name eval.Name) []string {
+// reach returns the environments that a step is for: the one it names, which
+// may not exist, or those that have its row, sorted.
+func (d *draft) reach(s step) []string {
+	if s.environment != "" {
+		return []string{s.environment}
+	}
 	var out []string
 	for env, e := range d.environments {
-		if r := e.rows[name]; r != nil && r.document != nil {
+		if r := e.rows[s.name]; r != nil && r.document != nil {
 			out = append(out, env)
 		}
 	}

@@ -62,6 +62,7 @@ func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 // else can publish in it until the transaction ends.
 type lockedEnvironment struct {
 	Name      string
+	Protected bool
 	Revision  int64
 	AuditSeq  int64
 	AuditHead []byte
@@ -80,13 +81,13 @@ func (e lockedEnvironment) head() audit.Head {
 // for each other in a circle; the clock is read after.
 const lockEnvironments = `
 WITH locked AS MATERIALIZED (
-	SELECT name, revision, audit_seq, audit_head, updated_at
+	SELECT name, protected, revision, audit_seq, audit_head, updated_at
 	FROM environments
 	WHERE @every OR name = ANY(@names)
 	ORDER BY name
 	FOR NO KEY UPDATE
 )
-SELECT name, revision, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
+SELECT name, protected, revision, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
 
 const publishRevision = `
 UPDATE environments

@@ -123,6 +123,34 @@ func TestBadChangeSetIsRefused(t *testing.T) {
 	}
 }
 
+// TestProtectedEnvironmentsAskForAReason: what is protected is read under the
+// lock, so it holds for every caller and at every moment.
+func TestProtectedEnvironmentsAskForAReason(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("production", "a", onOff), put("staging", "b", onOff))
+	before := state(t, db, "production")
+	for name, op := range map[string]store.Operation{
+		"named":    store.SetState{Environment: "production", Key: "a", State: "DISABLED"},
+		"archived": store.ArchiveFlag{Key: "a"},
+	} {
+		cs := change(store.SetState{Environment: "staging", Key: "b", State: "DISABLED"}, op)
+		cs.Reason = " \n"
+		_, err := db.Apply(t.Context(), cs)
+		if field, ok := errors.AsType[*store.FieldError](err); !ok || field.Field != "reason" || !strings.Contains(field.Message, "production") {
+			t.Errorf("%s: %v, want that production asks for a reason", name, err)
+		}
+	}
+	if got := state(t, db, "production"); got != before {
+		t.Errorf("refused change sets left %+v, want %+v", got, before)
+	}
+	cs := change(store.ArchiveFlag{Key: "b"})
+	cs.Reason = ""
+	if _, err := db.Apply(t.Context(), cs); err != nil {
+		t.Errorf("a change of staging alone: %v, want that it needs no reason", err)
+	}
+}
+
 func TestEveryProblemIsListedWithItsOperation(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
