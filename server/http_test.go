@@ -3,16 +3,21 @@ package server_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // TestPublic: what needs no key, and all of it.
@@ -199,4 +204,39 @@ func TestHeadersAreBounded(t *testing.T) {
 	if a.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("64 KiB of headers: %d, want 431", a.status)
 	}
+}
+
+// TestEveryRequestHasDeadlines: who sends or reads slowly holds nothing for
+// ever, with a key or without. Sync sets its own; see TestStalledClientIsCut.
+func TestEveryRequestHasDeadlines(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	s := server.New(server.Config{Store: db, Hub: hub.New(hub.Config{Store: db})})
+	paths := []string{"/", "/healthz", "/readyz", "/metrics", "/admin/", "/nowhere", "/grpc.health.v1.Health/Check"}
+	for _, r := range rpcs() {
+		paths = append(paths, r.procedure)
+	}
+	for _, path := range paths {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, nil))
+		if w.read.IsZero() || w.write.IsZero() {
+			t.Errorf("%s: read by %v, written by %v, want both bounded", path, w.read, w.write)
+		}
+	}
+}
+
+// deadlines notes the deadlines that a handler sets.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.read = at
+	return nil
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.write = at
+	return nil
 }

@@ -20,6 +20,9 @@ const (
 	compressFrom = 1 << 10
 	// readTimeout bounds how long a request may take to arrive.
 	readTimeout = 30 * time.Second
+	// writeTimeout bounds how long an answer may take to be taken, from the
+	// beginning of the request on: a call's own time, and as much again.
+	writeTimeout = 2 * callTimeout
 )
 
 // bodyLimit is how long the body of a procedure may be.
@@ -39,12 +42,21 @@ func procedureOptions(spec connect.Spec) []connect.HandlerOption {
 	return []connect.HandlerOption{connect.WithReadMaxBytes(bodyLimit(spec.Procedure)), connect.WithCompressMinBytes(compress)}
 }
 
-// limit is the second wall around a body, beneath Connect, and the only one in
-// time: whoever sends slowly is cut off.
+// limit is the second wall around a body, beneath Connect.
 func limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = callOf(r.Context()).control.SetReadDeadline(time.Now().Add(readTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, int64(bodyLimit(r.URL.Path)))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// timed cuts off whoever sends or takes slowly, with a key or without. A stream
+// sets deadlines of its own.
+func timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control, now := http.NewResponseController(w), time.Now()
+		_ = control.SetReadDeadline(now.Add(readTimeout))
+		_ = control.SetWriteDeadline(now.Add(writeTimeout))
 		next.ServeHTTP(w, r)
 	})
 }

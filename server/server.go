@@ -131,5 +131,5 @@ func (s *Server) mux() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/admin/", s.cfg.Admin)
 	mux.Handle("GET /{$}", http.RedirectHandler("/admin/", http.StatusFound))
-	return http.NewCrossOriginProtection().Handler(mux)
+	return timed(http.NewCrossOriginProtection().Handler(mux))
 }

@@ -40,8 +40,10 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	defer gauge.Dec()
 
 	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest()}
-	// The request has been read; from here on the connection may be silent.
+	// The request has been read; from here on the connection may be silent, and
+	// each event has its own time to be taken.
 	_ = stream.call.control.SetReadDeadline(time.Time{})
+	_ = stream.call.control.SetWriteDeadline(time.Time{})
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(s.draining, stop)() //nolint:contextcheck // the server's end, besides the call's
