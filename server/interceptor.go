@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/guidon-flags/guidon/server/auth"
 )
@@ -35,7 +36,8 @@ func recovered(ctx context.Context, _ connect.Spec, _ http.Header, panicked any)
 
 // interceptor stands around every handler: it bounds how long a call takes,
 // asks the permission table once more, so that a handler mounted without the
-// gate is closed and not open, and applies the error table.
+// gate is closed and not open, refuses text that no handler can store or find,
+// and applies the error table.
 type interceptor struct{}
 
 func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -45,6 +47,11 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		c := callOf(ctx)
 		if err := auth.Authorize(auth.FromContext(ctx), request.Spec().Procedure); err != nil {
 			return nil, answer(c, err)
+		}
+		if message, ok := request.Any().(proto.Message); ok {
+			if err := checkText("", message.ProtoReflect()); err != nil {
+				return nil, answer(c, err)
+			}
 		}
 		response, err := next(ctx, request)
 		if err != nil {
