@@ -63,7 +63,7 @@ func BenchmarkRead(b *testing.B) {
 			return err
 		},
 		"flags=query": func() error {
-			_, _, err := db.Flags(b.Context(), "production", store.FlagFilter{Query: "9999", State: "ENABLED"}, store.Page{})
+			_, _, err := db.Flags(b.Context(), "production", store.FlagFilter{Query: "9999"}, store.Page{})
 			return err
 		},
 		"history": func() error {

@@ -42,13 +42,9 @@ type Flag struct {
 // FlagFilter narrows a list of flags. The zero value lets every flag pass;
 // fields that are set must all hold.
 type FlagFilter struct {
-	Project   string
-	Kind      string
-	Owner     string
-	Tag       string
+	Project string
+	// Lifecycle is active, archived or deleted.
 	Lifecycle string
-	// State is ENABLED or DISABLED.
-	State string
 	// Query is looked for in key and description, regardless of case.
 	Query string
 }
@@ -77,11 +73,7 @@ FROM (
 			AND v.to_revision IS NULL
 			AND v.name > @after
 			AND (@project = '' OR f.project = @project)
-			AND (@kind = '' OR f.kind = @kind)
-			AND (@owner = '' OR f.owner = @owner)
-			AND (@tag = '' OR @tag = ANY(f.tags))
 			AND (@lifecycle = '' OR f.lifecycle = @lifecycle)
-			AND (@state = '' OR convert_from(v.document, 'UTF8')::json #>> '{flag,state}' = @state)
 			AND (@query = '' OR position(lower(@query) IN lower(f.key || ' ' || f.description)) > 0)
 		ORDER BY v.name
 		LIMIT @limit + 1
@@ -117,8 +109,7 @@ func (db *DB) Flags(ctx context.Context, env string, filter FlagFilter, page Pag
 	}
 	rows, err := read[row](ctx, db, "flags", selectFlags, pgx.StrictNamedArgs{
 		"environment": env, "after": after.Key, "limit": limit, "bytes": maxPageBytes,
-		"project": filter.Project, "kind": filter.Kind, "owner": filter.Owner, "tag": filter.Tag,
-		"lifecycle": filter.Lifecycle, "state": filter.State, "query": filter.Query,
+		"project": filter.Project, "lifecycle": filter.Lifecycle, "query": filter.Query,
 	})
 	if err != nil {
 		return nil, "", err

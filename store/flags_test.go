@@ -69,9 +69,8 @@ func TestFlagFilter(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	a, b, c := put("staging", "Alpha", onOff), put("staging", "beta", onOff), put("staging", "gamma", onOff)
-	a.Project, a.Owner, a.Description = "shop", "ann", "Checkout page"
-	b.Kind, b.Tags = "ops", []string{"x", "y"}
-	apply(t, db, a, b, c, store.SetState{Environment: "staging", Key: "beta", State: "DISABLED"})
+	a.Project, a.Description = "shop", "Checkout page"
+	apply(t, db, a, b, c)
 	apply(t, db, store.ArchiveFlag{Key: "gamma"})
 	for name, c := range map[string]struct {
 		filter store.FlagFilter
@@ -79,16 +78,12 @@ func TestFlagFilter(t *testing.T) {
 	}{
 		"everything":    {store.FlagFilter{}, []string{"Alpha", "beta", "gamma"}},
 		"project":       {store.FlagFilter{Project: "shop"}, []string{"Alpha"}},
-		"kind":          {store.FlagFilter{Kind: "ops"}, []string{"beta"}},
-		"owner":         {store.FlagFilter{Owner: "ann"}, []string{"Alpha"}},
-		"tag":           {store.FlagFilter{Tag: "y"}, []string{"beta"}},
 		"lifecycle":     {store.FlagFilter{Lifecycle: "archived"}, []string{"gamma"}},
-		"state":         {store.FlagFilter{State: "ENABLED"}, []string{"Alpha"}},
 		"key":           {store.FlagFilter{Query: "alph"}, []string{"Alpha"}},
 		"description":   {store.FlagFilter{Query: "CHECKOUT"}, []string{"Alpha"}},
 		"wildcards":     {store.FlagFilter{Query: "%"}, nil},
-		"both":          {store.FlagFilter{Project: "default", State: "DISABLED"}, []string{"beta", "gamma"}},
-		"contradiction": {store.FlagFilter{Project: "shop", Kind: "ops"}, nil},
+		"both":          {store.FlagFilter{Project: "default", Lifecycle: "active"}, []string{"beta"}},
+		"contradiction": {store.FlagFilter{Project: "shop", Query: "beta"}, nil},
 	} {
 		flags, _, err := db.Flags(t.Context(), "staging", c.filter, store.Page{})
 		if err != nil {
