@@ -48,8 +48,8 @@ type DB struct {
 	count         counters
 }
 
-// requestTimeout bounds one read or one try of a write, the wait for a
-// connection included. It is longer than StatementTimeout so that the server
+// requestTimeout bounds one read, the wait for a connection included; for
+// writes see writeTimeout. It is longer than StatementTimeout so that the server
 // gives up first: cancelling from here costs the connection.
 const requestTimeout = 10 * time.Second
 

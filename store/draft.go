@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
@@ -321,9 +322,14 @@ func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
 	if !ok {
 		return problems
 	}
+	earlier := sync.OnceValues(e.compileBefore)
+	wasInvalid := func(name eval.Name) bool {
+		snapshot, err := earlier()
+		return err != nil || snapshot.Validate(name) != nil
+	}
 	for _, p := range invalid.Problems {
 		r := e.rows[p.Name]
-		isolated := p.Name.Kind == eval.KindFlag && (isolate || r != nil && !r.changed() && e.wasInvalid(p.Name))
+		isolated := p.Name.Kind == eval.KindFlag && (isolate || r != nil && !r.changed() && wasInvalid(p.Name))
 		if isolated {
 			d.warnings = append(d.warnings, fmt.Sprintf("%s in %s is isolated: %s: %s", p.Name, e.Name, p.Path, p.Message))
 			continue
@@ -333,16 +339,15 @@ func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
 	return nil
 }
 
-// wasInvalid reports whether a flag had problems before the change set.
-func (e *environmentDraft) wasInvalid(name eval.Name) bool {
+// compileBefore compiles the rows as they were before the change set.
+func (e *environmentDraft) compileBefore() (*eval.Snapshot, error) {
 	var rows []eval.Row
 	for n, r := range e.rows {
 		if r.before != nil {
 			rows = append(rows, eval.Row{Kind: n.Kind, Name: n.Name, From: r.from, Document: r.before})
 		}
 	}
-	snapshot, err := eval.Compile(e.Revision, rows)
-	return err != nil || snapshot.Validate(name) != nil
+	return eval.Compile(e.Revision, rows)
 }
 
 // blame returns the operation to name for a problem of a row: the last one
