@@ -82,13 +82,21 @@ function What({ entry }: { entry: AuditEntry }) {
 	const [first, ...rest] = entry.changes;
 	if (first === undefined) return entry.action;
 	const differences = differencesOf(first);
+	const given = createdName(differences);
+	const difference = shortDifference(differences);
 	return (
 		<>
 			{first.action} {first.kind !== "flag" && `${first.kind} `}
-			<Name change={first} environment={entry.environment} />
+			{given ? (
+				<span className={css.name}>{given}</span>
+			) : (
+				<Name change={first} environment={entry.environment} />
+			)}
 			{rest.length > 0 && ` and ${rest.length} more`}
 			{rest.length === 0 && (
-				<div className={css.quiet}>{createdName(differences) || shortDifference(differences)}</div>
+				<div className={css.quiet}>
+					{given ? <span className={css.id}>{first.name}</span> : difference !== first.action && difference}
+				</div>
 			)}
 		</>
 	);

@@ -6,7 +6,8 @@ const time = new Intl.DateTimeFormat(undefined, {
 	second: "2-digit",
 	hourCycle: "h23",
 });
-const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const dayAndYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long", hourCycle: "h23" });
 
 /** clock is the time of day, in the reader's time zone. */
@@ -18,10 +19,12 @@ export function clock(date: Date): string {
 export function Moment({ at }: { at: Timestamp | undefined }) {
 	if (at === undefined) return null;
 	const date = timestampDate(at);
-	const today = date.toDateString() === new Date().toDateString();
+	const now = new Date();
+	const today = date.toDateString() === now.toDateString();
+	const dated = date.getFullYear() === now.getFullYear() ? day : dayAndYear;
 	return (
 		<time dateTime={date.toISOString()} title={exact.format(date)}>
-			{today ? clock(date) : `${day.format(date)} ${clock(date)}`}
+			{today ? clock(date) : `${dated.format(date)} ${clock(date)}`}
 		</time>
 	);
 }
