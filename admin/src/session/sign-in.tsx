@@ -75,7 +75,7 @@ export function SignIn({ next, expired }: { next: string; expired: boolean }) {
 				<p className={css.hint}>
 					No key at hand? guidon dev prints one when it starts, and with access to the database anybody can
 					make one:
-					<code>guidon key create --kind admin --database-url URL</code>
+					<code>guidon key create --kind admin --name NAME --database-url URL</code>
 				</p>
 			</div>
 		</main>
