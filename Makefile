@@ -47,7 +47,7 @@ $(BIN):
 test: test-go test-alloc test-admin test-browser ## Run all tests: Go with -race, the UI's, and a browser's
 
 .PHONY: test-go
-test-go: postgres
+test-go: postgres gcc
 	$(GO) test -race -timeout 10m ./...
 
 # The race detector allocates, so the allocation guards run without it.
@@ -148,9 +148,9 @@ admin/node_modules/.installed: admin/package-lock.json
 postgres: ## Find PostgreSQL's server binaries, or install them (root on Debian)
 	@bash .ci/ensure postgres
 
-.PHONY: chromium
-chromium:
-	@bash .ci/ensure chromium
+.PHONY: chromium gcc
+chromium gcc:
+	@bash .ci/ensure $@
 
 $(BIN)/golangci-lint-$(GOLANGCI_LINT): | $(BIN)
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
