@@ -396,3 +396,10 @@ func (d *draft) write(b *pgx.Batch, r request, flags []*flagDraft, environments 
 
 // newID returns a UUIDv7: unique, and sorted by time for the index.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// isID reports whether text is an ID as newID writes it: a UUID can be written
+// in ways that Postgres does not read.
+func isID(text string) bool {
+	id, err := uuid.Parse(text)
+	return err == nil && id.String() == text
+}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
@@ -82,7 +81,7 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	if err != nil {
 		return nil, "", err
 	}
-	if _, err := uuid.Parse(filter.ChangeID); filter.ChangeID != "" && err != nil {
+	if filter.ChangeID != "" && !isID(filter.ChangeID) {
 		return nil, "", &FieldError{"change ID", "is not a UUID"}
 	}
 	name := ""

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -157,7 +158,8 @@ func TestPageOfLargeDocumentsEndsEarly(t *testing.T) {
 func TestBadPage(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	for _, page := range []store.Page{{Size: -1}, {Size: 1001}, {Token: "!"}, {Token: "bm90IGpzb24"}, {Token: "WzFd"}} {
+	nul := base64.RawURLEncoding.EncodeToString([]byte(`{"Key":"\u0000","Environment":"\u0000","ID":"\u0000"}`))
+	for _, page := range []store.Page{{Size: -1}, {Size: 1001}, {Token: "!"}, {Token: "bm90IGpzb24"}, {Token: "WzFd"}, {Token: nul}} {
 		ctx := t.Context()
 		for name, call := range map[string]func() error{
 			"Flags":       func() error { _, _, err := db.Flags(ctx, "staging", store.FlagFilter{}, page); return err },

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/store/audit"
@@ -203,8 +202,8 @@ func (db *DB) Keys(ctx context.Context, page Page) ([]Key, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if _, err := uuid.Parse(after.ID); paged && err != nil {
-		return nil, "", &FieldError{"page token", "is not one that a list returned"}
+	if paged && !isID(after.ID) {
+		return nil, "", errPageToken
 	}
 	limit, err := page.limit()
 	if err != nil {
@@ -232,33 +231,44 @@ func (db *DB) Keys(ctx context.Context, page Page) ([]Key, string, error) {
 	return keys, next, nil
 }
 
+// A Revocation asks for the end of an API key.
+type Revocation struct {
+	KeyID string
+	// Actor and Reason are for the audit log. Actor is required.
+	Actor, Reason string
+	// CorrelationID ties the audit entry to the request.
+	CorrelationID string
+}
+
 // RevokeKey ends an API key at once. Revoking a revoked key changes nothing.
-func (db *DB) RevokeKey(ctx context.Context, id, actor, reason string) (Key, error) {
-	if strings.TrimSpace(actor) == "" {
+func (db *DB) RevokeKey(ctx context.Context, asked Revocation) (Key, error) {
+	if strings.TrimSpace(asked.Actor) == "" {
 		return Key{}, &FieldError{"actor", "is required"}
 	}
-	if err := cmp.Or(checkText("actor", actor, MaxTextBytes), checkText("reason", reason, MaxTextBytes)); err != nil {
+	err := cmp.Or(checkText("actor", asked.Actor, MaxTextBytes), checkText("reason", asked.Reason, MaxTextBytes),
+		checkText("correlation ID", asked.CorrelationID, MaxNameBytes))
+	if err != nil {
 		return Key{}, err
 	}
-	if _, err := uuid.Parse(id); err != nil {
-		return Key{}, fmt.Errorf("key %.128q: %w", id, ErrNotFound)
+	if !isID(asked.KeyID) {
+		return Key{}, fmt.Errorf("key %.128q: %w", asked.KeyID, ErrNotFound)
 	}
 	var k Key
-	r := audit.Record{Actor: actor, Reason: reason}
-	err := db.installation(ctx, "revoke key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		rows, err := writing[keyRow](ctx, tx, selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": id})
+	r := audit.Record{Actor: asked.Actor, Reason: asked.Reason, Correlation: asked.CorrelationID}
+	err = db.installation(ctx, "revoke key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		rows, err := writing[keyRow](ctx, tx, selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.KeyID})
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {
-			return nil, fmt.Errorf("key %.128q: %w", id, ErrNotFound)
+			return nil, fmt.Errorf("key %.128q: %w", asked.KeyID, ErrNotFound)
 		}
 		if k = rows[0].key(); !k.RevokedAt.IsZero() {
 			return nil, nil
 		}
 		before := k.record()
 		k.RevokedAt = at
-		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": id, "at": at})
+		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.KeyID, "at": at})
 		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: "key", Name: k.ID, Before: before, After: k.record()}}, driver(err)
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 )
@@ -45,11 +46,13 @@ func (p Page) after(key any) (bool, error) {
 	if err == nil {
 		err = json.Unmarshal(raw, key)
 	}
-	if err != nil {
-		return false, &FieldError{Field: "page token", Message: "is not one that a list returned"}
+	if err != nil || bytes.Contains(raw, []byte(`\u0000`)) { // nothing that Postgres holds has one
+		return false, errPageToken
 	}
 	return true, nil
 }
+
+var errPageToken = &FieldError{Field: "page token", Message: "is not one that a list returned"}
 
 // pageToken is the token for what follows key.
 func pageToken(key any) string {
