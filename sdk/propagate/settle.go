@@ -112,7 +112,11 @@ func (s *State) decide(wanted []*eval.Flag) {
 	room := min(maxDecisionBytes, HeaderBudget-s.pin.undecidedLength())
 	decided := make([]Decision, 0, min(len(wanted), maxRootDecisions))
 	for _, f := range wanted {
-		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: f.Evaluate(s.fullContext(), s.pin.Time).Variant()}
+		r := f.Evaluate(s.fullContext(), s.pin.Time)
+		if r.ErrorCode() != eval.CodeNone {
+			s.p.counters.flag(RootFailed, f.Key())
+		}
+		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: r.Variant()}
 		size := len(d.Flag) + len(":") + len(d.Variant) + len("^ ")
 		if len(decided) == maxRootDecisions || size > room || !validVariant(d.Variant) && d.Variant != "" || !validFlagKey(d.Flag) {
 			s.p.counters.flag(OverBudget, d.Flag)

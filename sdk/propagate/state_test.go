@@ -282,6 +282,26 @@ func TestRootDecisionsAreBounded(t *testing.T) {
 	}
 }
 
+// A rule that fails at the root fails for everybody, and is counted: downstream
+// nothing is left of the error but the code default.
+func TestRootDecisionThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, flagRow(t, "wild", "off", `{"var":"cart"}`, "")) // names a variant that may not exist
+	p, leaf := newPropagator(t, w.instance()), newPropagator(t, w.instance())
+	ctx := p.Root(t.Context(), map[string]any{"cart": "full"})
+	for at, r := range map[string]propagate.Result{
+		"root": p.Evaluate(ctx, "wild", eval.Boolean, nil),
+		"leaf": leaf.Evaluate(hop(ctx, p, leaf), "wild", eval.Boolean, nil),
+	} {
+		if r.Variant() != "" || r.Value() != nil || r.Origin != propagate.OriginRoot {
+			t.Errorf("at the %s: %q by %s, want the code default by the root", at, r.Variant(), r.Origin)
+		}
+	}
+	if got := p.Stats().Flags[propagate.RootFailed]["wild"]; got != 1 {
+		t.Errorf("root_failed = %d, want 1", got)
+	}
+}
+
 // The worst that a root may be told still fits the budget.
 func TestHeaderBudgetHolds(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,7 @@ const (
 	IgnoredAttributes                   // per flag: attributes passed at a call after sealing
 	UnknownVariant                      // per flag: a decision that travelled names a variant unknown at the pin
 	OverBudget                          // per flag: no room for its root decision
+	RootFailed                          // per flag: its evaluation for the root decision was an ERROR, so all hops get the code default
 	CreatedAfterPin                     // per flag: did not exist at the pin
 	PinFetched                          // per flag: the definition at the pin was asked for
 	PinUnavailable                      // per flag: and could not be had
@@ -37,7 +38,7 @@ const (
 var eventNames = [eventKinds]string{
 	"header_refused", "valid_at_edge", "forwarded", "clock_skew", "correlation_refused", "rooted", "orphan_rooted",
 	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
-	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "created_after_pin", "pin_fetched",
+	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin", "pin_fetched",
 	"pin_unavailable",
 }
 
