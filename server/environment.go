@@ -26,6 +26,15 @@ func (s *Server) environment(ctx context.Context, name string) (*hub.Environment
 	return s.hub.Environment(name)
 }
 
+// all are the environments there are; none is [hub.ErrNotReady].
+func (s *Server) all() ([]*hub.Environment, error) {
+	all := slices.Collect(s.hub.Environments())
+	if len(all) == 0 {
+		return nil, hub.ErrNotReady
+	}
+	return all, nil
+}
+
 func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceGetRequest) (*guidonv1.EnvironmentServiceGetResponse, error) {
 	e, err := s.environment(ctx, req.GetName())
 	if err != nil {
@@ -35,9 +44,9 @@ func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceG
 }
 
 func (s environments) List(_ context.Context, req *guidonv1.EnvironmentServiceListRequest) (*guidonv1.EnvironmentServiceListResponse, error) {
-	all := slices.Collect(s.hub.Environments())
-	if len(all) == 0 {
-		return nil, hub.ErrNotReady
+	all, err := s.all()
+	if err != nil {
+		return nil, err
 	}
 	page, next, err := pageOf(all, (*hub.Environment).Name, req.GetPageSize(), req.GetPageToken())
 	if err != nil {

@@ -55,7 +55,7 @@ func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (
 // listed are the environments that a list is about: one, or all there are.
 func (s flags) listed(ctx context.Context, name string) ([]*hub.Environment, error) {
 	if name == "" && auth.FromContext(ctx).Kind == auth.Admin {
-		return slices.Collect(s.hub.Environments()), nil
+		return s.all()
 	}
 	e, err := s.environment(ctx, name)
 	return []*hub.Environment{e}, err

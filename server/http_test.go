@@ -206,6 +206,33 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 }
 
+// TestBeforeTheFirstLook: a server that knows nothing yet says so, and not that
+// there is nothing; a change follows the rules of the database all the same.
+func TestBeforeTheFirstLook(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	s := server.New(server.Config{Store: db, Hub: hub.New(hub.Config{Store: db})})
+	key := (&guidon{db: db}).key(t, store.KeyAdmin, "")
+	for _, tt := range []struct {
+		path, body string
+		status     int
+	}{
+		{"/guidon.v1.FlagService/List", `{}`, 503},
+		{"/guidon.v1.FlagService/List", `{"environment":"staging"}`, 503},
+		{"/guidon.v1.EnvironmentService/List", `{}`, 503},
+		{evaluatePath, `{"environment":"staging","key":"a"}`, 503},
+		{applyPath, `{"operations":[{"setState":{"environment":"production","key":"a","state":"ENABLED"}}]}`, 400},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, tt.path, strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+key)
+		if s.ServeHTTP(w, r); w.Code != tt.status {
+			t.Errorf("%s %s: %d %s, want %d", tt.path, tt.body, w.Code, w.Body, tt.status)
+		}
+	}
+}
+
 // TestEveryRequestHasDeadlines: who sends or reads slowly holds nothing for
 // ever, with a key or without. Sync sets its own; see TestStalledClientIsCut.
 func TestEveryRequestHasDeadlines(t *testing.T) {
