@@ -78,7 +78,7 @@ func Authorize(p Principal, procedure string) error {
 		return fmt.Errorf("%w: no key may call %s", ErrDenied, procedure)
 	}
 	if !slices.Contains(row.kinds, p.Kind) {
-		return fmt.Errorf("%w: a %s key may not %s", ErrDenied, p.Kind, row.action)
+		return fmt.Errorf("%w: a %s key has no permission %s", ErrDenied, p.Kind, row.action)
 	}
 	return nil
 }
