@@ -114,6 +114,9 @@ func (a *api) apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest
 // pages collects the items of all pages, at most limit of them (0: all). more
 // says that there are others.
 func pages[T any](limit int, page func(size int32, token string) ([]T, string, error)) (items []T, more bool, err error) {
+	if limit < 0 {
+		return nil, false, usagef("--limit %d: want 0 or more", limit)
+	}
 	token := ""
 	for {
 		size := pageSize
