@@ -116,7 +116,7 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 	config.Drain = devDrain
 	config.OpenEnvironment = d.openEnvironment
 	return serve(ctx, listener, config, func(ctx context.Context) error {
-		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys}
+		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys, given: d.databaseURL != ""}
 		r.AdminURL = r.URL + "/admin/"
 		if err := fill(ctx, newAPI(r.URL, keys.admin, time.Minute), config.Hub, sets); err != nil {
 			return err

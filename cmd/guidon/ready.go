@@ -17,6 +17,10 @@ type ready struct {
 	AdminURL    string  `json:"adminUrl"`
 	DatabaseURL string  `json:"databaseUrl"`
 	Keys        apiKeys `json:"keys"`
+
+	// given says that somebody else made the database: its URL may hold a
+	// password, which is for programs and not for the screen.
+	given bool
 }
 
 // write replaces the ready file: it is there whole or not at all.
@@ -36,8 +40,12 @@ func removeReady(path string) error {
 
 func (r ready) print(w io.Writer, dir string) error {
 	var b strings.Builder
+	database := r.DatabaseURL
+	if r.given {
+		database = "the one that --database-url names"
+	}
 	fmt.Fprintf(&b, "\nGuidon is ready.\n\n  admin UI  %s\n  API       %s\n  database  %s\n  data      %s\n\n",
-		r.AdminURL, r.URL, r.DatabaseURL, dir)
+		r.AdminURL, r.URL, database, dir)
 	width := len("admin")
 	for environment := range r.Keys.servers {
 		width = max(width, len(environment))
