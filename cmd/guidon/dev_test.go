@@ -200,6 +200,30 @@ func TestDevOpenEnvironment(t *testing.T) {
 	p.stop(t)
 }
 
+// Ctrl-C in a terminal reaches every process of a make, and each of them then
+// asks its children to stop: the second signal must not cut the first short.
+func TestDevIsToldToStopTwice(t *testing.T) {
+	t.Parallel()
+	dir := dataDirectory(t)
+	data, readyFile := filepath.Join(dir, "data"), filepath.Join(dir, "ready.json")
+	p := start(t, "dev", "--data", data, "--listen", "127.0.0.1:0", "--ready-file", readyFile)
+	r := p.ready(t, readyFile)
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the server to stop listening", func() bool {
+		res, err := http.Get(r.URL + "/healthz") //nolint:noctx // it answers or is gone
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err != nil
+	})
+	p.stop(t)
+	if _, err := os.Stat(readyFile); !os.IsNotExist(err) {
+		t.Errorf("the ready file of a stopped process: %v, want none", err)
+	}
+}
+
 // migrateBeyond leaves a database as a later build would.
 func migrateBeyond(t *testing.T, databaseURL string) {
 	t.Helper()
