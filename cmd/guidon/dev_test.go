@@ -212,7 +212,7 @@ func TestDevIsToldToStopTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the server to stop listening", func() bool {
-		res, err := http.Get(r.URL + "/healthz") //nolint:noctx // it answers or is gone
+		res, err := http.Get(r.URL + "/healthz")
 		if err == nil {
 			_ = res.Body.Close()
 		}
