@@ -65,7 +65,7 @@ export function AuditRow({ index, entry, guarded, opened }: Properties) {
 					)}
 				</td>
 				<td className={css.revision}>{entry.revision > 0n && `revision ${entry.revision}`}</td>
-				<td className={css.reason}>{entry.reason || <span className={css.quiet}>none given</span>}</td>
+				<td className={css.reason}>{entry.reason || <span className={css.quiet}>no reason given</span>}</td>
 			</tr>
 			{opened && (
 				<tr id={id}>
