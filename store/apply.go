@@ -145,8 +145,8 @@ func (cs ChangeSet) check() error {
 	}{
 		{"actor", cs.Actor, MaxTextBytes},
 		{"reason", cs.Reason, MaxTextBytes},
-		{"idempotency key", cs.IdempotencyKey, MaxNameBytes},
-		{"correlation ID", cs.CorrelationID, MaxNameBytes},
+		{"idempotency_key", cs.IdempotencyKey, MaxNameBytes},
+		{"correlation_id", cs.CorrelationID, MaxNameBytes},
 	} {
 		if err := checkText(t.field, t.text, t.limit); err != nil {
 			return err

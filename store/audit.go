@@ -82,7 +82,7 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 		return nil, "", err
 	}
 	if filter.ChangeID != "" && !isID(filter.ChangeID) {
-		return nil, "", &FieldError{"change ID", "is not a UUID"}
+		return nil, "", &FieldError{"change_id", "is not a UUID"}
 	}
 	name := ""
 	if filter.Flag != "" {

@@ -151,7 +151,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 			expires = &k.ExpiresAt
 		}
 		if expires != nil && !expires.After(at) {
-			return nil, &FieldError{"expires", "is in the past"}
+			return nil, &FieldError{"expires_at", "is in the past"}
 		}
 		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
 			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint,
@@ -185,7 +185,7 @@ func (n NewKey) check() error {
 		{"name", n.Name, MaxNameBytes},
 		{"actor", n.Actor, MaxTextBytes},
 		{"reason", n.Reason, MaxTextBytes},
-		{"correlation ID", n.CorrelationID, MaxNameBytes},
+		{"correlation_id", n.CorrelationID, MaxNameBytes},
 	} {
 		if err := checkText(t.field, t.text, t.limit); err != nil {
 			return err
@@ -246,7 +246,7 @@ func (db *DB) RevokeKey(ctx context.Context, asked Revocation) (Key, error) {
 		return Key{}, &FieldError{"actor", "is required"}
 	}
 	err := cmp.Or(checkText("actor", asked.Actor, MaxTextBytes), checkText("reason", asked.Reason, MaxTextBytes),
-		checkText("correlation ID", asked.CorrelationID, MaxNameBytes))
+		checkText("correlation_id", asked.CorrelationID, MaxNameBytes))
 	if err != nil {
 		return Key{}, err
 	}

@@ -189,7 +189,7 @@ func TestBadKeyRequests(t *testing.T) {
 		"name: is required":                func(n *store.NewKey) { n.Name = " " },
 		"actor: is required":               func(n *store.NewKey) { n.Actor = "" },
 		"name: is longer":                  func(n *store.NewKey) { n.Name = strings.Repeat("x", 201) },
-		"expires: is in the past":          func(n *store.NewKey) { n.Expires = time.Now().Add(-time.Hour) },
+		"expires_at: is in the past":       func(n *store.NewKey) { n.Expires = time.Now().Add(-time.Hour) },
 		`environment "nowhere": not found`: func(n *store.NewKey) { n.Environment = "nowhere" },
 	} {
 		n := serverKey("a")

@@ -30,7 +30,7 @@ func (p Page) limit() (int, error) {
 	case p.Size == 0:
 		return defaultPage, nil
 	case p.Size < 0 || p.Size > maxPage:
-		return 0, &FieldError{Field: "page size", Message: "must be from 1 to 1000"}
+		return 0, &FieldError{Field: "page_size", Message: "must be from 1 to 1000"}
 	}
 	return p.Size, nil
 }
@@ -52,7 +52,7 @@ func (p Page) after(key any) (bool, error) {
 	return true, nil
 }
 
-var errPageToken = &FieldError{Field: "page token", Message: "is not one that a list returned"}
+var errPageToken = &FieldError{Field: "page_token", Message: "is not one that a list returned"}
 
 // pageToken is the token for what follows key.
 func pageToken(key any) string {

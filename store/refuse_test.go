@@ -107,8 +107,8 @@ func TestBadChangeSetIsRefused(t *testing.T) {
 		"operations: there are none":       func(cs *store.ChangeSet) { cs.Operations = nil },
 		"operations: 20001 are more":       func(cs *store.ChangeSet) { cs.Operations = make([]store.Operation, store.MaxOperations+1) },
 		"reason: is longer":                func(cs *store.ChangeSet) { cs.Reason = strings.Repeat("x", store.MaxTextBytes+1) },
-		"idempotency key: is longer":       func(cs *store.ChangeSet) { cs.IdempotencyKey = strings.Repeat("x", store.MaxNameBytes+1) },
-		"correlation ID: is not plain":     func(cs *store.ChangeSet) { cs.CorrelationID = "\xff" },
+		"idempotency_key: is longer":       func(cs *store.ChangeSet) { cs.IdempotencyKey = strings.Repeat("x", store.MaxNameBytes+1) },
+		"correlation_id: is not plain":     func(cs *store.ChangeSet) { cs.CorrelationID = "\xff" },
 		`environment "nowhere": not found`: func(cs *store.ChangeSet) { cs.Expect = map[string]int64{"nowhere": 1} },
 	} {
 		cs := good()
