@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,9 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 				expires = time.Now().Add(lifetime)
 				req.ExpiresAt = timestamppb.New(expires)
 			}
+			if req.GetName() == "" {
+				req.Name = strings.TrimSpace(req.GetEnvironment() + " " + req.GetKind())
+			}
 			create := func() (*guidonv1.KeyServiceCreateResponse, error) {
 				api, err := r.open()
 				if err != nil {
@@ -87,13 +91,11 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&req.Kind, "kind", "", "server (evaluates and syncs one environment) or admin (required)")
 	cmd.Flags().StringVar(&req.Environment, "environment", "", "environment of the key; none for an admin key")
-	cmd.Flags().StringVar(&req.Name, "name", "", "what people will know the key by (required)")
+	cmd.Flags().StringVar(&req.Name, "name", "", "what people will know the key by (default environment and kind)")
 	cmd.Flags().DurationVar(&lifetime, "expires-in", 0, "when the key stops working, as in 720h (default never)")
 	cmd.Flags().StringVar(&databaseURL, "database-url", "", "make the key straight in this database, without a server")
-	for _, name := range []string{"kind", "name"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // it was defined just above
-		}
+	if err := cmd.MarkFlagRequired("kind"); err != nil {
+		panic(err) // it was defined just above
 	}
 	return cmd
 }
