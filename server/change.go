@@ -26,6 +26,7 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 	applied, err := s.store.Apply(ctx, store.ChangeSet{
 		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
 		CorrelationID: c.correlationID, Expect: req.GetExpectedRevisions(), Operations: operations, DryRun: req.GetDryRun(),
+		IsolateInvalid: req.GetIsolateInvalid(),
 	})
 	if err != nil {
 		return nil, err

@@ -31,10 +31,12 @@ type target struct {
 // importSet is a flagd document as the operations of one change set. Each keeps
 // its place in the file, because that is where its author will look.
 type importSet struct {
-	file     string
-	into     target
-	items    []*importItem
-	refused  []refusal
+	file    string
+	into    target
+	items   []*importItem
+	refused []refusal
+	// isolated is what was refused until it was sent as flags to isolate.
+	isolated []refusal
 	warnings []string
 }
 

@@ -55,7 +55,8 @@ func newImportCommand(out *output) *cobra.Command {
 	cmd.Flags().StringVar(&into.project, "project", "",
 		"project that owns the flags (default: a flag keeps its own, a new one goes to \"default\")")
 	cmd.Flags().StringVar(&into.reason, "reason", "", "why; required where the environment is protected")
-	cmd.Flags().BoolVar(&isolate, "isolate-invalid", false, "leave out what is refused and import the rest")
+	cmd.Flags().BoolVar(&isolate, "isolate-invalid", false,
+		"import flags that do not compile too: they resolve to PARSE_ERROR; leave out what is refused even so")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would happen and change nothing")
 	return cmd
 }
@@ -73,27 +74,39 @@ func (a *api) documents(ctx context.Context, environment string) (map[string]jso
 	return rows, nil
 }
 
-// apply sends the set. With isolate it leaves out what the server refuses and
-// tries again, until nothing is refused or nothing is left.
+// apply sends the set. With isolate, what the server refuses is sent again as
+// flags to isolate; what it refuses even so is left out, until nothing is
+// refused or nothing is left.
 func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (*guidonv1.ChangeServiceApplyResponse, error) {
 	if len(s.refused) > 0 && !isolate {
 		return nil, &refusedError{s.refused}
 	}
-	for len(s.items) > 0 {
+	send := func(isolate bool) (*guidonv1.ChangeServiceApplyResponse, []refusal, error) {
 		res, err := api.apply(ctx, &guidonv1.ChangeServiceApplyRequest{
-			Operations: s.operations(), Reason: s.into.reason, DryRun: dryRun,
+			Operations: s.operations(), Reason: s.into.reason, DryRun: dryRun, IsolateInvalid: isolate,
 		})
 		if err == nil {
-			return res, nil
+			return res, nil, nil
 		}
 		refused, ok := s.locate(err)
 		if !ok {
-			return nil, err
+			return nil, nil, err
 		}
-		if !isolate {
-			return nil, &refusedError{refused}
+		return nil, refused, &refusedError{refused}
+	}
+	for len(s.items) > 0 {
+		res, refused, err := send(false)
+		if err == nil || !isolate || refused == nil {
+			return res, err
 		}
-		s.leaveOut(refused)
+		res, worse, err := send(true)
+		if err == nil {
+			s.isolated = refused
+		}
+		if worse == nil {
+			return res, err
+		}
+		s.leaveOut(worse)
 	}
 	return &guidonv1.ChangeServiceApplyResponse{}, nil
 }
@@ -141,7 +154,8 @@ func (s *importSet) result(res *guidonv1.ChangeServiceApplyResponse, before map[
 	result := importResult{
 		ChangeID: res.GetChangeId(), Revisions: map[string]int64{},
 		Changes:  []importChange{},
-		Warnings: append(s.warnings, res.GetWarnings()...),
+		Warnings: slices.DeleteFunc(append(s.warnings, res.GetWarnings()...), s.aboutIsolated),
+		Isolated: append([]refusal{}, s.isolated...),
 		Refused:  s.refused,
 	}
 	maps.Copy(result.Revisions, res.GetRevisions())
@@ -160,6 +174,14 @@ func (s *importSet) result(res *guidonv1.ChangeServiceApplyResponse, before map[
 	return result
 }
 
+// aboutIsolated reports whether a warning says of a flag what the list of
+// isolated ones says with its place in the file.
+func (s *importSet) aboutIsolated(warning string) bool {
+	return slices.ContainsFunc(s.isolated, func(r refusal) bool {
+		return strings.HasPrefix(warning, r.item.kind+"/"+r.item.name+" in "+s.into.environment+" is isolated: ")
+	})
+}
+
 // importResult is what import prints.
 type importResult struct {
 	ChangeID  string           `json:"changeId"`
@@ -167,6 +189,7 @@ type importResult struct {
 	DryRun    bool             `json:"dryRun"`
 	Changes   []importChange   `json:"changes"`
 	Warnings  []string         `json:"warnings"`
+	Isolated  []refusal        `json:"isolated"`
 	Refused   []refusal        `json:"refused"`
 }
 
@@ -187,6 +210,9 @@ func (r importResult) table(t *table) {
 		for _, f := range c.Fields {
 			t.row("", "", f.Path, cmp.Or(string(f.Before), "(none)")+" → "+cmp.Or(string(f.After), "(none)"))
 		}
+	}
+	for _, x := range r.Isolated {
+		t.row("isolated", x.item.kind, x.item.name, x.Path+": "+x.Message)
 	}
 	for _, x := range r.Refused {
 		t.row("refused", x.item.kind, x.item.name, x.Path+": "+x.Message)

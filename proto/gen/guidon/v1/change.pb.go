@@ -35,9 +35,13 @@ type ChangeServiceApplyRequest struct {
 	// returns the first result. At most 128 characters.
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// dry_run validates and reports, and changes nothing.
-	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// isolate_invalid writes flags that do not compile instead of refusing the
+	// change set: each resolves to PARSE_ERROR, its siblings live, and a warning
+	// says why. It is for imports.
+	IsolateInvalid bool `protobuf:"varint,6,opt,name=isolate_invalid,json=isolateInvalid,proto3" json:"isolate_invalid,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ChangeServiceApplyRequest) Reset() {
@@ -101,6 +105,13 @@ func (x *ChangeServiceApplyRequest) GetIdempotencyKey() string {
 func (x *ChangeServiceApplyRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *ChangeServiceApplyRequest) GetIsolateInvalid() bool {
+	if x != nil {
+		return x.IsolateInvalid
 	}
 	return false
 }
@@ -1149,7 +1160,7 @@ var File_guidon_v1_change_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xdd\x02\n" +
+	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x86\x03\n" +
 	"\x19ChangeServiceApplyRequest\x124\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\x14.guidon.v1.OperationR\n" +
@@ -1157,7 +1168,8 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x12expected_revisions\x18\x02 \x03(\v2;.guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x1aD\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12'\n" +
+	"\x0fisolate_invalid\x18\x06 \x01(\bR\x0eisolateInvalid\x1aD\n" +
 	"\x16ExpectedRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x94\x02\n" +
