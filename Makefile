@@ -91,12 +91,18 @@ fuzz: ## Run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
+# A module of its own, so that flagd's dependencies are not ours.
+.PHONY: oracle
+oracle: ## Compare the evaluator with flagd's own
+	$(GO) test -C sdk/eval/flagdoracle ./...
+
 ##@ Check
 .PHONY: ci
 ci: ## What CI runs: test first, then every check
 	$(MAKE) test
 	$(MAKE) lint
 	$(MAKE) check-generate
+	$(MAKE) oracle
 	$(MAKE) proof
 	$(MAKE) fuzz
 
