@@ -84,12 +84,7 @@ bench: postgres ## Print the benchmarks beside their floors
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
-		done; \
-	done
+	@bash .ci/fuzz $(FUZZTIME)
 
 # A module of its own, so that flagd's dependencies are not ours.
 .PHONY: oracle
