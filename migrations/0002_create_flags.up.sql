@@ -30,7 +30,8 @@ CREATE TABLE flags (
 
 CREATE INDEX flags_by_project ON flags (project);
 
--- One row per version of a flag, a segment or the settings of an environment.
+-- One row per version of a flag, a segment, the settings of an environment or
+-- the emergencies of a flag.
 -- The snapshot at revision r is the rows with
 --     from_revision <= r AND (to_revision IS NULL OR to_revision > r)
 -- and document is what is hashed and served, to the byte. Rows are written
@@ -40,7 +41,7 @@ CREATE INDEX flags_by_project ON flags (project);
 -- 30 days, may be removed; open rows never.
 CREATE TABLE flag_versions (
     environment   text COLLATE "C" NOT NULL,
-    kind          text COLLATE "C" NOT NULL CHECK (kind IN ('flag', 'segment', 'settings')),
+    kind          text COLLATE "C" NOT NULL CHECK (kind IN ('flag', 'segment', 'settings', 'emergency')),
     name          text COLLATE "C" NOT NULL,
     from_revision bigint NOT NULL,
     to_revision   bigint CHECK (to_revision > from_revision),

@@ -73,7 +73,7 @@ LEFT JOIN LATERAL (
 	FROM unnest(@flags::text[]) AS wanted (key)
 	CROSS JOIN LATERAL (
 		SELECT kind, name, from_revision, document FROM flag_versions
-		WHERE environment = @environment AND kind = 'flag' AND name = wanted.key
+		WHERE environment = @environment AND kind IN ('flag', 'emergency') AND name = wanted.key
 			AND from_revision <= @revision AND (to_revision IS NULL OR to_revision > @revision)
 		OFFSET 0
 	) f
@@ -254,7 +254,7 @@ FROM touched
 CROSS JOIN unnest(@flags::text[]) AS wanted (key)
 CROSS JOIN LATERAL (
 	SELECT environment, kind, flag_versions.name, from_revision, document FROM flag_versions
-	WHERE environment = touched.name AND kind = 'flag' AND flag_versions.name = wanted.key AND to_revision IS NULL
+	WHERE environment = touched.name AND kind IN ('flag', 'emergency') AND flag_versions.name = wanted.key AND to_revision IS NULL
 	OFFSET 0
 ) f
 UNION ALL

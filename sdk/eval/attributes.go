@@ -8,6 +8,12 @@ const (
 	stateDisabled = "DISABLED"
 )
 
+// What a flag is of that does not say.
+const (
+	defaultKind  = "release"
+	defaultScope = "request"
+)
+
 // Level is the level of the flag language that this package evaluates. A flag
 // may say beside its definition which level it needs; one that needs a higher
 // level than this is isolated, never guessed at.
@@ -31,7 +37,7 @@ type requirement struct {
 }
 
 func readAttributes(v value) (attributes, error) {
-	a := attributes{kind: "release", scope: "request"}
+	a := attributes{kind: defaultKind, scope: defaultScope}
 	if v.shape() == shapeNull {
 		return a, nil
 	}

@@ -22,6 +22,9 @@ func (c *compiler) flag(key string) *Flag {
 	c.open = append(c.open, key)
 	f.err = c.compile(f)
 	c.open = c.open[:len(c.open)-1]
+	if e, ok := c.snapshot.emergencies[key].last(); ok {
+		f.kill(e)
+	}
 	f.fix()
 	c.snapshot.flags[key], c.done[key] = f, true
 	return f
@@ -145,6 +148,8 @@ func (c *ruleCompiler) targeting(t targeting) (*node, error) {
 func (f *Flag) fix() {
 	f.fixed = Resolution{flag: f, variant: codeDefault}
 	switch {
+	case f.killed != nil:
+		f.fixed.reason, f.fixed.variant = reasonStatic, f.fallback
 	case f.disabled:
 		f.program, f.fixed.reason = nil, reasonDisabled
 	case f.err != nil:

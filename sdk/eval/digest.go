@@ -11,7 +11,7 @@ import (
 // row hashes one bucket again and not all rows.
 //
 // A row's bucket is the first byte of SHA-256(kind NUL name). A bucket's digest
-// is SHA-256 over its rows in the order of kind word and name, each as
+// is SHA-256 over its rows in the order of [Snapshot.Rows], each as
 // kind NUL name NUL SHA-256(document); that of an empty bucket is SHA-256 of nothing.
 type Digest [sha256.Size]byte
 

@@ -23,6 +23,7 @@
 // It resolves in this order, to a variant, a reason and at times an error code:
 //
 //   - no such flag: ERROR, FLAG_NOT_FOUND;
+//   - killed by an [Emergency]: its variant with its value, STATIC;
 //   - state DISABLED: DISABLED, and the caller's own default;
 //   - no targeting: the default variant, STATIC; without one the caller's
 //     default, DEFAULT;

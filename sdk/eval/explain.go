@@ -89,6 +89,8 @@ func (f *Flag) Explain(c *Context, t int64) Explanation {
 
 func (f *Flag) explainFixed() Step {
 	switch {
+	case f.killed != nil:
+		return f.explainKilled()
 	case f.disabled:
 		return Step{Path: "$.flag.state", Text: "the flag is disabled", Outcome: "null"}
 	case f.err != nil:

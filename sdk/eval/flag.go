@@ -25,8 +25,9 @@ type Flag struct {
 	program *node
 	fixed   Resolution
 
-	err           error // why the flag is isolated
-	excess        error // why it may not be written, though it can be evaluated
+	killed        *Emergency // what the flag serves instead of its definition
+	err           error      // why the flag is isolated
+	excess        error      // why it may not be written, though it can be evaluated
 	effectiveFrom int64
 	links         links
 	reads         []string
@@ -51,7 +52,7 @@ func (f *Flag) Scope() string { return f.attributes.scope }
 // isolated before its type is known.
 func (f *Flag) Type() Type { return f.typ }
 
-// State returns "ENABLED" or "DISABLED".
+// State returns "ENABLED" or "DISABLED", as the flag's own definition says.
 func (f *Flag) State() string {
 	if f.disabled {
 		return stateDisabled
@@ -60,7 +61,7 @@ func (f *Flag) State() string {
 }
 
 // DefaultVariant returns the default variant's name; empty means the caller's
-// own default.
+// own default. Of a killed flag it is the variant of the emergency.
 func (f *Flag) DefaultVariant() string {
 	if f.fallback < 0 {
 		return ""
@@ -86,8 +87,8 @@ func (f *Flag) Pierce() string { return f.attributes.pierce }
 func (f *Flag) Row() Row { return f.row }
 
 // EffectiveFrom returns the newest revision that changed the flag or anything
-// it reads: its segments, its prerequisites and theirs, the settings. From that
-// revision up to the snapshot's own the flag is the same.
+// it reads: its emergencies, its segments, its prerequisites and theirs, the
+// settings. From that revision up to the snapshot's own the flag is the same.
 func (f *Flag) EffectiveFrom() int64 { return f.effectiveFrom }
 
 // Reads returns the context paths that the flag's targeting can read, through
@@ -116,9 +117,9 @@ func (f *Flag) Segments() []string {
 }
 
 // Dependencies returns the rows that are needed to compile the flag alone:
-// itself, segments and prerequisites with theirs, the settings; sorted. Of a
-// flag that is isolated because a row is missing, the missing row is among
-// them.
+// itself, segments and prerequisites with theirs, the settings, emergencies;
+// sorted. Emergencies are among them while there are none, and of a flag that is
+// isolated because a row is missing the missing row is.
 func (f *Flag) Dependencies() []Name { return slices.Clone(f.links.dependencies) }
 
 // Settings returns the environment's settings that the flag was compiled under.
@@ -129,18 +130,20 @@ func (f *Flag) Settings() Settings { return f.settings.get() }
 func (f *Flag) TimeDependent() bool { return f.timeDependent }
 
 // Static tells whether the flag resolves alike for every context and time,
-// because it has no targeting, is disabled or is isolated.
+// because it has no targeting, is killed, disabled or isolated.
 func (f *Flag) Static() bool { return f.program == nil }
 
 // Err tells why the flag is isolated: its definition does not compile, and it
-// resolves to PARSE_ERROR unless it is disabled. It is nil for a good flag.
+// resolves to PARSE_ERROR unless it is killed or disabled. It is nil for a good
+// flag.
 func (f *Flag) Err() error { return f.err }
 
 // Metadata returns the definition's metadata with "flagSetId", the project, and
 // "version", the flag's own revision as int64. The map is shared: do not change it.
 func (f *Flag) Metadata() map[string]any { return f.metadata }
 
-// Variants yields names and values, sorted by name. A value is a bool, a string,
+// Variants yields names and values, sorted by name; of a killed flag with that
+// of the emergency. A value is a bool, a string,
 // a float64 or a map[string]any that must not be changed.
 func (f *Flag) Variants() iter.Seq2[string, any] {
 	return func(yield func(string, any) bool) {

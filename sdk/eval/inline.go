@@ -52,14 +52,18 @@ func (t *targeting) rule() value {
 // Definition returns the flagd definition that says in that language alone what
 // f does here: segments and prerequisites are inlined, and the metadata is that
 // of [Flag.Metadata]. It is canonical JSON, for providers that evaluate by
-// themselves. A flag that is isolated for more than its targeting has the
+// themselves. A killed flag has one that says so: enabled, its default is the
+// variant of the emergency, there is no targeting. A flag that is isolated for more than its targeting has the
 // definition it was given.
 func (f *Flag) Definition() []byte {
 	document, err := parseStrict(f.row.Document)
-	if err != nil {
+	definition := document.field("flag")
+	switch {
+	case f.killed != nil:
+		return f.killedDefinition(definition)
+	case err != nil:
 		return slices.Clone(f.row.Document)
 	}
-	definition := document.field("flag")
 	members := []field{
 		{"state", textValue(f.State())}, {"variants", definition.field("variants")}, {"metadata", f.metadataValue()},
 	}

@@ -34,12 +34,21 @@ type linker struct {
 func (l *linker) link(definition value) error {
 	f := l.flag
 	f.links.depend(f.row.name())
+	// Also while there is none: its coming changes the flag.
+	f.links.depend(Name{KindEmergency, f.key})
+	e := l.compiler.snapshot.emergencies[f.key]
+	if e != nil {
+		f.effectiveFrom = max(f.effectiveFrom, e.row.From)
+	}
 	if s := l.compiler.snapshot.settings; s != nil {
 		f.links.depend(s.row.name())
 		f.effectiveFrom = max(f.effectiveFrom, s.row.From)
 		if s.err != nil {
 			return placed("", "the settings of the environment are not valid: %v", s.err)
 		}
+	}
+	if e != nil && e.err != nil {
+		return placed("", "the emergency of the flag is not valid: %v", e.err)
 	}
 	if err := definition.field("targeting").references(l.segment); err != nil {
 		return within(".flag.targeting", err)
@@ -89,7 +98,7 @@ func (l *linker) prerequisite(r requirement) error {
 	}
 	f.links.depend(p.links.dependencies...)
 	f.effectiveFrom = max(f.effectiveFrom, p.effectiveFrom)
-	if p.err != nil {
+	if p.err != nil && p.killed == nil {
 		return placed("", "requires flag %q, which is not valid: %v", r.flag, p.err)
 	}
 	for _, name := range r.variants {

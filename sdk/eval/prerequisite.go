@@ -14,7 +14,7 @@ import "slices"
 
 // condition is the rule that is true where p resolves to one of those variants.
 func (p *Flag) condition(variants []string) (value, error) {
-	if p.disabled {
+	if p.disabled && p.killed == nil {
 		return booleanValue(false), nil
 	}
 	isDefault := p.fallback >= 0 && slices.Contains(variants, p.DefaultVariant())

@@ -172,7 +172,7 @@ func (w *world) change(t *rapid.T) (upserts []eval.Row, deletes []eval.Name) {
 		n := rapid.IntRange(0, 5).Draw(t, "number")
 		name := eval.Name{Kind: eval.KindFlag, Name: fmt.Sprint("flag", n)}
 		var document string
-		switch rapid.IntRange(0, 6).Draw(t, "what") {
+		switch rapid.IntRange(0, 7).Draw(t, "what") {
 		case 0:
 			name = eval.Name{Kind: eval.KindSegment, Name: fmt.Sprint("segment", n%3)}
 			document = fmt.Sprintf(`{"segment":%s}`, rapid.SampledFrom([]string{
@@ -181,6 +181,12 @@ func (w *world) change(t *rapid.T) (upserts []eval.Row, deletes []eval.Name) {
 		case 1:
 			name = eval.Name{Kind: eval.KindSettings, Name: eval.SettingsName}
 			document = rapid.SampledFrom([]string{`{"fractional":"v2"}`, `{"fractional":"v3"}`, `{"travel":[{"attribute":"a"}]}`, `{"nonsense":1}`}).Draw(t, "settings")
+		case 2:
+			name.Kind = eval.KindEmergency
+			document = fmt.Sprintf(rapid.SampledFrom([]string{
+				`{"active":true,"log":[{"revision":%d,"value":false,"variant":"off"}]}`, `{"active":true,"log":[{"revision":%d,"value":true,"variant":"x"}]}`,
+				`{"active":false,"log":[{"revision":%d,"value":false,"variant":"off"}]}`, `{"active":true,"log":[%d]}`,
+			}).Draw(t, "emergency"), w.revision)
 		default:
 			targeting := rapid.SampledFrom([]string{
 				`null`, `{"if":[{"$ref":"segment0"},"on"]}`, `{"if":[{"and":[{"$ref":"segment1"},{"$ref":"segment2"}]},"on","off"]}`,
@@ -243,6 +249,11 @@ func describe(s *eval.Snapshot) map[string]any {
 	for row := range s.Rows() {
 		d[row.Kind.String()+" "+row.Name] = row
 	}
+	var log []string
+	for e := range s.Emergencies().All() {
+		log = append(log, fmt.Sprint(e.Revision, e.Flag, e.Variant, e.Value()))
+	}
+	d["log"] = append(log, fmt.Sprint(s.Emergencies().Revision()))
 	var keys []string
 	for f := range s.Flags() {
 		keys = append(keys, f.Key())
@@ -254,7 +265,7 @@ func describe(s *eval.Snapshot) map[string]any {
 		}
 		isolated := f.Err() != nil
 		d["flag of "+f.Key()] = []any{
-			outcomes, isolated, f.Row().From, f.Segments(), f.Settings(), f.Reads(), f.NotTravelling(), f.Static(), f.State(), string(f.Definition()),
+			outcomes, isolated, f.Row().From, f.Segments(), f.Settings(), f.Reads(), f.NotTravelling(), f.Static(), f.State(), string(f.Definition()), killed(f),
 		}
 		if !isolated { // what an isolated flag got as far as depends on the way
 			d["links of "+f.Key()] = []any{f.Dependencies(), f.EffectiveFrom()}
@@ -262,6 +273,11 @@ func describe(s *eval.Snapshot) map[string]any {
 	}
 	d["keys"] = keys
 	return d
+}
+
+func killed(f *eval.Flag) string {
+	e, ok := f.Killed()
+	return fmt.Sprint(ok, e.Revision, e.Variant)
 }
 
 // TestBucketsAreFair holds that at 10⁵ keys the shares are within 3σ of the

@@ -10,16 +10,17 @@ type Kind uint8
 
 // The kinds of rows. Their order is the order of [Snapshot.Rows].
 const (
-	KindFlag     Kind = iota + 1 // a flag definition with Guidon's attributes beside it
-	KindSegment                  // a named condition, flagd's $evaluators entry
-	KindSettings                 // the environment's settings; there is at most one, named SettingsName
+	KindFlag      Kind = iota + 1 // a flag definition with Guidon's attributes beside it
+	KindSegment                   // a named condition, flagd's $evaluators entry
+	KindSettings                  // the environment's settings; there is at most one, named SettingsName
+	KindEmergency                 // the kills of the flag of the same name; see Emergency
 )
 
 // SettingsName is the name of the only row of [KindSettings].
 const SettingsName = "environment"
 
-// String returns "flag", "segment" or "settings", the words that the digest
-// and the wire use.
+// String returns "flag", "segment", "settings" or "emergency", the words that
+// the digest and the wire use.
 func (k Kind) String() string {
 	switch k {
 	case KindFlag:
@@ -28,6 +29,8 @@ func (k Kind) String() string {
 		return "segment"
 	case KindSettings:
 		return "settings"
+	case KindEmergency:
+		return "emergency"
 	default:
 		return fmt.Sprintf("kind(%d)", uint8(k))
 	}
@@ -35,12 +38,12 @@ func (k Kind) String() string {
 
 // ParseKind is the inverse of [Kind.String]; it refuses any other word.
 func ParseKind(s string) (Kind, error) {
-	for _, k := range []Kind{KindFlag, KindSegment, KindSettings} {
+	for _, k := range []Kind{KindFlag, KindSegment, KindSettings, KindEmergency} {
 		if s == k.String() {
 			return k, nil
 		}
 	}
-	return 0, fmt.Errorf("kind %q is not one of flag, segment, settings", s)
+	return 0, fmt.Errorf("kind %q is not one of flag, segment, settings, emergency", s)
 }
 
 // Name identifies a row within its environment. It is comparable.
@@ -57,11 +60,13 @@ func (n Name) compare(other Name) int {
 	return cmp.Or(cmp.Compare(n.Kind, other.Kind), cmp.Compare(n.Name, other.Name))
 }
 
+func (n Name) isEmergency() bool { return n.Kind == KindEmergency }
+
 // Row is one versioned document of an environment: what a revision is made of.
 //
 // A flag's document is {"flag": a flagd definition, "guidon": attributes}, a
-// segment's is {"segment": a rule, "guidon": attributes}, and the settings'
-// document is described at [Settings].
+// segment's is {"segment": a rule, "guidon": attributes}; those of the settings
+// and of emergencies are described at [Settings] and [Emergency].
 type Row struct {
 	Kind Kind
 	Name string

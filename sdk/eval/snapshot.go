@@ -18,6 +18,9 @@ type Snapshot struct {
 	settings *settings // nil: the environment has no settings row
 	digests  *digests
 
+	emergencies map[string]*emergency // by flag key
+	log         *emergencyLog         // of emergencies
+
 	// users lists, for each row that flags read besides their own, the keys of
 	// those flags. It tells what a change must compile again.
 	users map[Name][]string
@@ -49,7 +52,7 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 		}
 		seen[row.name()] = true
 	}
-	empty := &Snapshot{flags: map[string]*Flag{}, segments: map[string]*segment{}, users: map[Name][]string{}}
+	empty := &Snapshot{flags: map[string]*Flag{}, segments: map[string]*segment{}, emergencies: map[string]*emergency{}, users: map[Name][]string{}}
 	return empty.With(revision, rows, nil)
 }
 
@@ -62,9 +65,13 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapshot, error) {
 	next := &Snapshot{
 		revision: revision, flags: maps.Clone(s.flags), order: s.order, segments: maps.Clone(s.segments),
-		settings: s.settings, users: maps.Clone(s.users),
+		settings: s.settings, emergencies: s.emergencies, log: s.log, users: maps.Clone(s.users),
 	}
 	changed := make(map[Name]bool, len(upserts)+len(deletes))
+	emergencies := slices.ContainsFunc(deletes, Name.isEmergency) || slices.ContainsFunc(upserts, func(r Row) bool { return r.name().isEmergency() })
+	if emergencies { // they are rare; otherwise their rows and the log are shared
+		next.emergencies = maps.Clone(s.emergencies)
+	}
 	for _, name := range deletes {
 		changed[name] = true
 		next.remove(name)
@@ -74,6 +81,9 @@ func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapsho
 			return nil, err
 		}
 		changed[row.name()] = true
+	}
+	if emergencies {
+		next.log = newEmergencyLog(next.emergencies)
 	}
 	next.compile(next.touched(s, changed))
 	next.digests = s.digests.with(upserts, deletes)
@@ -91,6 +101,8 @@ func (s *Snapshot) put(row Row) error {
 			return fmt.Errorf("settings are named %q, not %q", SettingsName, row.Name)
 		}
 		s.settings = newSettings(row)
+	case KindEmergency:
+		s.emergencies[row.Name] = newEmergency(row)
 	default:
 		return fmt.Errorf("row %q is of unknown %s", row.Name, row.Kind)
 	}
@@ -105,6 +117,8 @@ func (s *Snapshot) remove(name Name) {
 		delete(s.segments, name.Name)
 	case KindSettings:
 		s.settings = nil
+	case KindEmergency:
+		delete(s.emergencies, name.Name)
 	}
 }
 
@@ -114,7 +128,7 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 	keys := make(map[string]bool, len(changed))
 	for name := range changed {
 		switch name.Kind {
-		case KindFlag:
+		case KindFlag, KindEmergency:
 			keys[name.Name] = true
 		case KindSettings:
 			for key := range s.flags {
@@ -146,7 +160,7 @@ func (s *Snapshot) compile(keys map[string]bool) {
 	s.order = merged(s.order, compiled, keys)
 	for _, f := range compiled {
 		for _, name := range f.links.dependencies {
-			if name == f.row.name() || name.Kind == KindSettings {
+			if name == f.row.name() || name.Kind == KindSettings || name == (Name{KindEmergency, f.key}) {
 				continue // put or changed, they are compiled anyway
 			}
 			readers[name] = append(readers[name], f.key)
@@ -252,6 +266,10 @@ func (s *Snapshot) Row(n Name) (Row, bool) {
 		if s.settings != nil && n.Name == SettingsName {
 			return s.settings.row, true
 		}
+	case KindEmergency:
+		if e := s.emergencies[n.Name]; e != nil {
+			return e.row, true
+		}
 	}
 	return Row{}, false
 }
@@ -269,8 +287,13 @@ func (s *Snapshot) Rows() iter.Seq[Row] {
 				return
 			}
 		}
-		if s.settings != nil {
-			yield(s.settings.row)
+		if s.settings != nil && !yield(s.settings.row) {
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.emergencies)) {
+			if !yield(s.emergencies[key].row) {
+				return
+			}
 		}
 	}
 }

@@ -145,8 +145,9 @@ func TestSnapshotRows(t *testing.T) {
 	t.Parallel()
 	rows := []eval.Row{
 		flagRow(t, "a", switchable(`null`)), flagRow(t, "b", switchable(`{"nonsense":[]}`)), segmentRow(t, "s", json.RawMessage(`{"var":"x"}`)), settingsRow(t, `{"fractional":"v2"}`),
+		emergencyRow("a", 1, true, emergencyOf(1, "off", "false")),
 	}
-	shuffled := []eval.Row{rows[3], rows[1], rows[2], rows[0]}
+	shuffled := []eval.Row{rows[4], rows[3], rows[1], rows[2], rows[0]}
 	s := compile(t, shuffled...)
 	if diff := cmp.Diff(rows, slices.Collect(s.Rows())); diff != "" {
 		t.Errorf("Rows() (-want +got):\n%s", diff)
@@ -156,7 +157,7 @@ func TestSnapshotRows(t *testing.T) {
 			t.Errorf("Row(%s) = %v, %v", row.Name, got, ok)
 		}
 	}
-	for _, name := range []eval.Name{{}, {Kind: eval.KindFlag, Name: "s"}, {Kind: eval.KindSegment, Name: "a"}, {Kind: eval.KindSettings, Name: "other"}} {
+	for _, name := range []eval.Name{{}, {Kind: eval.KindFlag, Name: "s"}, {Kind: eval.KindSegment, Name: "a"}, {Kind: eval.KindSettings, Name: "other"}, {Kind: eval.KindEmergency, Name: "b"}} {
 		if row, ok := s.Row(name); ok {
 			t.Errorf("Row(%s) = %v", name, row)
 		}

@@ -63,6 +63,9 @@ func (s *Snapshot) Validate(names ...Name) error {
 	for _, name := range names {
 		check(name)
 		readers := slices.Sorted(slices.Values(s.users[name]))
+		if name.Kind == KindEmergency {
+			check(Name{KindFlag, name.Name})
+		}
 		if name.Kind == KindSettings {
 			readers = slices.Sorted(maps.Keys(s.flags))
 		}
@@ -98,6 +101,8 @@ func (s *Snapshot) problems(name Name) []Problem {
 		c.segment(s, s.segments[name.Name])
 	case KindSettings:
 		c.settings(s.settings)
+	case KindEmergency:
+		c.emergency(s.emergencies[name.Name], document)
 	}
 	return c.problems
 }
@@ -181,7 +186,7 @@ func (c *checker) flag(f *Flag, document value) {
 	}
 	if t, err := f.targeting(definition); err == nil {
 		c.trail = []any{"flag", "targeting"}
-		c.outcomes(f, t.own)
+		c.outcomes(f.asDefined(definition), t.own)
 		c.trail = nil
 	}
 	if f.excess != nil {

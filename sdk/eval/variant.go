@@ -21,26 +21,36 @@ func readVariants(v value) ([]variant, error) {
 	}
 	variants := make([]variant, 0, len(v.ref.fields))
 	for _, f := range v.ref.fields {
-		typ := Any
-		switch f.value.shape() {
-		case shapeBoolean:
-			typ = Boolean
-		case shapeText:
-			typ = String
-		case shapeObject:
-			typ = Object
-		case shapeNumber:
-			typ = Float
-			if whole(f.value.num) {
-				typ = Integer
-			}
-		case shapeNull, shapeList:
+		named, ok := newVariant(f.key, f.value)
+		if !ok {
 			return nil, placed(pathOf("variants", f.key), "is %s; a value is a boolean, a string, a number or an object", f.value.shape())
 		}
-		variants = append(variants, variant{name: f.key, typ: typ, num: f.value.num, text: f.value.str, value: f.value.toAny()})
+		variants = append(variants, named)
 	}
 	slices.SortFunc(variants, func(a, b variant) int { return strings.Compare(a.name, b.name) })
 	return variants, nil
+}
+
+// newVariant is false for null and for lists, which are no values of a flag.
+func newVariant(name string, v value) (variant, bool) {
+	named := variant{name: name, num: v.num, text: v.str}
+	switch v.shape() {
+	case shapeBoolean:
+		named.typ = Boolean
+	case shapeText:
+		named.typ = String
+	case shapeObject:
+		named.typ = Object
+	case shapeNumber:
+		named.typ = Float
+		if whole(v.num) {
+			named.typ = Integer
+		}
+	case shapeNull, shapeList:
+		return named, false
+	}
+	named.value = v.toAny()
+	return named, true
 }
 
 // searchedVariants is the number of variants from which a search beats a scan.
