@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"store/storetest":              2, // for tests, over store and embedded
 	"server/auth":                  2,
 	"server/hub":                   2,
+	"server/fleet":                 2,
 
 	"server": 4,
 

@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 4
-	Newest = 4
+	Oldest = 5
+	Newest = 5
 )
 
 //go:embed *.sql

@@ -28,6 +28,8 @@ type outage struct {
 
 var errDown = errors.New("the server is down")
 
+func (o outage) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return errDown }
+
 func (o outage) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {
 	return func(yield func(*guidonv1.SyncServiceSyncResponse, error) bool) {
 		up := false

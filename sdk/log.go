@@ -8,22 +8,24 @@ import (
 	"github.com/guidon-flags/guidon/sdk/propagate"
 )
 
-// setKeys takes over the propagation keys the server sent. Keys that cannot be
-// used leave the ones before in force.
-func (c *Client) setKeys(sent *guidonv1.PropagationKeys) {
+// setKeys takes over the propagation keys the server sent, and says whether it
+// did. Keys that cannot be used leave the ones before in force.
+func (c *Client) setKeys(sent *guidonv1.PropagationKeys) bool {
 	keys := make([]propagate.Key, 0, len(sent.GetKeys()))
 	for _, k := range sent.GetKeys() {
 		key := propagate.Key{ID: k.GetId()}
 		if copy(key.Secret[:], k.GetSecret()) != len(k.GetSecret()) || len(k.GetSecret()) != len(key.Secret) {
 			c.log.LogAttrs(context.Background(), slog.LevelError, "propagation keys refused",
 				slog.String("key_id", k.GetId()), slog.Int("secret_bytes", len(k.GetSecret())))
-			return
+			return false
 		}
 		keys = append(keys, key)
 	}
 	if err := c.keys.Set(sent.GetSigner(), keys); err != nil {
 		c.log.LogAttrs(context.Background(), slog.LevelError, "propagation keys refused", slog.Any("error", err))
+		return false
 	}
+	return true
 }
 
 // observe logs what propagation met for the first time. How often it happens

@@ -14,6 +14,7 @@ import (
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -57,7 +58,7 @@ func TestErrorTable(t *testing.T) {
 func TestPanicBelowConnect(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", hub.New(hub.Config{}))}
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", hub.New(hub.Config{}), fleet.New(fleet.Config{}))}
 	h := s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("spilled a secret") }))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/guidon.v1.FlagService/List", nil))

@@ -18,6 +18,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/storetest"
@@ -71,8 +72,12 @@ func startOn(t testing.TB, db *store.DB, adjust ...func(*options)) *guidon {
 	}
 	g.url = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 2)
+	if o.server.Fleet == nil {
+		o.server.Fleet = fleet.New(fleet.Config{Store: db, Log: quiet, Interval: 50 * time.Millisecond})
+	}
+	done := make(chan error, 3)
 	go func() { _ = g.hub.Run(ctx); done <- nil }()
+	go func() { _ = o.server.Fleet.Run(ctx); done <- nil }()
 	go func() { done <- server.New(o.server).Serve(ctx, l) }()
 	stopped := false
 	g.stop = func() {
@@ -81,7 +86,7 @@ func startOn(t testing.TB, db *store.DB, adjust ...func(*options)) *guidon {
 		}
 		stopped = true
 		cancel()
-		for range 2 {
+		for range cap(done) {
 			if err := <-done; err != nil {
 				t.Errorf("Serve: %v", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 )
 
@@ -19,7 +20,7 @@ type metrics struct {
 	stalled  prometheus.Counter
 }
 
-func newMetrics(version string, h *hub.Hub) *metrics {
+func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -40,7 +41,7 @@ func newMetrics(version string, h *hub.Hub) *metrics {
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, build, held{h},
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, build, held{h, f},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -50,8 +51,11 @@ func (m *metrics) call(c *call, took time.Duration) {
 	m.seconds.WithLabelValues(c.procedure).Observe(took.Seconds())
 }
 
-// held shows what the hub holds at the moment it is asked.
-type held struct{ hub *hub.Hub }
+// held shows what the hub and the fleet hold at the moment they are asked.
+type held struct {
+	hub   *hub.Hub
+	fleet *fleet.Fleet
+}
 
 var (
 	revisionDesc = prometheus.NewDesc("guidon_environment_revision",
@@ -66,6 +70,10 @@ var (
 		"How often something older than the newest revision was wanted, by where it was found.", []string{"result"}, nil)
 	historyBytesDesc = prometheus.NewDesc("guidon_hub_history_bytes",
 		"About what is kept of older revisions.", nil, nil)
+	acksDesc = prometheus.NewDesc("guidon_fleet_acks_total",
+		"How often an instance said what it holds, by whether there was room to take note of it.", []string{"result"}, nil)
+	sharedDesc = prometheus.NewDesc("guidon_fleet_shared_total",
+		"How often the other replicas were told who is connected, by result.", []string{"result"}, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -76,6 +84,8 @@ func (held) Describe(ch chan<- *prometheus.Desc) {
 	ch <- looksDesc
 	ch <- historyDesc
 	ch <- historyBytesDesc
+	ch <- acksDesc
+	ch <- sharedDesc
 }
 
 // Collect implements [prometheus.Collector].
@@ -98,5 +108,10 @@ func (c held) Collect(ch chan<- prometheus.Metric) {
 	count(historyDesc, stats.HistoryHits, "memory")
 	count(historyDesc, stats.HistoryReads-stats.HistoryFailed, "database")
 	count(historyDesc, stats.HistoryFailed, "failed")
+	known := c.fleet.Stats()
+	count(acksDesc, known.Acks-known.Refused, "ok")
+	count(acksDesc, known.Refused, "refused")
+	count(sharedDesc, known.Shared, "ok")
+	count(sharedDesc, known.Failed, "failed")
 	ch <- prometheus.MustNewConstMetric(historyBytesDesc, prometheus.GaugeValue, float64(stats.HistoryBytes))
 }

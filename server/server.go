@@ -14,6 +14,7 @@ import (
 
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -24,6 +25,9 @@ type Config struct {
 	Store *store.DB
 	// Hub gives current state. Its Run is the caller's to call. Required.
 	Hub *hub.Hub
+	// Fleet knows who is connected. Its Run is the caller's to call. Defaults to
+	// one that knows this replica's clients and tells nobody.
+	Fleet *fleet.Fleet
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must
@@ -61,6 +65,7 @@ type Server struct {
 	cfg     Config
 	store   *store.DB
 	hub     *hub.Hub
+	fleet   *fleet.Fleet
 	auth    *auth.Authenticator
 	log     *slog.Logger
 	metrics *metrics
@@ -84,6 +89,9 @@ func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Fleet == nil {
+		cfg.Fleet = fleet.New(fleet.Config{Now: cfg.Now})
+	}
 	if cfg.Admin == nil {
 		cfg.Admin = http.NotFoundHandler()
 	}
@@ -91,9 +99,9 @@ func New(cfg Config) *Server {
 		cfg.Now = time.Now
 	}
 	s := &Server{
-		cfg: cfg, store: cfg.Store, hub: cfg.Hub, log: cfg.Log, now: cfg.Now,
+		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
 		auth:    auth.New(auth.Config{Verify: cfg.Store.KeyByText, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
-		metrics: newMetrics(cfg.Version, cfg.Hub),
+		metrics: newMetrics(cfg.Version, cfg.Hub, cfg.Fleet),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.handler = s.mux()
@@ -122,6 +130,7 @@ func (s *Server) mux() http.Handler {
 	service(guidonv1connect.NewEnvironmentServiceHandler(environments{s}, options))
 	service(guidonv1connect.NewEvaluationServiceHandler(evaluations{s}, options))
 	service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
+	service(guidonv1connect.NewFleetServiceHandler(fleets{s}, options))
 	service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
 

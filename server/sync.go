@@ -20,6 +20,10 @@ import (
 // spreads its goodbyes, until Config.Drain bounds them all.
 const drainPace = time.Millisecond
 
+// ackPace is the time for each open stream over which clients spread what they
+// acknowledge: a replica hears of a thousand a second at most.
+const ackPace = time.Millisecond
+
 // syncs answers SyncService.
 type syncs struct{ *Server }
 
@@ -38,6 +42,7 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
 	gauge.Inc()
 	defer gauge.Dec()
+	defer s.fleet.Connect(e.Name(), named(ctx, req.GetClient()), req.GetHaveRevision(), req.GetHaveDigest())()
 
 	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest()}
 	// The request has been read; from here on the connection may be silent, and
@@ -106,6 +111,7 @@ func (s *stream) hello(head *hub.Head) error {
 	return s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
 		Environment: s.environment.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
 		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: s.keys,
+		AckSpread: durationpb.New(time.Duration(s.open.Load()) * ackPace),
 	}}})
 }
 
@@ -169,6 +175,30 @@ func (s *stream) leave(ctx context.Context) error {
 		GoingAway: &guidonv1.GoingAway{RetryAfter: durationpb.New(rand.N(spread + 1))}, //nolint:gosec // see above
 	}})
 	return errors.Join(errDraining, err)
+}
+
+// Ack takes note of what an instance holds. It asks nobody.
+func (s syncs) Ack(ctx context.Context, req *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	switch {
+	case err != nil:
+		return nil, err
+	case req.GetRevision() < 0:
+		return nil, &store.FieldError{Field: "revision", Message: "must not be negative"}
+	case req.GetClient().GetInstance() == "":
+		return nil, &store.FieldError{Field: "client.instance", Message: "is required"}
+	}
+	s.fleet.Ack(e.Name(), req)
+	return &guidonv1.SyncServiceAckResponse{}, nil
+}
+
+// named is a client as the fleet knows it. One that names no instance is known
+// by its call.
+func named(ctx context.Context, c *guidonv1.Client) *guidonv1.Client {
+	if c.GetInstance() != "" {
+		return c
+	}
+	return &guidonv1.Client{Service: c.GetService(), Instance: callOf(ctx).requestID, Sdk: c.GetSdk(), Version: c.GetVersion()}
 }
 
 func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {

@@ -32,4 +32,5 @@
 //	audit.go         audit_entries, installation
 //	keys.go          api_keys
 //	propagation.go   propagation_keys
+//	fleet.go         fleet
 package store

@@ -50,6 +50,7 @@ type api struct {
 	sync         guidonv1connect.SyncServiceClient
 	audit        guidonv1connect.AuditServiceClient
 	keys         guidonv1connect.KeyServiceClient
+	fleet        guidonv1connect.FleetServiceClient
 }
 
 // open returns clients for the server that the flags and the environment name.
@@ -86,6 +87,7 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		sync:         guidonv1connect.NewSyncServiceClient(http.DefaultClient, base, calls, limit),
 		audit:        guidonv1connect.NewAuditServiceClient(http.DefaultClient, base, calls, limit),
 		keys:         guidonv1connect.NewKeyServiceClient(http.DefaultClient, base, calls, limit),
+		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),
 	}
 }
 

@@ -84,6 +84,7 @@ func newRootCommand() *cobra.Command {
 		newAuditCommand(&out),
 		newHeaderCommand(&out),
 		newKeyCommand(&out),
+		newFleetCommand(&out),
 		newVersionCommand(&out),
 	)
 	return root

@@ -17,6 +17,7 @@ import (
 	"github.com/guidon-flags/guidon/admin"
 	"github.com/guidon-flags/guidon/migrations"
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -153,6 +154,7 @@ func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 	return server.Config{
 		Store:   db,
 		Hub:     hub.New(hub.Config{Store: db, Log: log}),
+		Fleet:   fleet.New(fleet.Config{Store: db, Log: log}),
 		Admin:   admin.Handler(),
 		Log:     log,
 		Version: currentBuild().Version,
@@ -165,6 +167,7 @@ func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 func serve(ctx context.Context, listener net.Listener, c server.Config, beside func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Hub.Run(ctx) })
+	group.Go(func() error { return c.Fleet.Run(ctx) })
 	group.Go(func() error { return server.New(c).Serve(ctx, listener) })
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })

@@ -93,7 +93,10 @@ func TestKeysArePassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var signers []string
 		src := newSource()
-		run(t, feed.Config{Source: src, Keys: func(k *guidonv1.PropagationKeys) { signers = append(signers, k.GetSigner()) }})
+		run(t, feed.Config{Source: src, Keys: func(k *guidonv1.PropagationKeys) bool {
+			signers = append(signers, k.GetSigner())
+			return true
+		}})
 		s := <-src.opened
 		first := hello(0)
 		first.GetHello().PropagationKeys = &guidonv1.PropagationKeys{Signer: "a"}

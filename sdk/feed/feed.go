@@ -20,7 +20,8 @@ import (
 type Config struct {
 	// Source is required.
 	Source Source
-	// Client tells the server who is connected. Defaults to nobody.
+	// Client tells the server who is connected, and who holds what. Defaults to
+	// nobody.
 	Client *guidonv1.Client
 	// Log gets one line when a stream is lost, or cannot be opened at first, and
 	// one when values are current again; attempts in between are Debug. Defaults
@@ -34,8 +35,12 @@ type Config struct {
 	// what they read. Never called for the first snapshot.
 	Changed func(keys []string)
 	// Keys gets the environment's propagation keys as the server sent them, at
-	// the start of a stream and whenever they change. They hold secrets.
-	Keys func(*guidonv1.PropagationKeys)
+	// the start of a stream and whenever they change, and says whether they are
+	// in force now. They hold secrets.
+	Keys func(*guidonv1.PropagationKeys) bool
+	// Pierced counts, by the revision of an emergency, the requests whose value
+	// it changed under way, since the last call.
+	Pierced func() map[int64]int64
 	// StaleAfter is how long the stream may be lost before the values count as
 	// stale. Defaults to 5s.
 	StaleAfter time.Duration
@@ -58,7 +63,10 @@ func (c Config) withDefaults() Config {
 		c.Changed = func([]string) {}
 	}
 	if c.Keys == nil {
-		c.Keys = func(*guidonv1.PropagationKeys) {}
+		c.Keys = func(*guidonv1.PropagationKeys) bool { return false }
+	}
+	if c.Pierced == nil {
+		c.Pierced = func() map[int64]int64 { return nil }
 	}
 	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
 	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)
@@ -87,6 +95,11 @@ type Feed struct {
 	// waits once and not once for each flag of each request.
 	waited int64
 
+	acks      acker
+	ackSpread atomic.Int64 // nanoseconds over which the server wants acks spread
+	appliedAt atomic.Int64 // unix nanoseconds of the newest snapshot
+	keysHeld  atomic.Pointer[[]string]
+
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
 	over        bool // no transition comes any more; under transitions
@@ -107,6 +120,8 @@ func New(config Config) *Feed {
 		advanced: make(chan struct{}),
 	}
 	f.superseded = newSuperseded(f.config.Superseded, &f.stats)
+	f.acks = acker{feed: f, news: make(chan struct{}, 1)}
+	f.keysHeld.Store(&[]string{})
 	f.condition.Store(&condition{})
 	f.staleClock = time.AfterFunc(time.Hour, f.goStale)
 	f.staleClock.Stop()
@@ -123,6 +138,11 @@ func (f *Feed) Run(ctx context.Context) error {
 		return errRan
 	}
 	defer f.end()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if f.config.Client != nil {
+		beside.Go(func() { f.acks.run(ctx) })
+	}
 	f.transition(f.startStaleClock)
 	var retry backoff
 	level := slog.LevelWarn // of the next loss: attempts that fail like the one before are detail

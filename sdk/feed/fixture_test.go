@@ -166,6 +166,7 @@ func deltaOf(d *guidonv1.Delta) event {
 type source struct {
 	opened chan *stream
 	define func(context.Context, question) (answer, error)
+	ack    func(context.Context, *guidonv1.SyncServiceAckRequest) error
 }
 
 // stream is one that the feed opened.
@@ -179,7 +180,7 @@ type stream struct {
 func newSource() *source {
 	return &source{opened: make(chan *stream), define: func(context.Context, question) (answer, error) {
 		return nil, errors.New("no such server")
-	}}
+	}, ack: func(context.Context, *guidonv1.SyncServiceAckRequest) error { return nil }}
 }
 
 func (s *source) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[event, error] {
@@ -213,6 +214,10 @@ func (s *source) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest
 
 func (s *source) Definition(ctx context.Context, want question) (answer, error) {
 	return s.define(ctx, want)
+}
+
+func (s *source) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {
+	return s.ack(ctx, held)
 }
 
 // send gives the feed those events, as many as it wants; it has applied them

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"slices"
+	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -17,7 +18,9 @@ func (f *Feed) publish(next *eval.Snapshot) {
 		// one in the cache already.
 		f.superseded.retire(held, keys)
 	}
+	f.appliedAt.Store(time.Now().UnixNano())
 	f.snapshot.Store(next)
+	f.acks.wake()
 	f.advancedMu.Lock()
 	close(f.advanced)
 	f.advanced = make(chan struct{})

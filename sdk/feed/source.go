@@ -18,6 +18,8 @@ type Source interface {
 	Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error]
 	// Definition reads what one flag was at a revision.
 	Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error)
+	// Ack tells what this process holds.
+	Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error
 }
 
 // Connect is the Source over a Guidon server. Credentials, compression and
@@ -58,4 +60,9 @@ func (s connectSource) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncR
 
 func (s connectSource) Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
 	return s.client.GetDefinition(ctx, want)
+}
+
+func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {
+	_, err := s.client.Ack(ctx, held)
+	return err
 }

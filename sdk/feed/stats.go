@@ -29,6 +29,9 @@ type Stats struct {
 	// Fetches those asked of the server, FetchFailures those it did not answer
 	// (in time), Evicted those the cache dropped to stay in its bound.
 	SupersededHits, Fetches, FetchFailures, Evicted atomic.Int64
+	// Acks counts how often the server was told what is held, AckFailures how
+	// often it did not answer.
+	Acks, AckFailures atomic.Int64
 	// Waits counts the pins ahead of this process that waited for the stream.
 	Waits atomic.Int64
 }

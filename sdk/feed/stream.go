@@ -116,7 +116,7 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 	case *guidonv1.SyncServiceSyncResponse_Delta:
 		return s.delta(ctx, e.Delta)
 	case *guidonv1.SyncServiceSyncResponse_PropagationKeys:
-		s.feed.config.Keys(e.PropagationKeys)
+		s.feed.takeKeys(e.PropagationKeys)
 	case *guidonv1.SyncServiceSyncResponse_Heartbeat:
 		return s.heartbeat(ctx, e.Heartbeat.GetRevision())
 	case *guidonv1.SyncServiceSyncResponse_GoingAway:
@@ -139,9 +139,10 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 		interval = min(max(named.AsDuration(), leastHeartbeat), mostHeartbeat)
 	}
 	s.limit = missed * interval
+	f.ackSpread.Store(int64(hello.GetAckSpread().AsDuration()))
 	f.begin(hello.GetEnvironment())
 	if keys := hello.GetPropagationKeys(); keys != nil {
-		f.config.Keys(keys)
+		f.takeKeys(keys)
 	}
 	s.agree(ctx, hello.GetRevision())
 	return nil
@@ -178,6 +179,7 @@ func (s *stream) agree(ctx context.Context, revision int64) bool {
 func (s *stream) current(ctx context.Context) {
 	if s.currentSince.IsZero() {
 		s.currentSince = time.Now()
+		s.feed.acks.wake()
 		snapshot := s.feed.Snapshot()
 		s.feed.config.Log.LogAttrs(ctx, slog.LevelInfo, "flags are current",
 			slog.String("environment", s.feed.condition.Load().environment), slog.Int64("revision", snapshot.Revision()), slog.Int("flags", snapshot.Len()))

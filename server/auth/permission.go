@@ -22,6 +22,7 @@ const (
 	ActionReadAudit        Action = "audit.read"
 	ActionReadKeys         Action = "keys.read"
 	ActionManageKeys       Action = "keys.manage"
+	ActionReadFleet        Action = "fleet.read"
 )
 
 // permission is one row of the table.
@@ -44,6 +45,7 @@ var permissions = map[string]permission{
 	guidonv1connect.SyncServiceSyncProcedure:          {ActionSync, anyKind},
 	guidonv1connect.SyncServiceGetDefinitionProcedure: {ActionSync, anyKind},
 	guidonv1connect.SyncServiceGetSnapshotProcedure:   {ActionSync, anyKind},
+	guidonv1connect.SyncServiceAckProcedure:           {ActionSync, anyKind},
 
 	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
@@ -54,6 +56,8 @@ var permissions = map[string]permission{
 
 	guidonv1connect.ChangeServiceApplyProcedure: {ActionChange, adminOnly},
 	guidonv1connect.AuditServiceListProcedure:   {ActionReadAudit, adminOnly},
+
+	guidonv1connect.FleetServiceListProcedure: {ActionReadFleet, adminOnly},
 
 	guidonv1connect.KeyServiceListProcedure:   {ActionReadKeys, adminOnly},
 	guidonv1connect.KeyServiceCreateProcedure: {ActionManageKeys, adminOnly},

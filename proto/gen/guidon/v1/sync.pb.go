@@ -500,8 +500,11 @@ type Hello struct {
 	// missed in a row mean the stream is dead.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	PropagationKeys   *PropagationKeys     `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// ack_spread is the time over which a client waits, at random, before it
+	// acknowledges what it took, so that many do not all come at once.
+	AckSpread     *durationpb.Duration `protobuf:"bytes,20,opt,name=ack_spread,json=ackSpread,proto3" json:"ack_spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -565,6 +568,13 @@ func (x *Hello) GetHeartbeatInterval() *durationpb.Duration {
 func (x *Hello) GetPropagationKeys() *PropagationKeys {
 	if x != nil {
 		return x.PropagationKeys
+	}
+	return nil
+}
+
+func (x *Hello) GetAckSpread() *durationpb.Duration {
+	if x != nil {
+		return x.AckSpread
 	}
 	return nil
 }
@@ -1180,6 +1190,141 @@ func (x *SyncServiceGetSnapshotResponse) GetRows() []*Row {
 	return nil
 }
 
+type SyncServiceAckRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// environment may be left out with a key that belongs to one.
+	Environment string  `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Client      *Client `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	// revision that was applied, and its digest in hex.
+	Revision int64  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Digest   string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// age is how long ago the revision was applied.
+	Age *durationpb.Duration `protobuf:"bytes,5,opt,name=age,proto3" json:"age,omitempty"`
+	// propagation_key_ids are those of the keys that the instance signs and
+	// verifies with.
+	PropagationKeyIds []string `protobuf:"bytes,6,rep,name=propagation_key_ids,json=propagationKeyIds,proto3" json:"propagation_key_ids,omitempty"`
+	// pierced counts, by the revision of an emergency, the requests whose value
+	// it changed under way, since the last Ack that was answered.
+	Pierced       map[int64]int64 `protobuf:"bytes,7,rep,name=pierced,proto3" json:"pierced,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceAckRequest) Reset() {
+	*x = SyncServiceAckRequest{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceAckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceAckRequest) ProtoMessage() {}
+
+func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
+func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SyncServiceAckRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SyncServiceAckRequest) GetClient() *Client {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *SyncServiceAckRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SyncServiceAckRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *SyncServiceAckRequest) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *SyncServiceAckRequest) GetPropagationKeyIds() []string {
+	if x != nil {
+		return x.PropagationKeyIds
+	}
+	return nil
+}
+
+func (x *SyncServiceAckRequest) GetPierced() map[int64]int64 {
+	if x != nil {
+		return x.Pierced
+	}
+	return nil
+}
+
+type SyncServiceAckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceAckResponse) Reset() {
+	*x = SyncServiceAckResponse{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceAckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceAckResponse) ProtoMessage() {}
+
+func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
+func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+}
+
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_sync_proto_rawDesc = "" +
@@ -1215,14 +1360,16 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\theartbeat\x18\x05 \x01(\v2\x14.guidon.v1.HeartbeatH\x00R\theartbeat\x125\n" +
 	"\n" +
 	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAwayB\a\n" +
-	"\x05event\"\x93\x02\n" +
+	"\x05event\"\xcd\x02\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12;\n" +
 	"\vserver_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12H\n" +
 	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12E\n" +
-	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\"X\n" +
+	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x128\n" +
+	"\n" +
+	"ack_spread\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tackSpread\"X\n" +
 	"\x0fPropagationKeys\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12-\n" +
 	"\x04keys\x18\x02 \x03(\v2\x19.guidon.v1.PropagationKeyR\x04keys\"8\n" +
@@ -1264,11 +1411,24 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\"\n" +
-	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows2\xb2\x02\n" +
+	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\"\xfa\x02\n" +
+	"\x15SyncServiceAckRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12)\n" +
+	"\x06client\x18\x02 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12+\n" +
+	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12.\n" +
+	"\x13propagation_key_ids\x18\x06 \x03(\tR\x11propagationKeyIds\x12G\n" +
+	"\apierced\x18\a \x03(\v2-.guidon.v1.SyncServiceAckRequest.PiercedEntryR\apierced\x1a:\n" +
+	"\fPiercedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
+	"\x16SyncServiceAckResponse2\x80\x03\n" +
 	"\vSyncService\x12Q\n" +
 	"\x04Sync\x12!.guidon.v1.SyncServiceSyncRequest\x1a\".guidon.v1.SyncServiceSyncResponse\"\x000\x01\x12j\n" +
 	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12d\n" +
-	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12L\n" +
+	"\x03Ack\x12 .guidon.v1.SyncServiceAckRequest\x1a!.guidon.v1.SyncServiceAckResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_sync_proto_rawDescOnce sync.Once
@@ -1282,7 +1442,7 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Row)(nil),                              // 0: guidon.v1.Row
 	(*RowName)(nil),                          // 1: guidon.v1.RowName
@@ -1301,8 +1461,11 @@ var file_guidon_v1_sync_proto_goTypes = []any{
 	(*SyncServiceGetDefinitionResponse)(nil), // 14: guidon.v1.SyncServiceGetDefinitionResponse
 	(*SyncServiceGetSnapshotRequest)(nil),    // 15: guidon.v1.SyncServiceGetSnapshotRequest
 	(*SyncServiceGetSnapshotResponse)(nil),   // 16: guidon.v1.SyncServiceGetSnapshotResponse
-	(*timestamppb.Timestamp)(nil),            // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),              // 18: google.protobuf.Duration
+	(*SyncServiceAckRequest)(nil),            // 17: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),           // 18: guidon.v1.SyncServiceAckResponse
+	nil,                                      // 19: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),            // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),              // 21: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
@@ -1314,25 +1477,31 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	7,  // 6: guidon.v1.SyncServiceSyncResponse.propagation_keys:type_name -> guidon.v1.PropagationKeys
 	11, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
 	12, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
-	17, // 9: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	18, // 10: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	20, // 9: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	21, // 10: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,  // 11: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	8,  // 12: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	17, // 13: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	18, // 14: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 15: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 16: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	3,  // 17: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	13, // 18: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	15, // 19: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	5,  // 20: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	14, // 21: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	16, // 22: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	20, // [20:23] is the sub-list for method output_type
-	17, // [17:20] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	21, // 12: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	8,  // 13: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	20, // 14: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	21, // 15: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 16: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 17: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	4,  // 18: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	21, // 19: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	19, // 20: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 21: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	13, // 22: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	15, // 23: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	17, // 24: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 25: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	14, // 26: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	16, // 27: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	18, // 28: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -1354,7 +1523,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

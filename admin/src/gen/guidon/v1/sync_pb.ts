@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/sync.proto.
  */
 export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKlAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAQgcKBWV2ZW50IswBCgVIZWxsbxITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIvCgtzZXJ2ZXJfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoSaGVhcnRiZWF0X2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEHByb3BhZ2F0aW9uX2tleXMYBSABKAsyGi5ndWlkb24udjEuUHJvcGFnYXRpb25LZXlzIkoKD1Byb3BhZ2F0aW9uS2V5cxIOCgZzaWduZXIYASABKAkSJwoEa2V5cxgCIAMoCzIZLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleSIsCg5Qcm9wYWdhdGlvbktleRIKCgJpZBgBIAEoCRIOCgZzZWNyZXQYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJsCiBTeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZRIcCgRyb3dzGAEgAygLMg4uZ3VpZG9uLnYxLlJvdxIVCg1mcm9tX3JldmlzaW9uGAIgASgDEhMKC3RvX3JldmlzaW9uGAMgASgDIkYKHVN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDInUKHlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSHAoEcm93cxgEIAMoCzIOLmd1aWRvbi52MS5Sb3cysgIKC1N5bmNTZXJ2aWNlElEKBFN5bmMSIS5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVxdWVzdBoiLmd1aWRvbi52MS5TeW5jU2VydmljZVN5bmNSZXNwb25zZSIAMAESagoNR2V0RGVmaW5pdGlvbhIqLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0GisuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlc3BvbnNlIgASZAoLR2V0U25hcHNob3QSKC5ndWlkb24udjEuU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QaKS5ndWlkb24udjEuU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKlAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAQgcKBWV2ZW50IvsBCgVIZWxsbxITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIvCgtzZXJ2ZXJfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoSaGVhcnRiZWF0X2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEHByb3BhZ2F0aW9uX2tleXMYBSABKAsyGi5ndWlkb24udjEuUHJvcGFnYXRpb25LZXlzEi0KCmFja19zcHJlYWQYFCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iSgoPUHJvcGFnYXRpb25LZXlzEg4KBnNpZ25lchgBIAEoCRInCgRrZXlzGAIgAygLMhkuZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5IiwKDlByb3BhZ2F0aW9uS2V5EgoKAmlkGAEgASgJEg4KBnNlY3JldBgCIAEoDCJiCg1TbmFwc2hvdENodW5rEhAKCHJldmlzaW9uGAEgASgDEg4KBmRpZ2VzdBgCIAEoCRIQCghlbmNvZGluZxgDIAEoCRIPCgdwYXlsb2FkGAQgASgMEgwKBGxhc3QYBSABKAgimAEKBURlbHRhEhUKDWZyb21fcmV2aXNpb24YASABKAMSEwoLdG9fcmV2aXNpb24YAiABKAMSDgoGZGlnZXN0GAMgASgJEhAKCGVuY29kaW5nGAQgASgJEg8KB3BheWxvYWQYBSABKAwSMAoMY29tbWl0dGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIdCglIZWFydGJlYXQSEAoIcmV2aXNpb24YASABKAMiOwoJR29pbmdBd2F5Ei4KC3JldHJ5X2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlUKH1N5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhAKCHJldmlzaW9uGAMgASgDImwKIFN5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlc3BvbnNlEhwKBHJvd3MYASADKAsyDi5ndWlkb24udjEuUm93EhUKDWZyb21fcmV2aXNpb24YAiABKAMSEwoLdG9fcmV2aXNpb24YAyABKAMiRgodU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMidQoeU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdyKmAgoVU3luY1NlcnZpY2VBY2tSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEiEKBmNsaWVudBgCIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSEAoIcmV2aXNpb24YAyABKAMSDgoGZGlnZXN0GAQgASgJEiYKA2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIbChNwcm9wYWdhdGlvbl9rZXlfaWRzGAYgAygJEj4KB3BpZXJjZWQYByADKAsyLS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0LlBpZXJjZWRFbnRyeRouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASIYChZTeW5jU2VydmljZUFja1Jlc3BvbnNlMoADCgtTeW5jU2VydmljZRJRCgRTeW5jEiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QaIi5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVzcG9uc2UiADABEmoKDUdldERlZmluaXRpb24SKi5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVxdWVzdBorLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZSIAEmQKC0dldFNuYXBzaG90EiguZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0GikuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZSIAEkwKA0FjaxIgLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QaIS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Row is one versioned document of an environment: what the digest covers.
@@ -265,6 +265,14 @@ export type Hello = Message<"guidon.v1.Hello"> & {
    * @generated from field: guidon.v1.PropagationKeys propagation_keys = 5;
    */
   propagationKeys?: PropagationKeys | undefined;
+
+  /**
+   * ack_spread is the time over which a client waits, at random, before it
+   * acknowledges what it took, so that many do not all come at once.
+   *
+   * @generated from field: google.protobuf.Duration ack_spread = 20;
+   */
+  ackSpread?: Duration | undefined;
 };
 
 /**
@@ -576,6 +584,78 @@ export const SyncServiceGetSnapshotResponseSchema: GenMessage<SyncServiceGetSnap
   messageDesc(file_guidon_v1_sync, 16);
 
 /**
+ * @generated from message guidon.v1.SyncServiceAckRequest
+ */
+export type SyncServiceAckRequest = Message<"guidon.v1.SyncServiceAckRequest"> & {
+  /**
+   * environment may be left out with a key that belongs to one.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: guidon.v1.Client client = 2;
+   */
+  client?: Client | undefined;
+
+  /**
+   * revision that was applied, and its digest in hex.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: string digest = 4;
+   */
+  digest: string;
+
+  /**
+   * age is how long ago the revision was applied.
+   *
+   * @generated from field: google.protobuf.Duration age = 5;
+   */
+  age?: Duration | undefined;
+
+  /**
+   * propagation_key_ids are those of the keys that the instance signs and
+   * verifies with.
+   *
+   * @generated from field: repeated string propagation_key_ids = 6;
+   */
+  propagationKeyIds: string[];
+
+  /**
+   * pierced counts, by the revision of an emergency, the requests whose value
+   * it changed under way, since the last Ack that was answered.
+   *
+   * @generated from field: map<int64, int64> pierced = 7;
+   */
+  pierced: { [key: string]: bigint };
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceAckRequest.
+ * Use `create(SyncServiceAckRequestSchema)` to create a new message.
+ */
+export const SyncServiceAckRequestSchema: GenMessage<SyncServiceAckRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 17);
+
+/**
+ * @generated from message guidon.v1.SyncServiceAckResponse
+ */
+export type SyncServiceAckResponse = Message<"guidon.v1.SyncServiceAckResponse"> & {
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceAckResponse.
+ * Use `create(SyncServiceAckResponseSchema)` to create a new message.
+ */
+export const SyncServiceAckResponseSchema: GenMessage<SyncServiceAckResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 18);
+
+/**
  * SyncService keeps SDKs at the newest revision of the environment that their
  * key belongs to, and lets them reach older ones.
  *
@@ -614,6 +694,17 @@ export const SyncService: GenService<{
     methodKind: "unary";
     input: typeof SyncServiceGetSnapshotRequestSchema;
     output: typeof SyncServiceGetSnapshotResponseSchema;
+  },
+  /**
+   * Ack tells what an instance holds: after each revision and each set of keys
+   * that it took, but at most once a second, and once a minute without news.
+   *
+   * @generated from rpc guidon.v1.SyncService.Ack
+   */
+  ack: {
+    methodKind: "unary";
+    input: typeof SyncServiceAckRequestSchema;
+    output: typeof SyncServiceAckResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_sync, 0);

@@ -40,6 +40,8 @@ const (
 	SyncServiceGetDefinitionProcedure = "/guidon.v1.SyncService/GetDefinition"
 	// SyncServiceGetSnapshotProcedure is the fully-qualified name of the SyncService's GetSnapshot RPC.
 	SyncServiceGetSnapshotProcedure = "/guidon.v1.SyncService/GetSnapshot"
+	// SyncServiceAckProcedure is the fully-qualified name of the SyncService's Ack RPC.
+	SyncServiceAckProcedure = "/guidon.v1.SyncService/Ack"
 )
 
 // SyncServiceClient is a client for the guidon.v1.SyncService service.
@@ -53,6 +55,9 @@ type SyncServiceClient interface {
 	GetDefinition(context.Context, *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
+	// Ack tells what an instance holds: after each revision and each set of keys
+	// that it took, but at most once a second, and once a minute without news.
+	Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error)
 }
 
 // NewSyncServiceClient constructs a client for the guidon.v1.SyncService service. By default, it
@@ -84,6 +89,12 @@ func NewSyncServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(syncServiceMethods.ByName("GetSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		ack: connect.NewClient[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse](
+			httpClient,
+			baseURL+SyncServiceAckProcedure,
+			connect.WithSchema(syncServiceMethods.ByName("Ack")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -92,6 +103,7 @@ type syncServiceClient struct {
 	sync          *connect.Client[v1.SyncServiceSyncRequest, v1.SyncServiceSyncResponse]
 	getDefinition *connect.Client[v1.SyncServiceGetDefinitionRequest, v1.SyncServiceGetDefinitionResponse]
 	getSnapshot   *connect.Client[v1.SyncServiceGetSnapshotRequest, v1.SyncServiceGetSnapshotResponse]
+	ack           *connect.Client[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse]
 }
 
 // Sync calls guidon.v1.SyncService.Sync.
@@ -117,6 +129,15 @@ func (c *syncServiceClient) GetSnapshot(ctx context.Context, req *v1.SyncService
 	return nil, err
 }
 
+// Ack calls guidon.v1.SyncService.Ack.
+func (c *syncServiceClient) Ack(ctx context.Context, req *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error) {
+	response, err := c.ack.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // SyncServiceHandler is an implementation of the guidon.v1.SyncService service.
 type SyncServiceHandler interface {
 	// Sync streams: hello first; then a delta from what the client has, or a
@@ -128,6 +149,9 @@ type SyncServiceHandler interface {
 	GetDefinition(context.Context, *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
+	// Ack tells what an instance holds: after each revision and each set of keys
+	// that it took, but at most once a second, and once a minute without news.
+	Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error)
 }
 
 // NewSyncServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -155,6 +179,12 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(syncServiceMethods.ByName("GetSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	syncServiceAckHandler := connect.NewUnaryHandlerSimple(
+		SyncServiceAckProcedure,
+		svc.Ack,
+		connect.WithSchema(syncServiceMethods.ByName("Ack")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.SyncService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SyncServiceSyncProcedure:
@@ -163,6 +193,8 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 			syncServiceGetDefinitionHandler.ServeHTTP(w, r)
 		case SyncServiceGetSnapshotProcedure:
 			syncServiceGetSnapshotHandler.ServeHTTP(w, r)
+		case SyncServiceAckProcedure:
+			syncServiceAckHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -182,4 +214,8 @@ func (UnimplementedSyncServiceHandler) GetDefinition(context.Context, *v1.SyncSe
 
 func (UnimplementedSyncServiceHandler) GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.GetSnapshot is not implemented"))
+}
+
+func (UnimplementedSyncServiceHandler) Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.Ack is not implemented"))
 }

@@ -1,0 +1,47 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/store"
+)
+
+// fleets answers FleetService.
+type fleets struct{ *Server }
+
+func (s fleets) List(ctx context.Context, req *guidonv1.FleetServiceListRequest) (*guidonv1.FleetServiceListResponse, error) {
+	environments, err := s.all()
+	if req.GetEnvironment() != "" {
+		e, named := s.environment(ctx, req.GetEnvironment())
+		environments, err = append(environments[:0], e), named
+	}
+	if err != nil {
+		return nil, err
+	}
+	connected, err := s.fleet.Instances(ctx, req.GetEnvironment())
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
+	out := &guidonv1.FleetServiceListResponse{Partial: err != nil}
+	for _, e := range environments {
+		seen := &guidonv1.Seen{Environment: e.Name(), Revision: e.Head().Revision()}
+		for _, i := range connected {
+			if i.GetEnvironment() != e.Name() {
+				continue
+			}
+			seen.Connected++
+			if i.Lag = max(0, seen.GetRevision()-i.GetRevision()); i.Lag == 0 {
+				seen.Instances++
+			}
+		}
+		out.Seen = append(out.Seen, seen)
+	}
+	out.Instances, out.NextPageToken, err = pageOf(connected, func(i *guidonv1.Instance) string {
+		return i.GetEnvironment() + "/" + i.GetService() + "/" + i.GetInstance()
+	}, req.GetPageSize(), req.GetPageToken())
+	out.Instances = slices.Clip(out.GetInstances())
+	return out, err
+}

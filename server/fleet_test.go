@@ -1,0 +1,104 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
+)
+
+func (g *guidon) syncs(key string) guidonv1connect.SyncServiceClient {
+	return guidonv1connect.NewSyncServiceClient(http.DefaultClient, g.url, withKey(key))
+}
+
+// seen is what a replica says of the fleet of staging, in short.
+func (g *guidon) seen(t testing.TB) (instances []string, seen string) {
+	t.Helper()
+	list := guidonv1connect.NewFleetServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	res, err := list.List(t.Context(), &guidonv1.FleetServiceListRequest{Environment: "staging"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range res.GetInstances() {
+		instances = append(instances, fmt.Sprintf("%s %s %s lag %d", i.GetService(), i.GetInstance(), i.GetProtocol(), i.GetLag()))
+	}
+	for _, s := range res.GetSeen() {
+		seen += fmt.Sprintf("%s %d/%d", s.GetEnvironment(), s.GetInstances(), s.GetConnected())
+	}
+	return instances, seen
+}
+
+// TestFleetOverReplicas: an instance streams from one replica, acknowledges to
+// another, and any replica says who has seen the newest revision.
+func TestFleetOverReplicas(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	one, two := startOn(t, db), startOn(t, db)
+	key := one.key(t, store.KeyServer, "staging")
+	revision := one.apply(t, "staging", putFlag("staging", "a", "on"))
+	streams := func(g *guidon, name string) {
+		t.Helper()
+		stream, err := g.syncs(key).Sync(t.Context(), &guidonv1.SyncServiceSyncRequest{Client: &guidonv1.Client{Service: "cart", Instance: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = stream.Close() })
+		if !stream.Receive() {
+			t.Fatal(stream.Err())
+		}
+		if stream.Msg().GetHello().GetAckSpread().AsDuration() <= 0 {
+			t.Errorf("hello is %v, want an ack_spread", stream.Msg())
+		}
+	}
+	streams(one, "x")
+	streams(two, "y")
+	acks := func(g *guidon, name string) {
+		t.Helper()
+		if _, err := g.syncs(key).Ack(t.Context(), &guidonv1.SyncServiceAckRequest{
+			Client: &guidonv1.Client{Service: "cart", Instance: name}, Revision: revision,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acks(two, "x")
+	want := []string{"cart x sync lag 0", fmt.Sprintf("cart y sync lag %d", revision)}
+	for name, g := range map[string]*guidon{"one": one, "two": two} {
+		eventually(t, "replica "+name+" knows both, and that x has seen the newest", func() bool {
+			instances, seen := g.seen(t)
+			return cmp.Equal(want, instances) && seen == "staging 1/2"
+		})
+	}
+	acks(one, "y")
+	eventually(t, "both have seen the newest", func() bool {
+		_, seen := two.seen(t)
+		return seen == "staging 2/2"
+	})
+}
+
+func TestAckIsChecked(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	key := g.key(t, store.KeyServer, "staging")
+	client := &guidonv1.Client{Instance: "x"}
+	for name, tt := range map[string]struct {
+		request *guidonv1.SyncServiceAckRequest
+		want    connect.Code
+	}{
+		"no instance":         {&guidonv1.SyncServiceAckRequest{Revision: 1}, connect.CodeInvalidArgument},
+		"negative":            {&guidonv1.SyncServiceAckRequest{Client: client, Revision: -1}, connect.CodeInvalidArgument},
+		"another environment": {&guidonv1.SyncServiceAckRequest{Client: client, Environment: "production", Revision: 1}, connect.CodePermissionDenied},
+		"good":                {&guidonv1.SyncServiceAckRequest{Client: client, Revision: 1}, 0},
+	} {
+		_, err := g.syncs(key).Ack(t.Context(), tt.request)
+		if (err == nil) != (tt.want == 0) || err != nil && connect.CodeOf(err) != tt.want {
+			t.Errorf("%s: Ack = %v, want %v", name, err, tt.want)
+		}
+	}
+}
