@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 5
-	Newest = 5
+	Oldest = 6
+	Newest = 6
 )
 
 //go:embed *.sql

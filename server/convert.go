@@ -39,7 +39,8 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 		return store.PutFlag{
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
 			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
-			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(), Attach: p.Attach,
+			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
+			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce,
 		}, err
 	case *guidonv1.Operation_SetState:
 		p := o.SetState
@@ -47,6 +48,11 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	case *guidonv1.Operation_SetDefaultVariant:
 		p := o.SetDefaultVariant
 		return store.SetDefaultVariant{Environment: p.GetEnvironment(), Key: p.GetKey(), Variant: p.GetVariant()}, nil
+	case *guidonv1.Operation_SetAttributes:
+		p := o.SetAttributes
+		return store.SetAttributes{
+			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce,
+		}, nil
 	case *guidonv1.Operation_ArchiveFlag:
 		return store.ArchiveFlag{Key: o.ArchiveFlag.GetKey()}, nil
 	case *guidonv1.Operation_PutSegment:
@@ -121,7 +127,7 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 	out := &guidonv1.Flag{
 		Key: f.Key(), Environment: environment, Project: f.Project(), Kind: f.Kind(), Scope: f.Scope(), Type: f.Type().String(),
 		State: f.State(), DefaultVariant: f.DefaultVariant(), Archived: f.Archived(), Revision: f.Row().From,
-		Reads: f.Reads(), NotTravelling: f.NotTravelling(),
+		Reads: f.Reads(), NotTravelling: f.NotTravelling(), Attach: f.Attach(), Overridable: f.Overridable(), Pierce: f.Pierce(),
 	}
 	var document struct {
 		Flag json.RawMessage `json:"flag"`
@@ -217,7 +223,7 @@ func changeAction(o audit.Operation) string {
 	switch {
 	case o.Action == audit.ActionArchiveFlag:
 		return string(store.ActionArchived)
-	case o.Action == audit.ActionRevokeKey:
+	case o.Action == audit.ActionRevokeKey, o.Action == audit.ActionRevokeOverride:
 		return "revoked"
 	case o.Before == nil:
 		return string(store.ActionCreated)
@@ -259,6 +265,14 @@ func toKey(k store.Key) *guidonv1.Key {
 		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint,
 		CreatedAt: toTime(k.CreatedAt), CreatedBy: k.CreatedBy, ExpiresAt: toTime(k.ExpiresAt),
 		RevokedAt: toTime(k.RevokedAt), LastUsedAt: toTime(k.LastUsedAt),
+	}
+}
+
+// toOverride converts an override; whoever may see its token adds that.
+func toOverride(o store.Override) *guidonv1.Override {
+	return &guidonv1.Override{
+		Id: o.ID, Environment: o.Environment, Flag: o.Flag, Variant: o.Variant, Audience: o.Audience, Reason: o.Reason,
+		CreatedAt: toTime(o.CreatedAt), CreatedBy: o.CreatedBy, ExpiresAt: toTime(o.ExpiresAt), RevokedAt: toTime(o.RevokedAt),
 	}
 }
 

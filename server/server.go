@@ -132,6 +132,7 @@ func (s *Server) mux() http.Handler {
 	service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
 	service(guidonv1connect.NewFleetServiceHandler(fleets{s}, options))
 	service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
+	service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
 
 	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))

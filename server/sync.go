@@ -72,6 +72,8 @@ type stream struct {
 	have   int64
 	digest string
 	keys   *guidonv1.PropagationKeys
+	// overrides verify override tokens.
+	overrides *guidonv1.OverrideKeys
 	// sentAt and checkedAt are when something was last sent, and the key last
 	// found to be good.
 	sentAt, checkedAt time.Time
@@ -104,13 +106,13 @@ func (s *stream) run(ctx context.Context) error {
 func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Recheck) }
 
 func (s *stream) hello(head *hub.Head) error {
-	s.keys = head.Keys()
+	s.keys, s.overrides = head.Keys(), head.OverrideKeys()
 	if s.have > head.Revision() {
 		s.hub.Look() // another replica is ahead of this one
 	}
 	return s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
 		Environment: s.environment.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
-		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: s.keys,
+		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: s.keys, OverrideKeys: s.overrides,
 		AckSpread: durationpb.New(time.Duration(s.open.Load()) * ackPace),
 	}}})
 }
@@ -122,6 +124,14 @@ func (s *stream) update(head *hub.Head) error {
 		s.keys = keys
 		if err := s.send(&guidonv1.SyncServiceSyncResponse{
 			Event: &guidonv1.SyncServiceSyncResponse_PropagationKeys{PropagationKeys: keys},
+		}); err != nil {
+			return err
+		}
+	}
+	if overrides := head.OverrideKeys(); overrides != s.overrides {
+		s.overrides = overrides
+		if err := s.send(&guidonv1.SyncServiceSyncResponse{
+			Event: &guidonv1.SyncServiceSyncResponse_OverrideKeys{OverrideKeys: overrides},
 		}); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ type ChangeSet struct {
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],
-// [ArchiveFlag], [PutSegment] and [PutSettings].
+// [SetAttributes], [ArchiveFlag], [PutSegment] and [PutSettings].
 type Operation interface{ step() (step, error) }
 
 // PutFlag writes the definition of a flag in one environment, and creates the
@@ -91,6 +91,22 @@ type PutFlag struct {
 	// environment and carried in the header, or no longer. Nil leaves what is
 	// there; a new flag is not attached.
 	Attach *bool
+	// Overridable lets overrides force the flag in this environment, or no
+	// longer. Nil leaves what is there; a new flag is not overridable.
+	Overridable *bool
+	// Pierce is never, or empty: whether a kill may change the flag for
+	// requests that are under way. Nil leaves what is there.
+	Pierce *string
+}
+
+// SetAttributes changes how one flag of one environment is treated, and leaves
+// its definition as it is. What is nil stays as it is; see [PutFlag].
+type SetAttributes struct {
+	Environment string
+	Key         string
+	Attach      *bool
+	Overridable *bool
+	Pierce      *string
 }
 
 // SetState switches a flag of one environment on or off: flagd's state,

@@ -33,4 +33,5 @@
 //	keys.go          api_keys
 //	propagation.go   propagation_keys
 //	fleet.go         fleet
+//	overrides.go     override_keys, overrides
 package store

@@ -20,12 +20,17 @@ type Environment struct {
 	CreatedAt time.Time
 	// UpdatedAt is the time of the newest revision.
 	UpdatedAt time.Time
+	// KeysVersion grows whenever the keys of the installation may have changed,
+	// and the overrides signed with them: it is the length of the
+	// installation's audit chain, which records all of that.
+	KeysVersion int64
 }
 
 const selectEnvironments = `
-SELECT name, revision, protected, created_at, updated_at
-FROM environments
-ORDER BY position, name`
+SELECT e.name, e.revision, e.protected, e.created_at, e.updated_at, i.audit_seq AS keys_version
+FROM environments e
+CROSS JOIN installation i
+ORDER BY e.position, e.name`
 
 // Environments lists all environments in the order of promotion: development first.
 func (db *DB) Environments(ctx context.Context) ([]Environment, error) {

@@ -26,6 +26,8 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrArchived says that the flag is archived and cannot be edited.
 	ErrArchived = errors.New("flag is archived")
+	// ErrNotOverridable says that no override may force the flag.
+	ErrNotOverridable = errors.New("flag is not overridable")
 	// ErrConflict says that an environment is not at the expected revision.
 	// The error is a [*ConflictError].
 	ErrConflict = errors.New("conflict")

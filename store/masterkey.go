@@ -67,22 +67,30 @@ func (MasterKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalJSON hides the key.
 func (MasterKey) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }
 
-// seal encrypts a propagation key with AES-256-GCM under a random nonce, which
-// goes first. The environment and the key's ID are authenticated with it, so
-// that a sealed key is of no use in another row.
-func (k MasterKey) seal(secret [32]byte, env, kid string) []byte {
+// purpose says what a sealed key is for.
+type purpose string
+
+const (
+	forPropagation purpose = "propagation_key"
+	forOverrides   purpose = "override_key"
+)
+
+// seal encrypts a key with AES-256-GCM under a random nonce, which goes first.
+// What it is for, the environment and the key's ID are authenticated with it,
+// so that a sealed key is of no use in another row.
+func (k MasterKey) seal(secret [32]byte, p purpose, env, kid string) []byte {
 	aead := k.aead()
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce) // crypto/rand does not fail
-	return aead.Seal(nonce, nonce, secret[:], sealedFor(env, kid))
+	return aead.Seal(nonce, nonce, secret[:], p.sealedFor(env, kid))
 }
 
-func (k MasterKey) open(sealed []byte, env, kid string) (secret [32]byte, err error) {
+func (k MasterKey) open(sealed []byte, p purpose, env, kid string) (secret [32]byte, err error) {
 	aead := k.aead()
 	if len(sealed) < aead.NonceSize() {
 		return secret, fmt.Errorf("%w: the sealed key is cut short", ErrMasterKey)
 	}
-	raw, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], sealedFor(env, kid))
+	raw, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], p.sealedFor(env, kid))
 	if err != nil || len(raw) != len(secret) {
 		return secret, fmt.Errorf("%w: it is not the one that sealed this key", ErrMasterKey)
 	}
@@ -101,6 +109,6 @@ func (k MasterKey) aead() cipher.AEAD {
 	return aead
 }
 
-func sealedFor(env, kid string) []byte {
-	return []byte("guidon.propagation_key.v1\x00" + env + "\x00" + kid)
+func (p purpose) sealedFor(env, kid string) []byte {
+	return []byte("guidon." + string(p) + ".v1\x00" + env + "\x00" + kid)
 }

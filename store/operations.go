@@ -67,9 +67,7 @@ func (o PutFlag) step() (step, error) {
 		d.attribute("kind", t.flag.Kind)
 		d.attribute("type", t.flag.Type)
 		d.attribute("scope", t.flag.Scope)
-		if o.Attach != nil {
-			d.mark("attach", *o.Attach)
-		}
+		d.treat(o.Attach, o.Overridable, o.Pierce)
 		if t.document, err = d.canonical(); err != nil {
 			return err
 		}
@@ -106,6 +104,9 @@ func (o PutFlag) check() error {
 	}
 	if len(o.Tags) > MaxTags {
 		return &FieldError{"tags", fmt.Sprintf("more than %d", MaxTags)}
+	}
+	if err := checkPierce(o.Pierce); err != nil {
+		return err
 	}
 	for _, tag := range o.Tags {
 		if err := checkText("tags", tag, MaxNameBytes); tag == "" || err != nil {
@@ -162,6 +163,36 @@ func (o SetDefaultVariant) step() (step, error) {
 		return cmp.Or(unknown, err)
 	}
 	return s, nil
+}
+
+func (o SetAttributes) step() (step, error) {
+	s := step{action: audit.ActionSetAttributes, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if err := cmp.Or(checkKey("key", o.Key), checkPierce(o.Pierce)); err != nil {
+		return s, err
+	}
+	s.edit = func(t *target) error {
+		if t.flag.Lifecycle == lifecycleArchived {
+			return ErrArchived
+		}
+		d, err := readDocument(t.document)
+		if err != nil {
+			return err
+		}
+		d.treat(o.Attach, o.Overridable, o.Pierce)
+		t.document, err = d.canonical()
+		return err
+	}
+	return s, nil
+}
+
+// pierceNever keeps kills away from requests that are under way.
+const pierceNever = "never"
+
+func checkPierce(pierce *string) error {
+	if pierce == nil || *pierce == "" || *pierce == pierceNever {
+		return nil
+	}
+	return &FieldError{"pierce", fmt.Sprintf("%.128q is neither %s nor empty", *pierce, pierceNever)}
 }
 
 func (o ArchiveFlag) step() (step, error) {
@@ -278,6 +309,21 @@ func (d document) mark(name string, on bool) {
 		d.guidon[name] = json.RawMessage("true")
 	} else {
 		delete(d.guidon, name)
+	}
+}
+
+// treat sets what an operation says of how the flag is treated; nil says
+// nothing.
+func (d document) treat(attach, overridable *bool, pierce *string) {
+	if attach != nil {
+		d.mark("attach", *attach)
+	}
+	if overridable != nil {
+		d.mark("overridable", *overridable)
+	}
+	if pierce != nil {
+		delete(d.guidon, "pierce")
+		d.attribute("pierce", *pierce)
 	}
 }
 

@@ -63,7 +63,7 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 		}
 	}
 	for _, r := range rows {
-		secret, err := db.master.open(r.Sealed, env, r.Kid)
+		secret, err := db.master.open(r.Sealed, forPropagation, env, r.Kid)
 		if err != nil {
 			return nil, "", fmt.Errorf("propagation key %s of %s: %w", r.Kid, env, err)
 		}
@@ -90,17 +90,21 @@ func (db *DB) createPropagationKey(ctx context.Context, env string) error {
 		if err != nil || len(rows) > 0 && rows[0].RetiredAt == nil {
 			return nil, err
 		}
-		var secret [32]byte
-		var id [5]byte
-		_, _ = rand.Read(secret[:]) // crypto/rand does not fail
-		_, _ = rand.Read(id[:])
-		kid := strings.ToLower(base32.StdEncoding.EncodeToString(id[:]))
+		kid, secret := newSecret()
 		_, err = tx.Exec(ctx, insertPropagationKey, pgx.StrictNamedArgs{
-			"environment": env, "kid": kid, "sealed": db.master.seal(secret, env, kid), "at": at,
+			"environment": env, "kid": kid, "sealed": db.master.seal(secret, forPropagation, env, kid), "at": at,
 		})
 		after, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
 		return []audit.Operation{{Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: after}}, driver(err)
 	})
+}
+
+// newSecret makes a key and a short ID to know it by.
+func newSecret() (kid string, secret [32]byte) {
+	var id [5]byte
+	_, _ = rand.Read(secret[:]) // crypto/rand does not fail
+	_, _ = rand.Read(id[:])
+	return strings.ToLower(base32.StdEncoding.EncodeToString(id[:])), secret
 }
 
 // String names the key and hides the secret.

@@ -41,6 +41,9 @@ type Config struct {
 	// Pierced counts, by the revision of an emergency, the requests whose value
 	// it changed under way, since the last call.
 	Pierced func() map[int64]int64
+	// OverrideKeys gets what verifies the environment's override tokens, at
+	// the start of a stream and whenever it changes. It holds no secrets.
+	OverrideKeys func(*guidonv1.OverrideKeys)
 	// StaleAfter is how long the stream may be lost before the values count as
 	// stale. Defaults to 5s.
 	StaleAfter time.Duration
@@ -67,6 +70,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pierced == nil {
 		c.Pierced = func() map[int64]int64 { return nil }
+	}
+	if c.OverrideKeys == nil {
+		c.OverrideKeys = func(*guidonv1.OverrideKeys) {}
 	}
 	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
 	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)

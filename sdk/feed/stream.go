@@ -117,6 +117,8 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 		return s.delta(ctx, e.Delta)
 	case *guidonv1.SyncServiceSyncResponse_PropagationKeys:
 		s.feed.takeKeys(e.PropagationKeys)
+	case *guidonv1.SyncServiceSyncResponse_OverrideKeys:
+		s.feed.config.OverrideKeys(e.OverrideKeys)
 	case *guidonv1.SyncServiceSyncResponse_Heartbeat:
 		return s.heartbeat(ctx, e.Heartbeat.GetRevision())
 	case *guidonv1.SyncServiceSyncResponse_GoingAway:
@@ -143,6 +145,9 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 	f.begin(hello.GetEnvironment())
 	if keys := hello.GetPropagationKeys(); keys != nil {
 		f.takeKeys(keys)
+	}
+	if keys := hello.GetOverrideKeys(); keys != nil {
+		f.config.OverrideKeys(keys)
 	}
 	s.agree(ctx, hello.GetRevision())
 	return nil

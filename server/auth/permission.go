@@ -23,6 +23,8 @@ const (
 	ActionReadKeys         Action = "keys.read"
 	ActionManageKeys       Action = "keys.manage"
 	ActionReadFleet        Action = "fleet.read"
+	ActionReadOverrides    Action = "overrides.read"
+	ActionManageOverrides  Action = "overrides.manage"
 )
 
 // permission is one row of the table.
@@ -62,6 +64,11 @@ var permissions = map[string]permission{
 	guidonv1connect.KeyServiceListProcedure:   {ActionReadKeys, adminOnly},
 	guidonv1connect.KeyServiceCreateProcedure: {ActionManageKeys, adminOnly},
 	guidonv1connect.KeyServiceRevokeProcedure: {ActionManageKeys, adminOnly},
+
+	// A token is as good as the right to make it.
+	guidonv1connect.OverrideServiceListProcedure:   {ActionReadOverrides, adminOnly},
+	guidonv1connect.OverrideServiceCreateProcedure: {ActionManageOverrides, adminOnly},
+	guidonv1connect.OverrideServiceRevokeProcedure: {ActionManageOverrides, adminOnly},
 }
 
 // Known reports whether procedure ("/guidon.v1.FlagService/List") is in the

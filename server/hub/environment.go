@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/propagate"
@@ -164,8 +166,8 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 	return old.followedBy(snapshot, upserts, deletes, e.hub.cfg.DeltaBytes), nil
 }
 
-// withKeys reads the propagation keys. A hub without a master key has none: its
-// SDKs neither sign nor verify. With another one than sealed them, that is a
+// withKeys reads the propagation keys, and what verifies override tokens. A hub
+// without a master key has none: its SDKs neither sign nor verify. With another one than sealed them, that is a
 // fault.
 func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
 	keys, signer, err := e.hub.cfg.Store.PropagationKeys(ctx, e.name)
@@ -179,10 +181,24 @@ func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
 	for _, k := range keys {
 		message.Keys = append(message.Keys, &guidonv1.PropagationKey{Id: k.ID, Secret: k.Secret[:]})
 	}
-	if head.keys != nil && equalKeys(head.keys, message) {
+	signers, revoked, err := e.hub.cfg.Store.OverrideKeys(ctx, e.name)
+	if err != nil {
+		return head, err
+	}
+	overrides := &guidonv1.OverrideKeys{RevokedOverrides: revoked}
+	for _, k := range signers {
+		overrides.Keys = append(overrides.Keys, &guidonv1.OverrideKey{Id: k.ID, PublicKey: k.Public()})
+	}
+	sameKeys, sameOverrides := proto.Equal(head.keys, message), proto.Equal(head.overrides, overrides)
+	if sameKeys && sameOverrides {
 		return head, nil
 	}
 	head = head.clone()
-	head.keys = message
+	if !sameKeys {
+		head.keys = message
+	}
+	if !sameOverrides {
+		head.overrides = overrides
+	}
 	return head, nil
 }

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -19,6 +17,7 @@ type Head struct {
 	digest      string // in hex
 	steps       []step
 	keys        *guidonv1.PropagationKeys
+	overrides   *guidonv1.OverrideKeys
 	committedAt time.Time
 	protected   bool
 	// superseded is closed when the next head has been published.
@@ -53,7 +52,7 @@ func newHead(s *eval.Snapshot) *Head {
 // clone returns a head with the same content that has not been published.
 func (h *Head) clone() *Head {
 	return &Head{
-		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, committedAt: h.committedAt,
+		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, overrides: h.overrides, committedAt: h.committedAt,
 		protected: h.protected, superseded: make(chan struct{}),
 	}
 }
@@ -103,6 +102,16 @@ func (h *Head) Keys() *guidonv1.PropagationKeys {
 	return h.keys
 }
 
-var noKeys = &guidonv1.PropagationKeys{}
+// OverrideKeys returns what verifies override tokens, on the terms of
+// [Head.Keys].
+func (h *Head) OverrideKeys() *guidonv1.OverrideKeys {
+	if h.overrides == nil {
+		return noOverrideKeys
+	}
+	return h.overrides
+}
 
-func equalKeys(a, b *guidonv1.PropagationKeys) bool { return proto.Equal(a, b) }
+var (
+	noKeys         = &guidonv1.PropagationKeys{}
+	noOverrideKeys = &guidonv1.OverrideKeys{}
+)

@@ -32,7 +32,8 @@ var (
 const (
 	// lookTimeout bounds one look, so that a database that hangs is noticed.
 	lookTimeout = 5 * time.Second
-	// keysInterval is how often propagation keys are read again.
+	// keysInterval is how often keys are read again though nothing says that
+	// they have changed: what an override's revocation says ends with its time.
 	keysInterval = time.Minute
 )
 
@@ -88,7 +89,10 @@ type Hub struct {
 	environments atomic.Pointer[map[string]*Environment]
 	// failure is why the last look failed; nil if it did not.
 	failure atomic.Pointer[error]
-	keysAt  time.Time // owned by the looking goroutine
+	// keysAt and keysVersion are when the keys were last read, and what the
+	// database said of them then. The looking goroutine owns them.
+	keysAt      time.Time
+	keysVersion int64
 }
 
 // New returns a hub that knows nothing yet. It starts nothing; see [Hub.Run].
@@ -218,7 +222,11 @@ func (h *Hub) look(ctx context.Context) error {
 		return err
 	}
 	environments := *h.environments.Load()
-	refreshKeys := h.cfg.Now().Sub(h.keysAt) >= keysInterval
+	version := int64(0)
+	for _, row := range listed {
+		version = max(version, row.KeysVersion)
+	}
+	refreshKeys := version != h.keysVersion || h.cfg.Now().Sub(h.keysAt) >= keysInterval
 	var failures []error
 	found := make(map[string]*Environment, len(listed))
 	for position, row := range listed {
@@ -239,7 +247,7 @@ func (h *Hub) look(ctx context.Context) error {
 		}
 	}
 	if refreshKeys && len(failures) == 0 {
-		h.keysAt = h.cfg.Now()
+		h.keysAt, h.keysVersion = h.cfg.Now(), version
 	}
 	h.environments.Store(&found)
 	return errors.Join(failures...)

@@ -13,6 +13,7 @@ const (
 	ActionPutFlag              = "flag.put"
 	ActionSetState             = "flag.state"
 	ActionSetDefault           = "flag.default"
+	ActionSetAttributes        = "flag.attributes"
 	ActionArchiveFlag          = "flag.archive"
 	ActionDescribeFlag         = "flag.describe"
 	ActionPutSegment           = "segment.put"
@@ -20,6 +21,9 @@ const (
 	ActionCreateKey            = "key.create"
 	ActionRevokeKey            = "key.revoke"
 	ActionCreatePropagationKey = "propagation_key.create"
+	ActionCreateOverrideKey    = "override_key.create"
+	ActionCreateOverride       = "override.create"
+	ActionRevokeOverride       = "override.revoke"
 	// ActionChange is the action of a record whose operations differ.
 	ActionChange = "change"
 )
@@ -44,8 +48,8 @@ type Record struct {
 // Operation is one thing that was done.
 type Operation struct {
 	Action string `json:"action"`
-	// Kind is flag, segment, settings, key or propagation_key; with Name it
-	// says to what.
+	// Kind is flag, segment, settings, key, propagation_key, override_key or
+	// override; with Name it says to what.
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 	// Before and After are canonical documents; nil for none.

@@ -36,9 +36,10 @@ type AuditEntry struct {
 	// actor is who: "key:<id> <name>".
 	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// action is what the operations of the entry have in common: flag.put,
-	// flag.state, flag.default, flag.archive, flag.describe, segment.put,
-	// settings.put, key.create, key.revoke, propagation_key.create; change if
-	// they have nothing in common.
+	// flag.state, flag.default, flag.attributes, flag.archive, flag.describe,
+	// segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+	// override_key.create, override.create, override.revoke; change if they have
+	// nothing in common.
 	Action   string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	ChangeId string `protobuf:"bytes,8,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`

@@ -464,6 +464,7 @@ type Operation struct {
 	//	*Operation_ArchiveFlag
 	//	*Operation_PutSegment
 	//	*Operation_PutSettings
+	//	*Operation_SetAttributes
 	Operation     isOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -560,6 +561,15 @@ func (x *Operation) GetPutSettings() *PutSettings {
 	return nil
 }
 
+func (x *Operation) GetSetAttributes() *SetAttributes {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_SetAttributes); ok {
+			return x.SetAttributes
+		}
+	}
+	return nil
+}
+
 type isOperation_Operation interface {
 	isOperation_Operation()
 }
@@ -588,6 +598,10 @@ type Operation_PutSettings struct {
 	PutSettings *PutSettings `protobuf:"bytes,6,opt,name=put_settings,json=putSettings,proto3,oneof"`
 }
 
+type Operation_SetAttributes struct {
+	SetAttributes *SetAttributes `protobuf:"bytes,30,opt,name=set_attributes,json=setAttributes,proto3,oneof"`
+}
+
 func (*Operation_PutFlag) isOperation_Operation() {}
 
 func (*Operation_SetState) isOperation_Operation() {}
@@ -599,6 +613,8 @@ func (*Operation_ArchiveFlag) isOperation_Operation() {}
 func (*Operation_PutSegment) isOperation_Operation() {}
 
 func (*Operation_PutSettings) isOperation_Operation() {}
+
+func (*Operation_SetAttributes) isOperation_Operation() {}
 
 // PutFlag creates a flag or replaces its definition in one environment.
 type PutFlag struct {
@@ -624,7 +640,12 @@ type PutFlag struct {
 	CreateOnly bool `protobuf:"varint,11,opt,name=create_only,json=createOnly,proto3" json:"create_only,omitempty"`
 	// attach asks for the flag to be decided at the root of each request and
 	// carried in the header, for services with no engine of their own.
-	Attach        *bool `protobuf:"varint,12,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
+	Attach *bool `protobuf:"varint,12,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
+	// overridable lets overrides force the flag (OverrideService).
+	Overridable *bool `protobuf:"varint,13,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
+	// pierce is never, or empty: whether a kill may change the flag for requests
+	// that are under way.
+	Pierce        *string `protobuf:"bytes,14,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -741,6 +762,20 @@ func (x *PutFlag) GetAttach() bool {
 		return *x.Attach
 	}
 	return false
+}
+
+func (x *PutFlag) GetOverridable() bool {
+	if x != nil && x.Overridable != nil {
+		return *x.Overridable
+	}
+	return false
+}
+
+func (x *PutFlag) GetPierce() string {
+	if x != nil && x.Pierce != nil {
+		return *x.Pierce
+	}
+	return ""
 }
 
 // SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -866,6 +901,84 @@ func (x *SetDefaultVariant) GetVariant() string {
 	return ""
 }
 
+// SetAttributes changes how a flag of one environment is treated, and leaves
+// its definition as it is. What is unset stays; see PutFlag.
+type SetAttributes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Attach        *bool                  `protobuf:"varint,3,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
+	Overridable   *bool                  `protobuf:"varint,4,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
+	Pierce        *string                `protobuf:"bytes,5,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAttributes) Reset() {
+	*x = SetAttributes{}
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAttributes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAttributes) ProtoMessage() {}
+
+func (x *SetAttributes) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
+func (*SetAttributes) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetAttributes) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SetAttributes) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetAttributes) GetAttach() bool {
+	if x != nil && x.Attach != nil {
+		return *x.Attach
+	}
+	return false
+}
+
+func (x *SetAttributes) GetOverridable() bool {
+	if x != nil && x.Overridable != nil {
+		return *x.Overridable
+	}
+	return false
+}
+
+func (x *SetAttributes) GetPierce() string {
+	if x != nil && x.Pierce != nil {
+		return *x.Pierce
+	}
+	return ""
+}
+
 // ArchiveFlag retires a flag in every environment: it stays readable, and
 // resolves to each caller's default. Refused while another flag requires it.
 type ArchiveFlag struct {
@@ -877,7 +990,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1002,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1015,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -929,7 +1042,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1054,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1067,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -1003,7 +1116,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1128,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1141,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -1059,7 +1172,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1184,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1197,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -1114,7 +1227,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1239,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1252,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -1198,7 +1311,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\x81\x03\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xc4\x03\n" +
 	"\tOperation\x12/\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x12.guidon.v1.PutFlagH\x00R\aputFlag\x122\n" +
 	"\tset_state\x18\x02 \x01(\v2\x13.guidon.v1.SetStateH\x00R\bsetState\x12N\n" +
@@ -1206,8 +1319,9 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\farchive_flag\x18\x04 \x01(\v2\x16.guidon.v1.ArchiveFlagH\x00R\varchiveFlag\x128\n" +
 	"\vput_segment\x18\x05 \x01(\v2\x15.guidon.v1.PutSegmentH\x00R\n" +
 	"putSegment\x12;\n" +
-	"\fput_settings\x18\x06 \x01(\v2\x16.guidon.v1.PutSettingsH\x00R\vputSettingsB\v\n" +
-	"\toperation\"\x87\x03\n" +
+	"\fput_settings\x18\x06 \x01(\v2\x16.guidon.v1.PutSettingsH\x00R\vputSettings\x12A\n" +
+	"\x0eset_attributes\x18\x1e \x01(\v2\x18.guidon.v1.SetAttributesH\x00R\rsetAttributesB\v\n" +
+	"\toperation\"\xe6\x03\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -1224,10 +1338,14 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	" \x03(\tR\x04tags\x12\x1f\n" +
 	"\vcreate_only\x18\v \x01(\bR\n" +
 	"createOnly\x12\x1b\n" +
-	"\x06attach\x18\f \x01(\bH\x02R\x06attach\x88\x01\x01B\b\n" +
+	"\x06attach\x18\f \x01(\bH\x02R\x06attach\x88\x01\x01\x12%\n" +
+	"\voverridable\x18\r \x01(\bH\x03R\voverridable\x88\x01\x01\x12\x1b\n" +
+	"\x06pierce\x18\x0e \x01(\tH\x04R\x06pierce\x88\x01\x01B\b\n" +
 	"\x06_ownerB\x0e\n" +
 	"\f_descriptionB\t\n" +
-	"\a_attach\"T\n" +
+	"\a_attachB\x0e\n" +
+	"\f_overridableB\t\n" +
+	"\a_pierce\"T\n" +
 	"\bSetState\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -1235,7 +1353,16 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x11SetDefaultVariant\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
-	"\avariant\x18\x03 \x01(\tR\avariant\"\x1f\n" +
+	"\avariant\x18\x03 \x01(\tR\avariant\"\xca\x01\n" +
+	"\rSetAttributes\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1b\n" +
+	"\x06attach\x18\x03 \x01(\bH\x00R\x06attach\x88\x01\x01\x12%\n" +
+	"\voverridable\x18\x04 \x01(\bH\x01R\voverridable\x88\x01\x01\x12\x1b\n" +
+	"\x06pierce\x18\x05 \x01(\tH\x02R\x06pierce\x88\x01\x01B\t\n" +
+	"\a_attachB\x0e\n" +
+	"\f_overridableB\t\n" +
+	"\a_pierce\"\x1f\n" +
 	"\vArchiveFlag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"\xb3\x01\n" +
 	"\n" +
@@ -1272,7 +1399,7 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_guidon_v1_change_proto_goTypes = []any{
 	(*ChangeServiceApplyRequest)(nil),  // 0: guidon.v1.ChangeServiceApplyRequest
 	(*ChangeServiceApplyResponse)(nil), // 1: guidon.v1.ChangeServiceApplyResponse
@@ -1284,40 +1411,42 @@ var file_guidon_v1_change_proto_goTypes = []any{
 	(*PutFlag)(nil),                    // 7: guidon.v1.PutFlag
 	(*SetState)(nil),                   // 8: guidon.v1.SetState
 	(*SetDefaultVariant)(nil),          // 9: guidon.v1.SetDefaultVariant
-	(*ArchiveFlag)(nil),                // 10: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                 // 11: guidon.v1.PutSegment
-	(*PutSettings)(nil),                // 12: guidon.v1.PutSettings
-	(*Settings)(nil),                   // 13: guidon.v1.Settings
-	(*TravelAttribute)(nil),            // 14: guidon.v1.TravelAttribute
-	nil,                                // 15: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                // 16: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),            // 17: google.protobuf.Struct
-	(*structpb.Value)(nil),             // 18: google.protobuf.Value
+	(*SetAttributes)(nil),              // 10: guidon.v1.SetAttributes
+	(*ArchiveFlag)(nil),                // 11: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                 // 12: guidon.v1.PutSegment
+	(*PutSettings)(nil),                // 13: guidon.v1.PutSettings
+	(*Settings)(nil),                   // 14: guidon.v1.Settings
+	(*TravelAttribute)(nil),            // 15: guidon.v1.TravelAttribute
+	nil,                                // 16: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                // 17: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),            // 18: google.protobuf.Struct
+	(*structpb.Value)(nil),             // 19: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
 	6,  // 0: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	15, // 1: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	16, // 2: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	16, // 1: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	17, // 2: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
 	2,  // 3: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
 	2,  // 4: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
 	5,  // 5: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
 	7,  // 6: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
 	8,  // 7: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
 	9,  // 8: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	10, // 9: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	11, // 10: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	12, // 11: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	17, // 12: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	18, // 13: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	13, // 14: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	14, // 15: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	0,  // 16: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	1,  // 17: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 9: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	12, // 10: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	13, // 11: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	10, // 12: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	18, // 13: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	19, // 14: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	14, // 15: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	15, // 16: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	0,  // 17: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	1,  // 18: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -1332,15 +1461,17 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_ArchiveFlag)(nil),
 		(*Operation_PutSegment)(nil),
 		(*Operation_PutSettings)(nil),
+		(*Operation_SetAttributes)(nil),
 	}
 	file_guidon_v1_change_proto_msgTypes[7].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

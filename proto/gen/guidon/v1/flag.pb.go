@@ -62,6 +62,10 @@ type Flag struct {
 	// travel allow-list. If there are any, the flag is decided at the root of a
 	// request and carried in the header.
 	NotTravelling []string `protobuf:"bytes,18,rep,name=not_travelling,json=notTravelling,proto3" json:"not_travelling,omitempty"`
+	// attach, overridable and pierce are as PutFlag describes them.
+	Attach        bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
+	Overridable   bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
+	Pierce        string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -220,6 +224,27 @@ func (x *Flag) GetNotTravelling() []string {
 		return x.NotTravelling
 	}
 	return nil
+}
+
+func (x *Flag) GetAttach() bool {
+	if x != nil {
+		return x.Attach
+	}
+	return false
+}
+
+func (x *Flag) GetOverridable() bool {
+	if x != nil {
+		return x.Overridable
+	}
+	return false
+}
+
+func (x *Flag) GetPierce() string {
+	if x != nil {
+		return x.Pierce
+	}
+	return ""
 }
 
 // FlagVersion is one version of a flag in one environment.
@@ -666,7 +691,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -690,7 +715,10 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
 	"updated_by\x18\x10 \x01(\tR\tupdatedBy\x12\x14\n" +
 	"\x05reads\x18\x11 \x03(\tR\x05reads\x12%\n" +
-	"\x0enot_travelling\x18\x12 \x03(\tR\rnotTravelling\"\x88\x01\n" +
+	"\x0enot_travelling\x18\x12 \x03(\tR\rnotTravelling\x12\x16\n" +
+	"\x06attach\x18\x13 \x01(\bR\x06attach\x12 \n" +
+	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
+	"\x06pierce\x18\x15 \x01(\tR\x06pierce\"\x88\x01\n" +
 	"\vFlagVersion\x12#\n" +
 	"\x04flag\x18\x01 \x01(\v2\x0f.guidon.v1.FlagR\x04flag\x12\x1f\n" +
 	"\vto_revision\x18\x02 \x01(\x03R\n" +

@@ -353,6 +353,7 @@ type SyncServiceSyncResponse struct {
 	//	*SyncServiceSyncResponse_PropagationKeys
 	//	*SyncServiceSyncResponse_Heartbeat
 	//	*SyncServiceSyncResponse_GoingAway
+	//	*SyncServiceSyncResponse_OverrideKeys
 	Event         isSyncServiceSyncResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -449,6 +450,15 @@ func (x *SyncServiceSyncResponse) GetGoingAway() *GoingAway {
 	return nil
 }
 
+func (x *SyncServiceSyncResponse) GetOverrideKeys() *OverrideKeys {
+	if x != nil {
+		if x, ok := x.Event.(*SyncServiceSyncResponse_OverrideKeys); ok {
+			return x.OverrideKeys
+		}
+	}
+	return nil
+}
+
 type isSyncServiceSyncResponse_Event interface {
 	isSyncServiceSyncResponse_Event()
 }
@@ -477,6 +487,10 @@ type SyncServiceSyncResponse_GoingAway struct {
 	GoingAway *GoingAway `protobuf:"bytes,6,opt,name=going_away,json=goingAway,proto3,oneof"`
 }
 
+type SyncServiceSyncResponse_OverrideKeys struct {
+	OverrideKeys *OverrideKeys `protobuf:"bytes,7,opt,name=override_keys,json=overrideKeys,proto3,oneof"`
+}
+
 func (*SyncServiceSyncResponse_Hello) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_Snapshot) isSyncServiceSyncResponse_Event() {}
@@ -488,6 +502,8 @@ func (*SyncServiceSyncResponse_PropagationKeys) isSyncServiceSyncResponse_Event(
 func (*SyncServiceSyncResponse_Heartbeat) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_GoingAway) isSyncServiceSyncResponse_Event() {}
+
+func (*SyncServiceSyncResponse_OverrideKeys) isSyncServiceSyncResponse_Event() {}
 
 // Hello is the first event of a stream.
 type Hello struct {
@@ -503,6 +519,7 @@ type Hello struct {
 	// ack_spread is the time over which a client waits, at random, before it
 	// acknowledges what it took, so that many do not all come at once.
 	AckSpread     *durationpb.Duration `protobuf:"bytes,20,opt,name=ack_spread,json=ackSpread,proto3" json:"ack_spread,omitempty"`
+	OverrideKeys  *OverrideKeys        `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -575,6 +592,13 @@ func (x *Hello) GetPropagationKeys() *PropagationKeys {
 func (x *Hello) GetAckSpread() *durationpb.Duration {
 	if x != nil {
 		return x.AckSpread
+	}
+	return nil
+}
+
+func (x *Hello) GetOverrideKeys() *OverrideKeys {
+	if x != nil {
+		return x.OverrideKeys
 	}
 	return nil
 }
@@ -687,6 +711,116 @@ func (x *PropagationKey) GetSecret() []byte {
 	return nil
 }
 
+// OverrideKeys verify the override tokens of one environment. Each such message
+// replaces the one before.
+type OverrideKeys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Keys  []*OverrideKey         `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	// revoked_overrides are the IDs of overrides that were revoked and whose
+	// tokens have not expired yet.
+	RevokedOverrides []string `protobuf:"bytes,2,rep,name=revoked_overrides,json=revokedOverrides,proto3" json:"revoked_overrides,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *OverrideKeys) Reset() {
+	*x = OverrideKeys{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverrideKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverrideKeys) ProtoMessage() {}
+
+func (x *OverrideKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverrideKeys.ProtoReflect.Descriptor instead.
+func (*OverrideKeys) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OverrideKeys) GetKeys() []*OverrideKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *OverrideKeys) GetRevokedOverrides() []string {
+	if x != nil {
+		return x.RevokedOverrides
+	}
+	return nil
+}
+
+type OverrideKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is 1 to 16 of A-Z, a-z, 0-9, -.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// public_key is an Ed25519 public key: 32 bytes.
+	PublicKey     []byte `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverrideKey) Reset() {
+	*x = OverrideKey{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverrideKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverrideKey) ProtoMessage() {}
+
+func (x *OverrideKey) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverrideKey.ProtoReflect.Descriptor instead.
+func (*OverrideKey) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *OverrideKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OverrideKey) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
 // SnapshotChunk is a part, at most 256 KiB, of an encoded Rows message. All
 // chunks of one snapshot follow each other.
 type SnapshotChunk struct {
@@ -705,7 +839,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +851,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +864,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{9}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SnapshotChunk) GetRevision() int64 {
@@ -786,7 +920,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +932,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +945,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Delta) GetFromRevision() int64 {
@@ -866,7 +1000,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1012,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1025,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Heartbeat) GetRevision() int64 {
@@ -911,7 +1045,7 @@ type GoingAway struct {
 
 func (x *GoingAway) Reset() {
 	*x = GoingAway{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1057,7 @@ func (x *GoingAway) String() string {
 func (*GoingAway) ProtoMessage() {}
 
 func (x *GoingAway) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1070,7 @@ func (x *GoingAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
 func (*GoingAway) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GoingAway) GetRetryAfter() *durationpb.Duration {
@@ -957,7 +1091,7 @@ type SyncServiceGetDefinitionRequest struct {
 
 func (x *SyncServiceGetDefinitionRequest) Reset() {
 	*x = SyncServiceGetDefinitionRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1103,7 @@ func (x *SyncServiceGetDefinitionRequest) String() string {
 func (*SyncServiceGetDefinitionRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1116,7 @@ func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SyncServiceGetDefinitionRequest) GetEnvironment() string {
@@ -1020,7 +1154,7 @@ type SyncServiceGetDefinitionResponse struct {
 
 func (x *SyncServiceGetDefinitionResponse) Reset() {
 	*x = SyncServiceGetDefinitionResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1166,7 @@ func (x *SyncServiceGetDefinitionResponse) String() string {
 func (*SyncServiceGetDefinitionResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1179,7 @@ func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncServiceGetDefinitionResponse) GetRows() []*Row {
@@ -1080,7 +1214,7 @@ type SyncServiceGetSnapshotRequest struct {
 
 func (x *SyncServiceGetSnapshotRequest) Reset() {
 	*x = SyncServiceGetSnapshotRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1226,7 @@ func (x *SyncServiceGetSnapshotRequest) String() string {
 func (*SyncServiceGetSnapshotRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1239,7 @@ func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncServiceGetSnapshotRequest) GetEnvironment() string {
@@ -1134,7 +1268,7 @@ type SyncServiceGetSnapshotResponse struct {
 
 func (x *SyncServiceGetSnapshotResponse) Reset() {
 	*x = SyncServiceGetSnapshotResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1280,7 @@ func (x *SyncServiceGetSnapshotResponse) String() string {
 func (*SyncServiceGetSnapshotResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1293,7 @@ func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SyncServiceGetSnapshotResponse) GetEnvironment() string {
@@ -1212,7 +1346,7 @@ type SyncServiceAckRequest struct {
 
 func (x *SyncServiceAckRequest) Reset() {
 	*x = SyncServiceAckRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1358,7 @@ func (x *SyncServiceAckRequest) String() string {
 func (*SyncServiceAckRequest) ProtoMessage() {}
 
 func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1371,7 @@ func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncServiceAckRequest) GetEnvironment() string {
@@ -1297,7 +1431,7 @@ type SyncServiceAckResponse struct {
 
 func (x *SyncServiceAckResponse) Reset() {
 	*x = SyncServiceAckResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1443,7 @@ func (x *SyncServiceAckResponse) String() string {
 func (*SyncServiceAckResponse) ProtoMessage() {}
 
 func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1456,7 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -1351,7 +1485,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
 	"\x03sdk\x18\x03 \x01(\tR\x03sdk\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xe4\x02\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xa4\x03\n" +
 	"\x17SyncServiceSyncResponse\x12(\n" +
 	"\x05hello\x18\x01 \x01(\v2\x10.guidon.v1.HelloH\x00R\x05hello\x126\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x18.guidon.v1.SnapshotChunkH\x00R\bsnapshot\x12(\n" +
@@ -1359,8 +1493,9 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x10propagation_keys\x18\x04 \x01(\v2\x1a.guidon.v1.PropagationKeysH\x00R\x0fpropagationKeys\x124\n" +
 	"\theartbeat\x18\x05 \x01(\v2\x14.guidon.v1.HeartbeatH\x00R\theartbeat\x125\n" +
 	"\n" +
-	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAwayB\a\n" +
-	"\x05event\"\xcd\x02\n" +
+	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAway\x12>\n" +
+	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeysB\a\n" +
+	"\x05event\"\x8b\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12;\n" +
@@ -1369,13 +1504,21 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12E\n" +
 	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x128\n" +
 	"\n" +
-	"ack_spread\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tackSpread\"X\n" +
+	"ack_spread\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tackSpread\x12<\n" +
+	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\"X\n" +
 	"\x0fPropagationKeys\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12-\n" +
 	"\x04keys\x18\x02 \x03(\v2\x19.guidon.v1.PropagationKeyR\x04keys\"8\n" +
 	"\x0ePropagationKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\fR\x06secret\"\x8d\x01\n" +
+	"\x06secret\x18\x02 \x01(\fR\x06secret\"g\n" +
+	"\fOverrideKeys\x12*\n" +
+	"\x04keys\x18\x01 \x03(\v2\x16.guidon.v1.OverrideKeyR\x04keys\x12+\n" +
+	"\x11revoked_overrides\x18\x02 \x03(\tR\x10revokedOverrides\"<\n" +
+	"\vOverrideKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x02 \x01(\fR\tpublicKey\"\x8d\x01\n" +
 	"\rSnapshotChunk\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1a\n" +
@@ -1442,7 +1585,7 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Row)(nil),                              // 0: guidon.v1.Row
 	(*RowName)(nil),                          // 1: guidon.v1.RowName
@@ -1453,55 +1596,60 @@ var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Hello)(nil),                            // 6: guidon.v1.Hello
 	(*PropagationKeys)(nil),                  // 7: guidon.v1.PropagationKeys
 	(*PropagationKey)(nil),                   // 8: guidon.v1.PropagationKey
-	(*SnapshotChunk)(nil),                    // 9: guidon.v1.SnapshotChunk
-	(*Delta)(nil),                            // 10: guidon.v1.Delta
-	(*Heartbeat)(nil),                        // 11: guidon.v1.Heartbeat
-	(*GoingAway)(nil),                        // 12: guidon.v1.GoingAway
-	(*SyncServiceGetDefinitionRequest)(nil),  // 13: guidon.v1.SyncServiceGetDefinitionRequest
-	(*SyncServiceGetDefinitionResponse)(nil), // 14: guidon.v1.SyncServiceGetDefinitionResponse
-	(*SyncServiceGetSnapshotRequest)(nil),    // 15: guidon.v1.SyncServiceGetSnapshotRequest
-	(*SyncServiceGetSnapshotResponse)(nil),   // 16: guidon.v1.SyncServiceGetSnapshotResponse
-	(*SyncServiceAckRequest)(nil),            // 17: guidon.v1.SyncServiceAckRequest
-	(*SyncServiceAckResponse)(nil),           // 18: guidon.v1.SyncServiceAckResponse
-	nil,                                      // 19: guidon.v1.SyncServiceAckRequest.PiercedEntry
-	(*timestamppb.Timestamp)(nil),            // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),              // 21: google.protobuf.Duration
+	(*OverrideKeys)(nil),                     // 9: guidon.v1.OverrideKeys
+	(*OverrideKey)(nil),                      // 10: guidon.v1.OverrideKey
+	(*SnapshotChunk)(nil),                    // 11: guidon.v1.SnapshotChunk
+	(*Delta)(nil),                            // 12: guidon.v1.Delta
+	(*Heartbeat)(nil),                        // 13: guidon.v1.Heartbeat
+	(*GoingAway)(nil),                        // 14: guidon.v1.GoingAway
+	(*SyncServiceGetDefinitionRequest)(nil),  // 15: guidon.v1.SyncServiceGetDefinitionRequest
+	(*SyncServiceGetDefinitionResponse)(nil), // 16: guidon.v1.SyncServiceGetDefinitionResponse
+	(*SyncServiceGetSnapshotRequest)(nil),    // 17: guidon.v1.SyncServiceGetSnapshotRequest
+	(*SyncServiceGetSnapshotResponse)(nil),   // 18: guidon.v1.SyncServiceGetSnapshotResponse
+	(*SyncServiceAckRequest)(nil),            // 19: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),           // 20: guidon.v1.SyncServiceAckResponse
+	nil,                                      // 21: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),            // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),              // 23: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
 	1,  // 1: guidon.v1.Rows.deletes:type_name -> guidon.v1.RowName
 	4,  // 2: guidon.v1.SyncServiceSyncRequest.client:type_name -> guidon.v1.Client
 	6,  // 3: guidon.v1.SyncServiceSyncResponse.hello:type_name -> guidon.v1.Hello
-	9,  // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
-	10, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
+	11, // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
+	12, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
 	7,  // 6: guidon.v1.SyncServiceSyncResponse.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	11, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
-	12, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
-	20, // 9: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	21, // 10: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
-	7,  // 11: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	21, // 12: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
-	8,  // 13: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	20, // 14: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	21, // 15: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 16: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 17: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	4,  // 18: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	21, // 19: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	19, // 20: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 21: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	13, // 22: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	15, // 23: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	17, // 24: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 25: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	14, // 26: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	16, // 27: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	18, // 28: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	25, // [25:29] is the sub-list for method output_type
-	21, // [21:25] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	13, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
+	14, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
+	9,  // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
+	22, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	23, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	7,  // 12: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	23, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	9,  // 14: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
+	8,  // 15: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	10, // 16: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
+	22, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	23, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 19: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 20: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	4,  // 21: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	23, // 22: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	21, // 23: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 24: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	15, // 25: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	17, // 26: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	19, // 27: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 28: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	16, // 29: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	18, // 30: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	20, // 31: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -1516,6 +1664,7 @@ func file_guidon_v1_sync_proto_init() {
 		(*SyncServiceSyncResponse_PropagationKeys)(nil),
 		(*SyncServiceSyncResponse_Heartbeat)(nil),
 		(*SyncServiceSyncResponse_GoingAway)(nil),
+		(*SyncServiceSyncResponse_OverrideKeys)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1523,7 +1672,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,9 +55,10 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
 
   /**
    * action is what the operations of the entry have in common: flag.put,
-   * flag.state, flag.default, flag.archive, flag.describe, segment.put,
-   * settings.put, key.create, key.revoke, propagation_key.create; change if
-   * they have nothing in common.
+   * flag.state, flag.default, flag.attributes, flag.archive, flag.describe,
+   * segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+   * override_key.create, override.create, override.revoke; change if they have
+   * nothing in common.
    *
    * @generated from field: string action = 6;
    */

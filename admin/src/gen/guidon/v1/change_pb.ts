@@ -12,7 +12,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/change.proto.
  */
 export const file_guidon_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEiqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSK1AgoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAQgsKCW9wZXJhdGlvbiKfAgoHUHV0RmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIrCgpkZWZpbml0aW9uGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgRraW5kGAUgASgJEg0KBXNjb3BlGAYgASgJEgwKBHR5cGUYByABKAkSEgoFb3duZXIYCCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgJIAEoCUgBiAEBEgwKBHRhZ3MYCiADKAkSEwoLY3JlYXRlX29ubHkYCyABKAgSEwoGYXR0YWNoGAwgASgISAKIAQFCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbkIJCgdfYXR0YWNoIjsKCFNldFN0YXRlEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRINCgVzdGF0ZRgDIAEoCSJGChFTZXREZWZhdWx0VmFyaWFudBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTJnCg1DaGFuZ2VTZXJ2aWNlElYKBUFwcGx5EiQuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QaJS5ndWlkb24udjEuQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_struct]);
+  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEiqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSLpAgoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIAEILCglvcGVyYXRpb24i6QIKB1B1dEZsYWcSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3Byb2plY3QYAyABKAkSKwoKZGVmaW5pdGlvbhgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDAoEa2luZBgFIAEoCRINCgVzY29wZRgGIAEoCRIMCgR0eXBlGAcgASgJEhIKBW93bmVyGAggASgJSACIAQESGAoLZGVzY3JpcHRpb24YCSABKAlIAYgBARIMCgR0YWdzGAogAygJEhMKC2NyZWF0ZV9vbmx5GAsgASgIEhMKBmF0dGFjaBgMIAEoCEgCiAEBEhgKC292ZXJyaWRhYmxlGA0gASgISAOIAQESEwoGcGllcmNlGA4gASgJSASIAQFCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbkIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlIjsKCFNldFN0YXRlEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRINCgVzdGF0ZRgDIAEoCSJGChFTZXREZWZhdWx0VmFyaWFudBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSKbAQoNU2V0QXR0cmlidXRlcxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEwoGYXR0YWNoGAMgASgISACIAQESGAoLb3ZlcnJpZGFibGUYBCABKAhIAYgBARITCgZwaWVyY2UYBSABKAlIAogBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlIhoKC0FyY2hpdmVGbGFnEgsKA2tleRgBIAEoCSKAAQoKUHV0U2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSKQoJY29uZGl0aW9uGAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEhMKC2NyZWF0ZV9vbmx5GAUgASgIIkkKC1B1dFNldHRpbmdzEhMKC2Vudmlyb25tZW50GAEgASgJEiUKCHNldHRpbmdzGAIgASgLMhMuZ3VpZG9uLnYxLlNldHRpbmdzIkoKCFNldHRpbmdzEioKBnRyYXZlbBgBIAMoCzIaLmd1aWRvbi52MS5UcmF2ZWxBdHRyaWJ1dGUSEgoKZnJhY3Rpb25hbBgCIAEoCSIzCg9UcmF2ZWxBdHRyaWJ1dGUSEQoJYXR0cmlidXRlGAEgASgJEg0KBWFsaWFzGAIgASgJMmcKDUNoYW5nZVNlcnZpY2USVgoFQXBwbHkSJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUFwcGx5UmVxdWVzdBolLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_struct]);
 
 /**
  * @generated from message guidon.v1.ChangeServiceApplyRequest
@@ -293,6 +293,12 @@ export type Operation = Message<"guidon.v1.Operation"> & {
      */
     value: PutSettings;
     case: "putSettings";
+  } | {
+    /**
+     * @generated from field: guidon.v1.SetAttributes set_attributes = 30;
+     */
+    value: SetAttributes;
+    case: "setAttributes";
   } | { case: undefined; value?: undefined };
 };
 
@@ -384,6 +390,21 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
    * @generated from field: optional bool attach = 12;
    */
   attach?: boolean | undefined;
+
+  /**
+   * overridable lets overrides force the flag (OverrideService).
+   *
+   * @generated from field: optional bool overridable = 13;
+   */
+  overridable?: boolean | undefined;
+
+  /**
+   * pierce is never, or empty: whether a kill may change the flag for requests
+   * that are under way.
+   *
+   * @generated from field: optional string pierce = 14;
+   */
+  pierce?: string | undefined;
 };
 
 /**
@@ -453,6 +474,46 @@ export const SetDefaultVariantSchema: GenMessage<SetDefaultVariant> = /*@__PURE_
   messageDesc(file_guidon_v1_change, 9);
 
 /**
+ * SetAttributes changes how a flag of one environment is treated, and leaves
+ * its definition as it is. What is unset stays; see PutFlag.
+ *
+ * @generated from message guidon.v1.SetAttributes
+ */
+export type SetAttributes = Message<"guidon.v1.SetAttributes"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * @generated from field: optional bool attach = 3;
+   */
+  attach?: boolean | undefined;
+
+  /**
+   * @generated from field: optional bool overridable = 4;
+   */
+  overridable?: boolean | undefined;
+
+  /**
+   * @generated from field: optional string pierce = 5;
+   */
+  pierce?: string | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.SetAttributes.
+ * Use `create(SetAttributesSchema)` to create a new message.
+ */
+export const SetAttributesSchema: GenMessage<SetAttributes> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 10);
+
+/**
  * ArchiveFlag retires a flag in every environment: it stays readable, and
  * resolves to each caller's default. Refused while another flag requires it.
  *
@@ -470,7 +531,7 @@ export type ArchiveFlag = Message<"guidon.v1.ArchiveFlag"> & {
  * Use `create(ArchiveFlagSchema)` to create a new message.
  */
 export const ArchiveFlagSchema: GenMessage<ArchiveFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 10);
+  messageDesc(file_guidon_v1_change, 11);
 
 /**
  * PutSegment creates or replaces a segment: a named condition that targeting
@@ -514,7 +575,7 @@ export type PutSegment = Message<"guidon.v1.PutSegment"> & {
  * Use `create(PutSegmentSchema)` to create a new message.
  */
 export const PutSegmentSchema: GenMessage<PutSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 11);
+  messageDesc(file_guidon_v1_change, 12);
 
 /**
  * PutSettings replaces what every evaluation in an environment depends on.
@@ -538,7 +599,7 @@ export type PutSettings = Message<"guidon.v1.PutSettings"> & {
  * Use `create(PutSettingsSchema)` to create a new message.
  */
 export const PutSettingsSchema: GenMessage<PutSettings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 12);
+  messageDesc(file_guidon_v1_change, 13);
 
 /**
  * Settings are versioned with the environment's flags and pinned like them.
@@ -567,7 +628,7 @@ export type Settings = Message<"guidon.v1.Settings"> & {
  * Use `create(SettingsSchema)` to create a new message.
  */
 export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 13);
+  messageDesc(file_guidon_v1_change, 14);
 
 /**
  * @generated from message guidon.v1.TravelAttribute
@@ -594,7 +655,7 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
  * Use `create(TravelAttributeSchema)` to create a new message.
  */
 export const TravelAttributeSchema: GenMessage<TravelAttribute> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 14);
+  messageDesc(file_guidon_v1_change, 15);
 
 /**
  * ChangeService is the only way to change what services see.

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/sync.proto.
  */
 export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSKlAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAQgcKBWV2ZW50IvsBCgVIZWxsbxITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIvCgtzZXJ2ZXJfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoSaGVhcnRiZWF0X2ludGVydmFsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEHByb3BhZ2F0aW9uX2tleXMYBSABKAsyGi5ndWlkb24udjEuUHJvcGFnYXRpb25LZXlzEi0KCmFja19zcHJlYWQYFCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iSgoPUHJvcGFnYXRpb25LZXlzEg4KBnNpZ25lchgBIAEoCRInCgRrZXlzGAIgAygLMhkuZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5IiwKDlByb3BhZ2F0aW9uS2V5EgoKAmlkGAEgASgJEg4KBnNlY3JldBgCIAEoDCJiCg1TbmFwc2hvdENodW5rEhAKCHJldmlzaW9uGAEgASgDEg4KBmRpZ2VzdBgCIAEoCRIQCghlbmNvZGluZxgDIAEoCRIPCgdwYXlsb2FkGAQgASgMEgwKBGxhc3QYBSABKAgimAEKBURlbHRhEhUKDWZyb21fcmV2aXNpb24YASABKAMSEwoLdG9fcmV2aXNpb24YAiABKAMSDgoGZGlnZXN0GAMgASgJEhAKCGVuY29kaW5nGAQgASgJEg8KB3BheWxvYWQYBSABKAwSMAoMY29tbWl0dGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIdCglIZWFydGJlYXQSEAoIcmV2aXNpb24YASABKAMiOwoJR29pbmdBd2F5Ei4KC3JldHJ5X2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlUKH1N5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhAKCHJldmlzaW9uGAMgASgDImwKIFN5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlc3BvbnNlEhwKBHJvd3MYASADKAsyDi5ndWlkb24udjEuUm93EhUKDWZyb21fcmV2aXNpb24YAiABKAMSEwoLdG9fcmV2aXNpb24YAyABKAMiRgodU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMidQoeU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdyKmAgoVU3luY1NlcnZpY2VBY2tSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEiEKBmNsaWVudBgCIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSEAoIcmV2aXNpb24YAyABKAMSDgoGZGlnZXN0GAQgASgJEiYKA2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIbChNwcm9wYWdhdGlvbl9rZXlfaWRzGAYgAygJEj4KB3BpZXJjZWQYByADKAsyLS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0LlBpZXJjZWRFbnRyeRouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASIYChZTeW5jU2VydmljZUFja1Jlc3BvbnNlMoADCgtTeW5jU2VydmljZRJRCgRTeW5jEiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QaIi5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVzcG9uc2UiADABEmoKDUdldERlZmluaXRpb24SKi5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVxdWVzdBorLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZSIAEmQKC0dldFNuYXBzaG90EiguZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0GikuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZSIAEkwKA0FjaxIgLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QaIS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSLXAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAEjAKDW92ZXJyaWRlX2tleXMYByABKAsyFy5ndWlkb24udjEuT3ZlcnJpZGVLZXlzSABCBwoFZXZlbnQiqwIKBUhlbGxvEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEi8KC3NlcnZlcl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNAoQcHJvcGFnYXRpb25fa2V5cxgFIAEoCzIaLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleXMSLQoKYWNrX3NwcmVhZBgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cyJKCg9Qcm9wYWdhdGlvbktleXMSDgoGc2lnbmVyGAEgASgJEicKBGtleXMYAiADKAsyGS5ndWlkb24udjEuUHJvcGFnYXRpb25LZXkiLAoOUHJvcGFnYXRpb25LZXkSCgoCaWQYASABKAkSDgoGc2VjcmV0GAIgASgMIk8KDE92ZXJyaWRlS2V5cxIkCgRrZXlzGAEgAygLMhYuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5EhkKEXJldm9rZWRfb3ZlcnJpZGVzGAIgAygJIi0KC092ZXJyaWRlS2V5EgoKAmlkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJsCiBTeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZRIcCgRyb3dzGAEgAygLMg4uZ3VpZG9uLnYxLlJvdxIVCg1mcm9tX3JldmlzaW9uGAIgASgDEhMKC3RvX3JldmlzaW9uGAMgASgDIkYKHVN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDInUKHlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSHAoEcm93cxgEIAMoCzIOLmd1aWRvbi52MS5Sb3cipgIKFVN5bmNTZXJ2aWNlQWNrUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIhCgZjbGllbnQYAiABKAsyES5ndWlkb24udjEuQ2xpZW50EhAKCHJldmlzaW9uGAMgASgDEg4KBmRpZ2VzdBgEIAEoCRImCgNhZ2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGwoTcHJvcGFnYXRpb25fa2V5X2lkcxgGIAMoCRI+CgdwaWVyY2VkGAcgAygLMi0uZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlQWNrUmVxdWVzdC5QaWVyY2VkRW50cnkaLgoMUGllcmNlZEVudHJ5EgsKA2tleRgBIAEoAxINCgV2YWx1ZRgCIAEoAzoCOAEiGAoWU3luY1NlcnZpY2VBY2tSZXNwb25zZTKAAwoLU3luY1NlcnZpY2USUQoEU3luYxIhLmd1aWRvbi52MS5TeW5jU2VydmljZVN5bmNSZXF1ZXN0GiIuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1Jlc3BvbnNlIgAwARJqCg1HZXREZWZpbml0aW9uEiouZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlcXVlc3QaKy5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVzcG9uc2UiABJkCgtHZXRTbmFwc2hvdBIoLmd1aWRvbi52MS5TeW5jU2VydmljZUdldFNuYXBzaG90UmVxdWVzdBopLmd1aWRvbi52MS5TeW5jU2VydmljZUdldFNuYXBzaG90UmVzcG9uc2UiABJMCgNBY2sSIC5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0GiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlQWNrUmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Row is one versioned document of an environment: what the digest covers.
@@ -220,6 +220,12 @@ export type SyncServiceSyncResponse = Message<"guidon.v1.SyncServiceSyncResponse
      */
     value: GoingAway;
     case: "goingAway";
+  } | {
+    /**
+     * @generated from field: guidon.v1.OverrideKeys override_keys = 7;
+     */
+    value: OverrideKeys;
+    case: "overrideKeys";
   } | { case: undefined; value?: undefined };
 };
 
@@ -273,6 +279,11 @@ export type Hello = Message<"guidon.v1.Hello"> & {
    * @generated from field: google.protobuf.Duration ack_spread = 20;
    */
   ackSpread?: Duration | undefined;
+
+  /**
+   * @generated from field: guidon.v1.OverrideKeys override_keys = 6;
+   */
+  overrideKeys?: OverrideKeys | undefined;
 };
 
 /**
@@ -335,6 +346,60 @@ export const PropagationKeySchema: GenMessage<PropagationKey> = /*@__PURE__*/
   messageDesc(file_guidon_v1_sync, 8);
 
 /**
+ * OverrideKeys verify the override tokens of one environment. Each such message
+ * replaces the one before.
+ *
+ * @generated from message guidon.v1.OverrideKeys
+ */
+export type OverrideKeys = Message<"guidon.v1.OverrideKeys"> & {
+  /**
+   * @generated from field: repeated guidon.v1.OverrideKey keys = 1;
+   */
+  keys: OverrideKey[];
+
+  /**
+   * revoked_overrides are the IDs of overrides that were revoked and whose
+   * tokens have not expired yet.
+   *
+   * @generated from field: repeated string revoked_overrides = 2;
+   */
+  revokedOverrides: string[];
+};
+
+/**
+ * Describes the message guidon.v1.OverrideKeys.
+ * Use `create(OverrideKeysSchema)` to create a new message.
+ */
+export const OverrideKeysSchema: GenMessage<OverrideKeys> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 9);
+
+/**
+ * @generated from message guidon.v1.OverrideKey
+ */
+export type OverrideKey = Message<"guidon.v1.OverrideKey"> & {
+  /**
+   * id is 1 to 16 of A-Z, a-z, 0-9, -.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * public_key is an Ed25519 public key: 32 bytes.
+   *
+   * @generated from field: bytes public_key = 2;
+   */
+  publicKey: Uint8Array;
+};
+
+/**
+ * Describes the message guidon.v1.OverrideKey.
+ * Use `create(OverrideKeySchema)` to create a new message.
+ */
+export const OverrideKeySchema: GenMessage<OverrideKey> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 10);
+
+/**
  * SnapshotChunk is a part, at most 256 KiB, of an encoded Rows message. All
  * chunks of one snapshot follow each other.
  *
@@ -378,7 +443,7 @@ export type SnapshotChunk = Message<"guidon.v1.SnapshotChunk"> & {
  * Use `create(SnapshotChunkSchema)` to create a new message.
  */
 export const SnapshotChunkSchema: GenMessage<SnapshotChunk> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 9);
+  messageDesc(file_guidon_v1_sync, 11);
 
 /**
  * Delta leads from one revision to a newer one.
@@ -428,7 +493,7 @@ export type Delta = Message<"guidon.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 10);
+  messageDesc(file_guidon_v1_sync, 12);
 
 /**
  * @generated from message guidon.v1.Heartbeat
@@ -447,7 +512,7 @@ export type Heartbeat = Message<"guidon.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 11);
+  messageDesc(file_guidon_v1_sync, 13);
 
 /**
  * GoingAway announces a planned end of the stream.
@@ -466,7 +531,7 @@ export type GoingAway = Message<"guidon.v1.GoingAway"> & {
  * Use `create(GoingAwaySchema)` to create a new message.
  */
 export const GoingAwaySchema: GenMessage<GoingAway> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 12);
+  messageDesc(file_guidon_v1_sync, 14);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDefinitionRequest
@@ -493,7 +558,7 @@ export type SyncServiceGetDefinitionRequest = Message<"guidon.v1.SyncServiceGetD
  * Use `create(SyncServiceGetDefinitionRequestSchema)` to create a new message.
  */
 export const SyncServiceGetDefinitionRequestSchema: GenMessage<SyncServiceGetDefinitionRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 13);
+  messageDesc(file_guidon_v1_sync, 15);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDefinitionResponse
@@ -525,7 +590,7 @@ export type SyncServiceGetDefinitionResponse = Message<"guidon.v1.SyncServiceGet
  * Use `create(SyncServiceGetDefinitionResponseSchema)` to create a new message.
  */
 export const SyncServiceGetDefinitionResponseSchema: GenMessage<SyncServiceGetDefinitionResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 14);
+  messageDesc(file_guidon_v1_sync, 16);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotRequest
@@ -549,7 +614,7 @@ export type SyncServiceGetSnapshotRequest = Message<"guidon.v1.SyncServiceGetSna
  * Use `create(SyncServiceGetSnapshotRequestSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotRequestSchema: GenMessage<SyncServiceGetSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 15);
+  messageDesc(file_guidon_v1_sync, 17);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotResponse
@@ -581,7 +646,7 @@ export type SyncServiceGetSnapshotResponse = Message<"guidon.v1.SyncServiceGetSn
  * Use `create(SyncServiceGetSnapshotResponseSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotResponseSchema: GenMessage<SyncServiceGetSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 16);
+  messageDesc(file_guidon_v1_sync, 18);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckRequest
@@ -640,7 +705,7 @@ export type SyncServiceAckRequest = Message<"guidon.v1.SyncServiceAckRequest"> &
  * Use `create(SyncServiceAckRequestSchema)` to create a new message.
  */
 export const SyncServiceAckRequestSchema: GenMessage<SyncServiceAckRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 17);
+  messageDesc(file_guidon_v1_sync, 19);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckResponse
@@ -653,7 +718,7 @@ export type SyncServiceAckResponse = Message<"guidon.v1.SyncServiceAckResponse">
  * Use `create(SyncServiceAckResponseSchema)` to create a new message.
  */
 export const SyncServiceAckResponseSchema: GenMessage<SyncServiceAckResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 18);
+  messageDesc(file_guidon_v1_sync, 20);
 
 /**
  * SyncService keeps SDKs at the newest revision of the environment that their

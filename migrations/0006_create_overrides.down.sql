@@ -1,0 +1,4 @@
+SET lock_timeout = '5s';
+
+DROP TABLE overrides;
+DROP TABLE override_keys;
