@@ -118,6 +118,7 @@ fmt: $(BIN)/golangci-lint-$(GOLANGCI_LINT) admin/node_modules/.installed ## Form
 .PHONY: generate
 generate: admin/node_modules/.installed ## Generate Go and TypeScript from proto
 	admin/node_modules/.bin/buf generate --template proto/buf.gen.yaml
+	admin/node_modules/.bin/buf generate --template proto/buf.gen.admin.yaml --path proto/guidon
 
 .PHONY: check-generate
 check-generate: generate

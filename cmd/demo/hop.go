@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 )
@@ -8,6 +10,8 @@ import (
 // A Hop is what one service saw while it worked on one request.
 type Hop struct {
 	Service string `json:"service"`
+	// Via is the way on which the request came to it.
+	Via way `json:"via"`
 	// Revision is the one the flags came from: the pin, or with propagation
 	// off the newest this service had. 0 means that it had none.
 	Revision int64 `json:"revision"`
@@ -65,6 +69,18 @@ func tornFlags(hops []Hop) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(torn))
+}
+
+// hopsFrom reads what a called service reported.
+func hopsFrom(report []byte) ([]Hop, error) {
+	var hops []Hop
+	if err := json.Unmarshal(report, &hops); err != nil {
+		return nil, err
+	}
+	if len(hops) == 0 {
+		return nil, errors.New("it reported no hop")
+	}
+	return hops, nil
 }
 
 // below puts the hops that a called service reported under its caller.

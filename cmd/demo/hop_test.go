@@ -47,16 +47,16 @@ func TestTornFlags(t *testing.T) {
 // The shape is an interface: scripts and the page read it.
 func TestAnswerJSON(t *testing.T) {
 	t.Parallel()
-	root := Hop{Service: "web", Revision: 9_007_199_254_740_991, Flags: map[string]string{"a": "on"}, Reasons: map[string]string{"a": "STATIC"}}
+	root := Hop{Service: "web", Via: overHTTP, Revision: 9_007_199_254_740_991, Flags: map[string]string{"a": "on"}, Reasons: map[string]string{"a": "STATIC"}}
 	child := root
-	child.Service = "cart"
+	child.Service, child.Via = "mailer", overJetStream
 	got, err := json.Marshal(newAnswer("cid", append([]Hop{root}, below("web", []Hop{child})...)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `{"correlationId":"cid","revision":9007199254740991,"torn":false,"hops":[` +
-		`{"service":"web","revision":9007199254740991,"flags":{"a":"on"},"reasons":{"a":"STATIC"},"depth":0,"ms":0},` +
-		`{"service":"cart","revision":9007199254740991,"flags":{"a":"on"},"reasons":{"a":"STATIC"},"parent":"web","depth":1,"ms":0}]}`
+		`{"service":"web","via":"http","revision":9007199254740991,"flags":{"a":"on"},"reasons":{"a":"STATIC"},"depth":0,"ms":0},` +
+		`{"service":"mailer","via":"jetstream","revision":9007199254740991,"flags":{"a":"on"},"reasons":{"a":"STATIC"},"parent":"web","depth":1,"ms":0}]}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
 	}

@@ -26,7 +26,13 @@ type role struct {
 // A step calls some services at the same time.
 type step struct {
 	after time.Duration
-	call  []string
+	calls []call
+}
+
+// A call goes to a service in some way.
+type call struct {
+	name string
+	over way
 }
 
 // roles are the shop, callers before those they call. The first is where
@@ -36,19 +42,19 @@ var roles = []role{
 		name:  "web",
 		reads: []string{flipped, "shop.banner", "shop.recommendations"},
 		steps: []step{
-			{call: []string{"cart", "pricing"}},
-			{after: 50 * time.Millisecond, call: []string{"mailer"}},
+			{calls: []call{{"cart", overHTTP}, {"pricing", overProxy}}},
+			{after: 50 * time.Millisecond, calls: []call{{"mailer", overJetStream}}},
 		},
 	},
 	{
 		name:  "cart",
 		reads: []string{flipped, "checkout.free-shipping", "cart.limits"},
-		steps: []step{{call: []string{"inventory"}}},
+		steps: []step{{calls: []call{{"inventory", overConnect}}}},
 	},
 	{
 		name:  "pricing",
 		reads: []string{flipped, "checkout.free-shipping"},
-		steps: []step{{call: []string{"inventory"}}},
+		steps: []step{{calls: []call{{"inventory", overGRPC}}}},
 	},
 	{name: "inventory", reads: []string{flipped, "inventory.reserve-seconds"}},
 	{name: "mailer", reads: []string{flipped, "checkout.free-shipping", "shop.recommendations", "mailer.template"}},

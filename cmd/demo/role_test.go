@@ -58,9 +58,9 @@ func TestRolesAreOrdered(t *testing.T) {
 	}
 	for _, r := range roles {
 		for _, st := range r.steps {
-			for _, name := range st.call {
-				if place[name] <= place[r.name] {
-					t.Errorf("%s comes after %s, which it calls", r.name, name)
+			for _, c := range st.calls {
+				if place[c.name] <= place[r.name] {
+					t.Errorf("%s comes after %s, which it calls", r.name, c.name)
 				}
 			}
 		}

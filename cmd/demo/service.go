@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/open-feature/go-sdk/openfeature"
@@ -20,8 +20,6 @@ const (
 	callTimeout = 5 * time.Second
 	// maxReport bounds what a service believes of another, in bytes.
 	maxReport = 1 << 20
-	// propagationParameter tells a called service that no header is coming.
-	propagationParameter = "propagation"
 
 	// What the SDK says of an evaluation in its flag metadata.
 	metadataRevision       = "revision"
@@ -31,37 +29,34 @@ const (
 // A service is a role at work.
 type service struct {
 	role
-	peers map[string]string // URL by name
 	flags *openfeature.Client
-	lanes map[mode]lane
+	// lanes are how requests get in and calls get out: with the guidon header,
+	// or without.
+	lanes map[mode]*propagate.Propagator
+	// call reaches the services below, by name.
+	call map[string]caller
 }
 
-// A lane is how requests get in and calls get out: with the guidon header, or
-// without.
-type lane struct {
-	middleware func(http.Handler) http.Handler
-	calls      *http.Client
+// lanesOf is what a service goes by in either mode.
+func lanesOf(p *propagate.Propagator) map[mode]*propagate.Propagator {
+	return map[mode]*propagate.Propagator{on: p, off: p.WithMode(propagate.Off)}
 }
 
-// A trip is one request on its way through the services: in which mode it
-// started, and for whom it is. With propagation on the header knows for whom,
-// and only web fills in the person.
-type trip struct {
-	mode   mode
-	person Person
-}
+// A caller has another service work on the request of ctx, and returns the hops
+// of its subtree.
+type caller func(ctx context.Context, t trip) ([]Hop, error)
 
 // handler serves the calls of other services.
 func (s *service) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthy)
-	announced := func(r *http.Request) mode {
-		if r.URL.Query().Get(propagationParameter) == string(off) {
-			return off
+	mux.Handle("GET /hops", s.receive(func(r *http.Request) (trip, error) {
+		via := overHTTP
+		if slices.Contains(r.Header.Values("Via"), proxyName) {
+			via = overProxy
 		}
-		return on
-	}
-	mux.Handle("GET /hops", s.receive(announced, func(w http.ResponseWriter, r *http.Request, t trip) {
+		return tripFrom(r.Header.Values(tripHeader), via)
+	}, func(w http.ResponseWriter, r *http.Request, t trip) {
 		hops, err := s.visit(r.Context(), t)
 		if err != nil {
 			refuse(w, http.StatusBadGateway, err)
@@ -69,23 +64,22 @@ func (s *service) handler() http.Handler {
 		}
 		reply(w, hops)
 	}))
+	if arrives(s.name, overConnect) {
+		mux.Handle(s.connectHandler())
+	}
 	return mux
 }
 
-// receive has next work on each request in the mode that pick names.
-func (s *service) receive(pick func(*http.Request) mode, next func(http.ResponseWriter, *http.Request, trip)) http.Handler {
-	in := map[mode]http.Handler{}
-	for m, l := range s.lanes {
-		in[m] = l.middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			p, err := personFrom(r.URL.Query())
-			if err != nil {
-				refuse(w, http.StatusBadRequest, err)
-				return
-			}
-			next(w, r, trip{m, p})
-		}))
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { in[pick(r)].ServeHTTP(w, r) })
+// receive has next work on each request, on the trip that begin makes of it.
+func (s *service) receive(begin func(*http.Request) (trip, error), next func(http.ResponseWriter, *http.Request, trip)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t, err := begin(r)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		s.lanes[t.mode].Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next(w, r, t) })).ServeHTTP(w, r)
+	})
 }
 
 // visit evaluates the flags of this service and then calls the services below
@@ -97,12 +91,16 @@ func (s *service) visit(ctx context.Context, t trip) ([]Hop, error) {
 		if err := pause(ctx, st.after); err != nil {
 			return nil, err
 		}
-		reports := make([][]Hop, len(st.call))
+		reports := make([][]Hop, len(st.calls))
 		g, ctx := errgroup.WithContext(ctx)
-		for i, name := range st.call {
+		for i, c := range st.calls {
 			g.Go(func() (err error) {
-				reports[i], err = s.call(ctx, name, t)
-				return err
+				ctx, cancel := context.WithTimeout(ctx, callTimeout)
+				defer cancel()
+				if reports[i], err = s.call[c.name](ctx, t); err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				return nil
 			})
 		}
 		if err := g.Wait(); err != nil {
@@ -123,7 +121,7 @@ func (s *service) look(ctx context.Context, t trip) Hop {
 	if t.mode == off {
 		who = openfeature.NewEvaluationContext(t.person.User, t.person.attributes())
 	}
-	hop := Hop{Service: s.name, Flags: map[string]string{}, Reasons: map[string]string{}}
+	hop := Hop{Service: s.name, Via: t.via, Flags: map[string]string{}, Reasons: map[string]string{}}
 	for _, key := range s.reads {
 		d := detail(ctx, s.flags, key, who)
 		hop.Flags[key], hop.Reasons[key] = d.Variant, string(d.Reason)
@@ -159,43 +157,42 @@ func detail(ctx context.Context, flags *openfeature.Client, key string, who open
 	}
 }
 
-// call asks another service for its hops.
-func (s *service) call(ctx context.Context, name string, t trip) ([]Hop, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	to := s.peers[name] + "/hops"
-	if t.mode == off {
-		q := t.person.query()
-		q.Set(propagationParameter, string(off))
-		to += "?" + q.Encode()
+// overHTTP asks the service at url, or a proxy before it, for its hops.
+func (b *booth) overHTTP(url string) caller {
+	clients := map[mode]*http.Client{}
+	for m, p := range b.lanes {
+		clients[m] = &http.Client{Transport: p.Transport(b.wire)}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	res, err := s.lanes[t.mode].calls.Do(req)
-	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL, which names the person
+	return func(ctx context.Context, t trip) ([]Hop, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/hops", nil)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("%s: %w", name, err)
+		if value := t.header(); value != nil {
+			req.Header[http.CanonicalHeaderKey(tripHeader)] = value
+		}
+		res, err := clients[t.mode].Do(req)
+		if err != nil {
+			return nil, plainly(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(res.Body, maxReport))
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s: %s", res.Status, body)
+		}
+		return hopsFrom(body)
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxReport))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+}
+
+// plainly is what is wrong, without the URL.
+func plainly(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
 	}
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s: %s", name, res.Status, body)
-	}
-	var hops []Hop
-	if err := json.Unmarshal(body, &hops); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(hops) == 0 {
-		return nil, fmt.Errorf("%s: reported no hop", name)
-	}
-	return hops, nil
+	return err
 }
 
 // pause waits, unless ctx ends before.

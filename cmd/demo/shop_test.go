@@ -73,8 +73,8 @@ func TestCheckout(t *testing.T) {
 		t.Fatalf("web has revision %d, want 1 or more", revision)
 	}
 
-	hop := func(service, parent string, depth int, flags map[string]string) Hop {
-		return Hop{Service: service, Parent: parent, Depth: depth, Revision: revision, Flags: flags}
+	hop := func(service, parent string, via way, depth int, flags map[string]string) Hop {
+		return Hop{Service: service, Parent: parent, Via: via, Depth: depth, Revision: revision, Flags: flags}
 	}
 	type variants = map[string]string
 	inventory := variants{flipped: "off", "inventory.reserve-seconds": "long"}
@@ -87,12 +87,12 @@ func TestCheckout(t *testing.T) {
 			t.Errorf("propagation %s: no recommendations, want a variant of the split", m)
 		}
 		want := Answer{CorrelationID: a.CorrelationID, Revision: revision, Hops: []Hop{
-			hop("web", "", 0, variants{flipped: "off", "shop.banner": "members", "shop.recommendations": recommendations}),
-			hop("cart", "web", 1, variants{flipped: "off", "checkout.free-shipping": "on", "cart.limits": "large"}),
-			hop("inventory", "cart", 2, inventory),
-			hop("pricing", "web", 1, variants{flipped: "off", "checkout.free-shipping": "on"}),
-			hop("inventory", "pricing", 2, inventory),
-			hop("mailer", "web", 1, variants{
+			hop("web", "", overHTTP, 0, variants{flipped: "off", "shop.banner": "members", "shop.recommendations": recommendations}),
+			hop("cart", "web", overHTTP, 1, variants{flipped: "off", "checkout.free-shipping": "on", "cart.limits": "large"}),
+			hop("inventory", "cart", overConnect, 2, inventory),
+			hop("pricing", "web", overProxy, 1, variants{flipped: "off", "checkout.free-shipping": "on"}),
+			hop("inventory", "pricing", overGRPC, 2, inventory),
+			hop("mailer", "web", overJetStream, 1, variants{
 				flipped: "off", "checkout.free-shipping": "on", "shop.recommendations": recommendations, "mailer.template": "formal",
 			}),
 		}}
@@ -359,6 +359,9 @@ func TestCloseDrains(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Errorf("the shop ended with %v", err)
+	}
+	if _, err := os.Stat(shop.broker.dir); !os.IsNotExist(err) {
+		t.Errorf("the mail of a shop that has closed: %v, want %v", err, fs.ErrNotExist)
 	}
 }
 

@@ -34,7 +34,10 @@ func (s *Shop) handler() http.Handler {
 	web := s.booths[0]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthy)
-	mux.Handle("GET /checkout", web.receive(func(*http.Request) mode { return s.propagation.Mode() }, s.checkout))
+	mux.Handle("GET /checkout", web.receive(func(r *http.Request) (trip, error) {
+		p, err := personFrom(r.URL.Query())
+		return trip{s.propagation.Mode(), overHTTP, p}, err
+	}, s.checkout))
 	mux.HandleFunc("POST /propagation", s.switchPropagation)
 	mux.HandleFunc("GET /stats", s.stats)
 	mux.HandleFunc("GET /{$}", s.index)

@@ -26,6 +26,7 @@ function flagged(e, name, yes) {
 
 const milliseconds = (ms) => (ms < 10 ? ms.toFixed(1) : ms < 1000 ? ms.toFixed(0) : (ms / 1000).toFixed(2)) + (ms < 1000 ? " ms" : " s");
 const missing = (hop, key) => (hop.pinUnavailable || []).includes(key);
+const short = (hop, key) => missing(hop, key) ? "no pin" : hop.flags[key] || "default";
 const seen = (hop, key) => missing(hop, key) ? "not to be had" : hop.flags[key] === "" ? "code default" : hop.flags[key];
 
 // connection
@@ -154,6 +155,9 @@ function requestCard(r) {
       el("p", { class: "id" }, `correlation ID ${r.answer.correlationId}`)));
 }
 
+// How a request came to a hop, for people.
+const ways = { http: "HTTP", proxy: "HTTP", grpc: "gRPC", connect: "Connect", jetstream: "JetStream" };
+
 // branch is one hop and those below it: hops are in the order of a walk, so its
 // children are the ones one deeper, up to the next hop that is not deeper.
 function branch(hops, at) {
@@ -165,11 +169,20 @@ function branch(hops, at) {
   const variant = hop.flags[flag];
   const differs = !missing(hop, flag) && !missing(hops[0], flag) && variant !== hops[0].flags[flag];
   const line = el("div", { class: "hop", title: `${hop.reasons[flag]} · ${milliseconds(hop.ms)}` },
-    el("span", { class: "service" }, hop.service),
+    ...called(hop.service, at > 0 ? hop.via : ""),
     el("span", { class: "rev" }, hop.revision ? `r${hop.revision}` : "none"),
     el("span", { class: "variant", "data-variant": variant, "data-differs": differs, "data-missing": missing(hop, flag) },
-      (differs ? "≠ " : "") + seen(hop, flag)));
-  return children.length ? el("li", {}, line, el("ul", {}, ...children)) : el("li", {}, line);
+      (differs ? "≠ " : "") + short(hop, flag)));
+  const here = children.length ? el("li", {}, line, el("ul", {}, ...children)) : el("li", {}, line);
+  if (hop.via !== "proxy") return here;
+  return el("li", {},
+    el("div", { class: "hop", title: "reads no flags: it passes the header on, byte for byte" }, ...called("proxy", "http"), el("span", { class: "passes" }, "passes it on")),
+    el("ul", {}, here));
+}
+
+// called is who was called, and over what.
+function called(service, via) {
+  return [el("span", { class: "service" }, service), el("span", { class: "via" }, ways[via] || via)];
 }
 
 function flagTable(hops, torn) {
