@@ -50,6 +50,7 @@ type api struct {
 	sync         guidonv1connect.SyncServiceClient
 	audit        guidonv1connect.AuditServiceClient
 	keys         guidonv1connect.KeyServiceClient
+	overrides    guidonv1connect.OverrideServiceClient
 	fleet        guidonv1connect.FleetServiceClient
 }
 
@@ -87,6 +88,7 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		sync:         guidonv1connect.NewSyncServiceClient(http.DefaultClient, base, calls, limit),
 		audit:        guidonv1connect.NewAuditServiceClient(http.DefaultClient, base, calls, limit),
 		keys:         guidonv1connect.NewKeyServiceClient(http.DefaultClient, base, calls, limit),
+		overrides:    guidonv1connect.NewOverrideServiceClient(http.DefaultClient, base, calls, limit),
 		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),
 	}
 }

@@ -15,7 +15,7 @@ func newFlagCommand(out *output) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use:   "flag",
-		Short: "Read flags, switch them on and off, archive them",
+		Short: "Read flags, switch them on and off, choose how they are treated, archive them",
 	}
 	r.register(cmd.PersistentFlags())
 	cmd.AddCommand(
@@ -24,6 +24,7 @@ func newFlagCommand(out *output) *cobra.Command {
 		newFlagStateCommand(out, &r, "enable", "ENABLED", "Switch a flag on"),
 		newFlagStateCommand(out, &r, "disable", "DISABLED", "Switch a flag off: every caller gets its own default"),
 		newFlagSetDefaultCommand(out, &r),
+		newFlagSetCommand(out, &r),
 		newFlagArchiveCommand(out, &r),
 	)
 	return cmd
@@ -100,6 +101,9 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("tags", join(f.GetTags()))
 				t.row("reads", join(f.GetReads()))
 				t.row("not travelling", join(f.GetNotTravelling()))
+				t.row("attach", f.GetAttach())
+				t.row("overridable", f.GetOverridable())
+				t.row("pierce", f.GetPierce())
 				t.row("definition", compact(f.GetDefinition()))
 			})
 		},
@@ -141,6 +145,37 @@ func newFlagSetDefaultCommand(out *output, r *remote) *cobra.Command {
 		},
 	}
 	c.register(cmd)
+	return cmd
+}
+
+func newFlagSetCommand(out *output, r *remote) *cobra.Command {
+	var c change
+	var attach, overridable bool
+	var pierce string
+	cmd := &cobra.Command{
+		Use:   "set KEY",
+		Short: "Choose how a flag is treated: carried, overridden, killed; what is not named stays",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			op := &guidonv1.SetAttributes{Environment: c.environment, Key: args[0]}
+			if cmd.Flags().Changed("attach") {
+				op.Attach = &attach
+			}
+			if cmd.Flags().Changed("overridable") {
+				op.Overridable = &overridable
+			}
+			if cmd.Flags().Changed("pierce") {
+				op.Pierce = &pierce
+			}
+			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r,
+				&guidonv1.Operation{Operation: &guidonv1.Operation_SetAttributes{SetAttributes: op}})
+		},
+	}
+	c.register(cmd)
+	cmd.Flags().BoolVar(&attach, "attach", false, "carry the flag's variant in the header, for services with no evaluator")
+	cmd.Flags().BoolVar(&overridable, "overridable", false, "let overrides force the flag; see 'guidon override'")
+	cmd.Flags().StringVar(&pierce, "pierce", "", "never: a kill reaches new requests only, none under way; \"\" for all")
+	cmd.MarkFlagsOneRequired("attach", "overridable", "pierce")
 	return cmd
 }
 

@@ -84,6 +84,7 @@ func newRootCommand() *cobra.Command {
 		newAuditCommand(&out),
 		newHeaderCommand(&out),
 		newKeyCommand(&out),
+		newOverrideCommand(&out),
 		newFleetCommand(&out),
 		newVersionCommand(&out),
 	)

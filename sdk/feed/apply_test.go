@@ -107,6 +107,24 @@ func TestKeysArePassedOn(t *testing.T) {
 	})
 }
 
+// What verifies overrides comes with hello and whenever it changes, an empty
+// list too: that is what ends a revocation.
+func TestOverrideKeysAreHandedOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var revoked []int
+		src := newSource()
+		run(t, feed.Config{Source: src, OverrideKeys: func(k *guidonv1.OverrideKeys) { revoked = append(revoked, len(k.GetRevokedOverrides())) }})
+		s := <-src.opened
+		first := hello(0)
+		first.GetHello().OverrideKeys = &guidonv1.OverrideKeys{RevokedOverrides: []string{"a"}}
+		s.send(t, first, &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_OverrideKeys{OverrideKeys: &guidonv1.OverrideKeys{}}})
+		if want := []int{1, 0}; !slices.Equal(revoked, want) {
+			t.Errorf("revoked overrides were %d, want %d", revoked, want)
+		}
+	})
+}
+
 // A newer server may say things this one does not know.
 func TestUnknownEventsArePassedOver(t *testing.T) {
 	t.Parallel()
