@@ -70,6 +70,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		Status:  func(s feed.Status) { c.provider.observe(s) },
 		Changed: func(keys []string) { c.provider.changed(keys) },
 		Keys:    c.setKeys,
+		Pierced: func() map[int64]int64 { return c.propagator.TakePierced() },
 	})
 	c.provider = newProvider(c)
 	c.propagator, err = propagate.New(propagate.Config{

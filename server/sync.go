@@ -223,6 +223,18 @@ func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDe
 	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To}, nil
 }
 
+func (s syncs) GetEmergencies(ctx context.Context, req *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Reach(ctx, req.GetRevision()); err != nil {
+		return nil, err
+	}
+	snapshot := e.Snapshot()
+	return &guidonv1.SyncServiceGetEmergenciesResponse{Revision: snapshot.Revision(), Rows: hub.Rows(snapshot.EmergencyRows())}, nil
+}
+
 func (s syncs) GetSnapshot(ctx context.Context, req *guidonv1.SyncServiceGetSnapshotRequest) (*guidonv1.SyncServiceGetSnapshotResponse, error) {
 	e, err := s.environment(ctx, req.GetEnvironment())
 	if err != nil {

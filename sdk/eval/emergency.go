@@ -253,6 +253,18 @@ func (f *Flag) killedDefinition(own value) []byte {
 	return appendCanonical(nil, v)
 }
 
+// EmergencyRows yields the rows that [Snapshot.Emergencies] is made of, sorted by
+// flag: compiled alone they give the same log.
+func (s *Snapshot) EmergencyRows() iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for _, key := range slices.Sorted(maps.Keys(s.emergencies)) {
+			if !yield(s.emergencies[key].row) {
+				return
+			}
+		}
+	}
+}
+
 func newEmergencyLog(rows map[string]*emergency) *emergencyLog {
 	l := &emergencyLog{flags: make(map[string][]Emergency, len(rows))}
 	for key, e := range rows {
@@ -277,9 +289,7 @@ func (c *checker) emergency(e *emergency, document value) {
 		return
 	}
 	for i, entry := range document.field("log").ref.items {
-		for _, step := range []any{"log", i, "value"} {
-			c.trail = append(c.trail, step)
-		}
+		c.trail = append(c.trail, "log", i, "value")
 		c.numbers(entry.field("value"), maxValueDepth)
 		c.trail = nil
 	}

@@ -129,8 +129,13 @@ func TestPrerequisiteChain(t *testing.T) {
 		t.Errorf("c reads %q, want %q", got, want)
 	}
 	want := []eval.Name{
-		{eval.KindFlag, "a"}, {eval.KindFlag, "b"}, {eval.KindFlag, "c"}, {eval.KindSegment, "staff"},
-		{eval.KindEmergency, "a"}, {eval.KindEmergency, "b"}, {eval.KindEmergency, "c"},
+		{eval.KindFlag, "a"},
+		{eval.KindFlag, "b"},
+		{eval.KindFlag, "c"},
+		{eval.KindSegment, "staff"},
+		{eval.KindEmergency, "a"},
+		{eval.KindEmergency, "b"},
+		{eval.KindEmergency, "c"},
 	}
 	if got := f.Dependencies(); !slices.Equal(got, want) {
 		t.Errorf("c depends on %v, want %v", got, want)

@@ -253,7 +253,7 @@ func describe(s *eval.Snapshot) map[string]any {
 	for e := range s.Emergencies().All() {
 		log = append(log, fmt.Sprint(e.Revision, e.Flag, e.Variant, e.Value()))
 	}
-	d["log"] = append(log, fmt.Sprint(s.Emergencies().Revision()))
+	d["log"] = append(log, strconv.FormatInt(s.Emergencies().Revision(), 10))
 	var keys []string
 	for f := range s.Flags() {
 		keys = append(keys, f.Key())

@@ -290,11 +290,7 @@ func (s *Snapshot) Rows() iter.Seq[Row] {
 		if s.settings != nil && !yield(s.settings.row) {
 			return
 		}
-		for _, key := range slices.Sorted(maps.Keys(s.emergencies)) {
-			if !yield(s.emergencies[key].row) {
-				return
-			}
-		}
+		s.EmergencyRows()(yield)
 	}
 }
 

@@ -91,7 +91,8 @@ type Feed struct {
 	ended    chan struct{} // closed when Run returns
 	running  atomic.Bool
 
-	superseded *superseded
+	superseded  *superseded
+	emergencies emergencies
 
 	advancedMu sync.Mutex
 	// advanced is closed, and replaced, by each new snapshot.
@@ -126,6 +127,7 @@ func New(config Config) *Feed {
 		advanced: make(chan struct{}),
 	}
 	f.superseded = newSuperseded(f.config.Superseded, &f.stats)
+	f.emergencies.flights = map[int64]*logCall{}
 	f.acks = acker{feed: f, news: make(chan struct{}, 1)}
 	f.keysHeld.Store(&[]string{})
 	f.condition.Store(&condition{})
@@ -176,6 +178,7 @@ func (f *Feed) Run(ctx context.Context) error {
 
 func (f *Feed) end() {
 	f.superseded.end()
+	f.emergencies.end()
 	f.transition(func(c *condition) { c.connected = false })
 	f.transitions.Lock()
 	defer f.transitions.Unlock()

@@ -167,6 +167,7 @@ type source struct {
 	opened chan *stream
 	define func(context.Context, question) (answer, error)
 	ack    func(context.Context, *guidonv1.SyncServiceAckRequest) error
+	log    func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
 }
 
 // stream is one that the feed opened.
@@ -180,7 +181,11 @@ type stream struct {
 func newSource() *source {
 	return &source{opened: make(chan *stream), define: func(context.Context, question) (answer, error) {
 		return nil, errors.New("no such server")
-	}, ack: func(context.Context, *guidonv1.SyncServiceAckRequest) error { return nil }}
+	}, ack: func(context.Context, *guidonv1.SyncServiceAckRequest) error {
+		return nil
+	}, log: func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+		return nil, errors.New("no such server")
+	}}
 }
 
 func (s *source) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[event, error] {
@@ -214,6 +219,10 @@ func (s *source) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest
 
 func (s *source) Definition(ctx context.Context, want question) (answer, error) {
 	return s.define(ctx, want)
+}
+
+func (s *source) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+	return s.log(ctx, want)
 }
 
 func (s *source) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {

@@ -18,6 +18,8 @@ type Source interface {
 	Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error]
 	// Definition reads what one flag was at a revision.
 	Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error)
+	// Emergencies reads the emergency log up to a revision at least.
+	Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
 	// Ack tells what this process holds.
 	Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error
 }
@@ -65,4 +67,8 @@ func (s connectSource) Definition(ctx context.Context, want *guidonv1.SyncServic
 func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {
 	_, err := s.client.Ack(ctx, held)
 	return err
+}
+
+func (s connectSource) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+	return s.client.GetEmergencies(ctx, want)
 }

@@ -88,6 +88,12 @@ func (s still) FlagAt(_ context.Context, key string, _ int64) (*eval.Flag, error
 	return s.snapshot.Flag(key), nil
 }
 
+func (s still) Emergencies() eval.Emergencies { return s.snapshot.Emergencies() }
+
+func (s still) EmergenciesAt(context.Context, int64) (eval.Emergencies, error) {
+	return s.Emergencies(), nil
+}
+
 func BenchmarkEvaluate(b *testing.B) {
 	p := benchPropagator(b)
 	ctx := received(b, p, pinnedAt(b, 1))

@@ -29,6 +29,10 @@ func canonicalName(name string) string {
 	switch name {
 	case HeaderName:
 		return "Guidon"
+	case SeenName:
+		return "Guidonseen"
+	case "baggage":
+		return "Baggage"
 	case "x-correlation-id":
 		return "X-Correlation-Id"
 	case "x-request-id":

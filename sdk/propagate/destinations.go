@@ -24,7 +24,7 @@ func newDestinations(list []string) (destinations, error) {
 	d := destinations{suffixes: make([]string, 0, len(list))}
 	for i, host := range list {
 		bare := strings.ToLower(strings.Trim(host, "."))
-		if _, err := netip.ParseAddr(bare); bare == "" || err != nil && strings.ContainsAny(bare, "/:*@ ") {
+		if _, err := netip.ParseAddr(bare); bare == "" || err != nil && strings.ContainsAny(bare, "/:*@, ") {
 			return destinations{}, fmt.Errorf("destination %d: %q is not a host name, a host suffix or an address", i, host)
 		}
 		d.suffixes = append(d.suffixes, bare)
@@ -35,6 +35,9 @@ func newDestinations(list []string) (destinations, error) {
 // allow reports whether host, without a port, is inside the zone. A suffix
 // matches whole labels: "example.com" is not a suffix of "badexample.com".
 func (d destinations) allow(host string) bool {
+	if strings.ContainsAny(host, ",/@") { // a list of hosts, or worse: it would pass for its last name
+		return false
+	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	for _, suffix := range d.suffixes {
 		if rest, ok := strings.CutSuffix(host, suffix); ok && (rest == "" || rest[len(rest)-1] == '.') {

@@ -38,11 +38,16 @@
 //
 // # The rules, in this order
 //
-//  1. an emergency that travels with the request and is newer than the pin
+//  1. an emergency that is newer than the pin: the newest that this process or
+//     the request knows of, with the value that comes with it
 //  2. an override that travels with the request
 //  3. a decision of the root, for the request's own subject
 //  4. the flag as it was at the pin, evaluated with nothing but what travels
 //  5. the code default and an ERROR, if that definition cannot be had
+//
+// What a request has met of emergencies it takes along: the header names them, and
+// an answer tells its caller of those that were news ([SeenName]). So a kill
+// reaches requests under way wherever they go next, and no value goes back.
 //
 // Flags of scope "local" stand outside: newest revision, full local context,
 // never in the header. So do evaluations without a State.

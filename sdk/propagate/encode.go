@@ -16,10 +16,10 @@ func Encode(h Header, key Key) (string, error) {
 	if !validKeyID(key.ID) {
 		return "", &HeaderError{Malformed, -1, fmt.Sprintf("key id %q", key.ID)}
 	}
-	return h.sign(newSigner(key))
+	return h.sign(newSigner(key), headerLabel)
 }
 
-func (h *Header) sign(k *signer) (string, error) {
+func (h *Header) sign(k *signer, label string) (string, error) {
 	signed := *h
 	signed.sort()
 	signed.KeyID = k.id
@@ -27,7 +27,7 @@ func (h *Header) sign(k *signer) (string, error) {
 		return "", err
 	}
 	value := signed.appendSigned(make([]byte, 0, 512))
-	tag := tagOf(k, value)
+	tag := tagOf(k, label, value)
 	value = append(value, ";s=:"...)
 	value = append(value, tag[:]...)
 	value = append(value, ':')

@@ -39,9 +39,9 @@ func (p *Propagator) Evaluate(ctx context.Context, key string, t eval.Type, call
 		if e.latest != nil && e.latest.Scope() == scopeRequest {
 			p.counters.flag(NoState, key)
 		}
-		e.atNewest()
+		e.atNewest(ctx)
 	case e.state.off, e.latest != nil && e.latest.Scope() == scopeLocal, !e.state.seal(call):
-		e.atNewest()
+		e.atNewest(ctx)
 	default:
 		e.atPin(ctx)
 	}
@@ -71,7 +71,7 @@ func (e *evaluation) fail(code eval.ErrorCode, detail string) {
 }
 
 // atNewest is plain OpenFeature: newest revision, everything known here.
-func (e *evaluation) atNewest() {
+func (e *evaluation) atNewest(ctx context.Context) {
 	if e.newest == nil {
 		e.fail(codeNotReady, "no snapshot has arrived yet")
 		return
@@ -79,6 +79,9 @@ func (e *evaluation) atNewest() {
 	e.result.Revision, e.result.Origin = e.newest.Revision(), OriginNewest
 	if e.latest == nil {
 		e.result.Resolution = e.newest.Evaluate(e.key, nil, 0)
+		return
+	}
+	if e.emergency(ctx, e.newest.Revision(), false) { // one that is ahead of the newest snapshot
 		return
 	}
 	c, err := e.state.merged(e.call, e.newest)
@@ -95,28 +98,15 @@ func (e *evaluation) atNewest() {
 func (e *evaluation) atPin(ctx context.Context) {
 	pin := &e.state.pin
 	e.result.Revision, e.result.Pinned = pin.Revision, pin.Revision
-	decision, decided := pin.decision(e.key)
-
-	if decided && decision.Mark == MarkEmergency && decision.Emergency > pin.Revision {
-		// The emergency's own revision defines the value, so that everybody
-		// serves the same one even if the variant was edited since.
-		flag, err := e.flagAt(ctx, decision.Emergency)
-		if err != nil {
-			e.unavailable()
-			return
-		}
-		if e.decide(flag, decision, OriginEmergency) {
-			e.result.Revision = decision.Emergency
-			return
-		}
+	if e.emergency(ctx, pin.Revision, true) {
+		return
 	}
-
 	var flag *eval.Flag
 	var err error
 	if own := e.state.snapshot; own != nil {
 		flag = own.Flag(e.key)
 	} else if flag, err = e.flagAt(ctx, pin.Revision); err != nil {
-		e.unavailable()
+		e.unavailable("the flag's definition at the pinned revision could not be had")
 		return
 	}
 	switch {
@@ -128,8 +118,13 @@ func (e *evaluation) atPin(ctx context.Context) {
 		return
 	}
 
+	decision, decided := pin.decision(e.key)
 	other := e.state.otherSubject(e.call)
+	if _, killed := flag.Killed(); killed {
+		decided = false // before the pin already: no override wins against it
+	}
 	if decided && decision.Mark == MarkOverride && e.decide(flag, decision, OriginOverride) {
+		e.p.counters.flag(OverrideUsed, e.key)
 		return
 	}
 	if decided && decision.Mark == MarkRoot && !other && e.decide(flag, decision, OriginRoot) {
@@ -186,9 +181,9 @@ func (e *evaluation) decide(flag *eval.Flag, d Decision, origin Origin) bool {
 
 // unavailable is an explicit error: another revision's value would be a tear
 // that nobody sees.
-func (e *evaluation) unavailable() {
+func (e *evaluation) unavailable(detail string) {
 	e.p.counters.flag(PinUnavailable, e.key)
-	e.fail(eval.CodeGeneral, "the flag's definition at the pinned revision could not be had")
+	e.fail(eval.CodeGeneral, detail)
 	e.result.PinUnavailable = true
 	if e.latest != nil { // for its metadata
 		e.result.Resolution, _ = e.latest.Decided("", eval.ReasonError)

@@ -126,9 +126,8 @@ func TestEvaluateAtPin(t *testing.T) {
 			name: "override for another subject", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{override("pricing", "on")}, call: map[string]any{"targetingKey": "else"},
 			want: answer{Variant: "on", Reason: match, Origin: propagate.OriginOverride, Revision: 1, Pinned: 1},
 		},
-		{name: "emergency", pin: 1, held: 6, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 6)}, want: answer{Variant: "off", Reason: match, Origin: propagate.OriginEmergency, Revision: 6, Pinned: 1}},
 		{name: "emergency before the pin", pin: 1, held: 1, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 1)}, want: answer{Variant: "on", Reason: match, Origin: pin, Revision: 1, Pinned: 1}},
-		{name: "emergency of an unknown variant", pin: 1, held: 1, flag: "split", decisions: []propagate.Decision{emergency("split", "blue", 2)}, want: answer{Variant: "off", Reason: match, Origin: pin, Revision: 1, Pinned: 1}, fetches: 1},
+		{name: "emergency that no log knows", pin: 1, held: 6, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 6)}, want: answer{Reason: eval.ReasonError, Code: eval.CodeGeneral, Origin: propagate.OriginNone, Revision: 1, Pinned: 1, Unavailable: true}},
 		{name: "emergency out of reach", pin: 1, held: 1, cut: true, flag: "pricing", decisions: []propagate.Decision{emergency("pricing", "off", 6)}, want: answer{Reason: eval.ReasonError, Code: eval.CodeGeneral, Origin: propagate.OriginNone, Revision: 1, Pinned: 1, Unavailable: true}, fetches: 1},
 	}
 	w := history(t)

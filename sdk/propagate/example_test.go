@@ -23,6 +23,12 @@ func (f *flags) FlagAt(_ context.Context, key string, revision int64) (*eval.Fla
 	return (*f)[revision-1].Flag(key), nil
 }
 
+func (f *flags) Emergencies() eval.Emergencies { return f.Snapshot().Emergencies() }
+
+func (f *flags) EmergenciesAt(context.Context, int64) (eval.Emergencies, error) {
+	return f.Emergencies(), nil
+}
+
 // publish adds a revision in which the flag "greeting" has that default.
 func (f *flags) publish(variant string) {
 	revision := int64(len(*f) + 1)

@@ -21,6 +21,14 @@ func (p *Propagator) Extract(ctx context.Context, c Carrier) context.Context {
 	return withState(ctx, s)
 }
 
+// ExtractOutcome is Extract for adapters that must also know what became of the
+// header: one that was refused is not to be copied into calls further down,
+// unless Outcome.Forwarded says that it goes on as it came.
+func (p *Propagator) ExtractOutcome(ctx context.Context, c Carrier) (context.Context, Outcome) {
+	s, outcome := p.extract(c)
+	return withState(ctx, s), outcome
+}
+
 // extract also returns what became of the header.
 func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 	s := p.newState()
@@ -68,7 +76,10 @@ func (p *Propagator) inspect(c Carrier) Outcome {
 // another service can read leaves s unpinned but is remembered, to be passed
 // on as it came.
 func (p *Propagator) follow(s *State, c Carrier) Outcome {
-	values := c.Values(HeaderName)
+	values, packed := c.Values(HeaderName), inBaggage(c.Values("baggage"))
+	if len(values) == 0 {
+		values, packed = packed, nil // what came as baggage alone is as good
+	}
 	switch len(values) {
 	case 0:
 		return Absent
@@ -90,7 +101,10 @@ func (p *Propagator) follow(s *State, c Carrier) Outcome {
 		}
 		return outcome
 	}
-	s.correlation, s.received, s.pin = pin.Correlation, values[0], pin
+	s.correlation, s.received, s.followed, s.pin = pin.Correlation, values[0], true, pin
+	met := metBy(&s.pin)
+	met.value = values[0]
+	s.met.Store(met)
 	if skew := p.config.Now().Sub(time.Unix(pin.Time, 0)); skew.Abs() > maxSkew {
 		p.counters.event(ClockSkew)
 	}
@@ -98,7 +112,27 @@ func (p *Propagator) follow(s *State, c Carrier) Outcome {
 		s.snapshot = newest
 	}
 	s.sealed.Store(true)
+	if len(packed) > 0 && !s.joinBaggage(packed) {
+		p.counters.event(BaggageRefused)
+	}
 	return Verified
+}
+
+// joinBaggage takes from a second header, which came as baggage, the emergencies
+// that the first does not tell of. It reports false unless it is of this root.
+func (s *State) joinBaggage(values []string) bool {
+	if len(values) != 1 {
+		return false
+	}
+	if values[0] == s.received {
+		return true
+	}
+	h, err := s.p.config.Keys.Verify(values[0])
+	if err != nil || !s.sameRoot(&h) {
+		return false
+	}
+	s.unite(metBy(&h))
+	return true
 }
 
 func (p *Propagator) correlationOf(c Carrier) string {

@@ -160,6 +160,10 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("outcome(%d)", uint8(o))
 }
 
+// Forwarded reports whether a header of that outcome, which cannot be used here,
+// goes on to services further down as it came.
+func (o Outcome) Forwarded() bool { return o.forwardable() }
+
 // forwardable reports whether a header that cannot be used here may still mean
 // something to a service further down: its bytes are then passed on as they are.
 func (o Outcome) forwardable() bool {

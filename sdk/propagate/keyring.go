@@ -79,7 +79,16 @@ func (r *Keyring) Set(signerID string, list []Key) error {
 // bounds what a forger can cost: length, then key id and signature at their
 // fixed places, and only then the text (propagation.md §2). A refusal is a
 // *HeaderError. The strings of the result share memory with value.
-func (r *Keyring) Verify(value string) (Header, error) {
+func (r *Keyring) Verify(value string) (Header, error) { return r.verifyAs(headerLabel, value) }
+
+// The labels that go before what is signed, so that what was signed for one
+// place is worth nothing in another.
+const (
+	headerLabel = "guidon/1\n"
+	seenLabel   = "guidonseen/1\n"
+)
+
+func (r *Keyring) verifyAs(label, value string) (Header, error) {
 	signed, kid, tag, err := split(value)
 	if err != nil {
 		return Header{}, err
@@ -91,7 +100,7 @@ func (r *Keyring) Verify(value string) (Header, error) {
 		}
 		return Header{}, errKey
 	}
-	want := tagOf(k, signed)
+	want := tagOf(k, label, signed)
 	if subtle.ConstantTimeCompare(want[:], []byte(tag)) != 1 {
 		return Header{}, errTag
 	}
@@ -106,12 +115,14 @@ var errNoSigner = errors.New("propagate: the keyring has no signing key")
 
 // Sign encodes h with the signing key. It fails if there is none, or if the
 // format cannot say h.
-func (r *Keyring) Sign(h Header) (string, error) {
+func (r *Keyring) Sign(h Header) (string, error) { return r.signAs(headerLabel, h) }
+
+func (r *Keyring) signAs(label string, h Header) (string, error) {
 	k := r.signing()
 	if k == nil {
 		return "", errNoSigner
 	}
-	return h.sign(k)
+	return h.sign(k, label)
 }
 
 func (r *Keyring) signing() *signer {
@@ -148,9 +159,9 @@ func newSigner(k Key) *signer {
 }
 
 // tagOf returns the signature of the text before ";s=:", in base64.
-func tagOf[T string | []byte](k *signer, signed T) (tag [tagLength]byte) {
+func tagOf[T string | []byte](k *signer, label string, signed T) (tag [tagLength]byte) {
 	m := k.macs.Get().(*mac)
-	m.text = append(append(m.text[:0], "guidon/1\n"...), signed...)
+	m.text = append(append(m.text[:0], label...), signed...)
 	m.hash.Reset()
 	m.hash.Write(m.text)
 	base64.StdEncoding.Encode(tag[:], m.hash.Sum(m.sum[:0])[:16])

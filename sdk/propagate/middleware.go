@@ -20,23 +20,25 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 		r = r.WithContext(withState(r.Context(), s))
 		switch {
 		case p.config.Mode == Edge:
-			r.Header, _ = stripped(r.Header)
+			r.Header = stripped(r.Header)
 		case outcome != Verified && outcome != Absent && !outcome.forwardable():
-			r.Header = r.Header.Clone()
-			delete(r.Header, canonicalName(HeaderName))
+			r.Header = stripped(r.Header) // baggage may hold what the header does not
 		}
 		if p.config.Context != nil && s.full != nil {
 			_ = s.enrich(p.config.Context(r)) // too late, and counted, if Context itself evaluated a flag
 		}
+		a := &answer{ResponseWriter: w, p: p, state: s, request: r}
 		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(a, r)
+		a.finish() //nolint:contextcheck // it has the request
 	})
 }
 
 // stripped returns h without anything that could be taken for a guidon header
 // further down: the names themselves, spellings that some proxy or framework
 // would make the same, and baggage members. It copies h only if need be.
-func stripped(h http.Header) (clean http.Header, changed bool) {
+func stripped(h http.Header) http.Header {
+	changed := false
 	own := func() {
 		if !changed {
 			h, changed = h.Clone(), true
@@ -55,8 +57,14 @@ func stripped(h http.Header) (clean http.Header, changed bool) {
 			}
 		}
 	}
-	return h, changed
+	return h
 }
+
+// Reserved reports whether a header, metadata key or message property of that
+// name could be taken for one of ours further down, however some proxy or
+// framework may respell it: edges take such names out, and nobody copies them
+// to where they were not meant to go.
+func Reserved(name string) bool { return looksLikeOurs(name) }
 
 // looksLikeOurs reports whether name, spelled without - and _ and in lower
 // case, is that of one of our headers. The override, which is for edges, is not.

@@ -22,11 +22,22 @@ type Snapshots interface {
 	// way, or from the server. It returns nil without an error if the flag did
 	// not exist at that revision, and ErrUnavailable if nobody knows in time.
 	FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error)
+
+	// Emergencies returns the newest emergency log there is, which may be ahead
+	// of the newest snapshot and is never behind it. It never goes back, and
+	// must cost no more than Snapshot.
+	Emergencies() eval.Emergencies
+
+	// EmergenciesAt returns an emergency log that is complete up to a revision
+	// which Emergencies has not reached: by waiting for it or from the server,
+	// and from then on Emergencies returns it or a newer one. ErrUnavailable if
+	// nobody knows in time.
+	EmergenciesAt(ctx context.Context, revision int64) (eval.Emergencies, error)
 }
 
-// ErrUnavailable is returned by Snapshots.FlagAt if the flag at the wanted
-// revision cannot be had: collected, or out of reach.
-var ErrUnavailable = errors.New("the flag at that revision cannot be had")
+// ErrUnavailable is returned by Snapshots if what was at the wanted revision
+// cannot be had: collected, or out of reach.
+var ErrUnavailable = errors.New("what was at that revision cannot be had")
 
 // Config is what a Propagator works with. It is not changed after New.
 type Config struct {
@@ -54,6 +65,12 @@ type Config struct {
 	// .internal, .local or .svc.
 	Destinations []string
 
+	// Baggage lists those destinations, in the form of Destinations, that get the
+	// header a second time, as the member "guidon" of W3C baggage: for services
+	// which pass on baggage and nothing else, so that the ones behind them can
+	// follow. Only destinations inside the zone get it. Defaults to none.
+	Baggage []string
+
 	// Context gives what Middleware knows of a request that it roots: the
 	// evaluation context, "targetingKey" among it. It is not called for
 	// requests that arrive with a pin. Defaults to nothing.
@@ -74,6 +91,7 @@ type Config struct {
 type Propagator struct {
 	config       Config
 	destinations destinations
+	baggage      destinations
 	counters     *counters
 	plans        *plans
 }
@@ -92,6 +110,10 @@ func New(c Config) (*Propagator, error) {
 	if err != nil {
 		return nil, errors.New("propagate: Config.Destinations: " + err.Error())
 	}
+	baggage, err := newDestinations(append([]string{}, c.Baggage...)) // none is not the default
+	if err != nil {
+		return nil, errors.New("propagate: Config.Baggage: " + err.Error())
+	}
 	if c.Keys == nil {
 		c.Keys = new(Keyring)
 	}
@@ -101,6 +123,7 @@ func New(c Config) (*Propagator, error) {
 	return &Propagator{
 		config:       c,
 		destinations: d,
+		baggage:      baggage,
 		counters:     &counters{observer: c.Observer, flags: make(map[Event]*atomic.Uint64)},
 		plans:        new(plans),
 	}, nil
@@ -117,6 +140,10 @@ func (p *Propagator) WithMode(m Mode) *Propagator {
 
 // Mode returns how far inbound requests are trusted.
 func (p *Propagator) Mode() Mode { return p.config.Mode }
+
+// TakePierced returns how many requests each emergency, by its revision, has
+// changed under way in this process since the last call.
+func (p *Propagator) TakePierced() map[int64]int64 { return p.counters.takePierced() }
 
 // Stats returns a copy of the counters.
 func (p *Propagator) Stats() Stats { return p.counters.stats() }

@@ -29,7 +29,7 @@ func (p *Propagator) Reroot(ctx context.Context) context.Context {
 	s := p.newState()
 	_, root := newIDs(p.config.Now())
 	s.external = old.external
-	if old.full != nil {
+	if !old.followed {
 		s.received = old.received // unreadable here, but still meant for a service further down
 	}
 	s.root(old.correlation, root, old.copied(p.config.Snapshots.Snapshot()))
@@ -101,6 +101,7 @@ func (s *State) seal(call map[string]any) bool {
 	}
 	s.add(call)
 	s.settle()
+	s.met.Store(new(known))
 	s.sealed.Store(true)
 	return true
 }

@@ -33,11 +33,12 @@ type State struct {
 	p           *Propagator
 	correlation string
 	external    string
-	received    string // these bytes go out instead of a header of our own
+	received    string // the header as it came
+	followed    bool   // and was read; else these bytes go out instead of a header of our own
 	off         bool   // never pinned or sealed, only a correlation ID and what is known here
 
 	sealed  atomic.Bool
-	mu      sync.Mutex // guards what follows until sealed; nobody writes it afterwards
+	mu      sync.Mutex // guards what follows until sealed, nobody writes it afterwards; and then met
 	pin     Header
 	full    map[string]any               // all this process knows of the subject; nil unless rooted here
 	fullCtx atomic.Pointer[eval.Context] // made of full on demand, once sealing has begun
@@ -48,8 +49,9 @@ type State struct {
 	plan     *plan // of snapshot; nil unless rooted here
 
 	travelling atomic.Pointer[travelling] // subject and attributes as every hop sees them
-	minting    sync.Once
-	minted     string
+
+	met     atomic.Pointer[known] // nil until sealed
+	pierced []int64               // emergencies that changed a value here; under mu
 }
 
 type stateKey struct{}
@@ -104,28 +106,23 @@ func (s *State) Revision() int64 {
 
 // Header seals the State and returns the value that outgoing calls carry. It
 // reports false if there is nothing to carry: this process has no snapshot or
-// no signing key yet. A header that was received is returned as it came.
+// no signing key yet. A header that was received is returned as it came, unless
+// an emergency is known here that it does not tell of.
 func (s *State) Header() (string, bool) {
 	if s.off {
 		return "", false
 	}
 	sealed := s.seal(nil)
-	if s.received != "" {
+	if s.received != "" && !s.followed {
 		return s.received, true
 	}
-	if !sealed {
-		s.p.counters.event(NotMinted)
-		return "", false
-	}
-	s.minting.Do(func() {
-		value, err := s.p.config.Keys.Sign(s.pin)
-		if err != nil { // no key, or no environment yet
-			s.p.counters.event(NotMinted)
-			return
+	if sealed {
+		if k := s.outgoing(); k.value != "" {
+			return k.value, true
 		}
-		s.minted = value
-	})
-	return s.minted, s.minted != ""
+	}
+	s.p.counters.event(NotMinted)
+	return "", false
 }
 
 // Enrich adds attributes to the evaluation context of the request, "targetingKey"

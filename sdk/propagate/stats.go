@@ -11,34 +11,42 @@ type EventKind uint8
 
 // What is counted.
 const (
-	HeaderRefused      EventKind = iota // an inbound header was not followed; see Event.Outcome
-	ValidAtEdge                         // a rightly signed header arrived at an edge: is the listener's mode right?
-	Forwarded                           // an unreadable header is passed on as it is
-	ClockSkew                           // a followed header's clock is more than 60 s away from ours
-	CorrelationRefused                  // an inbound correlation ID was not valid and was replaced
-	Rooted                              // a State was rooted here
-	OrphanRooted                        // of these, at an internal listener without any header: did a hop drop it?
-	NotMinted                           // a root's header could not be written: no key, no environment, or no snapshot
-	LateEnrich                          // Enrich after sealing
-	SubjectLeftOut                      // a root's targeting key is too long to travel
-	AttributeLeftOut                    // an attribute of a root could not travel; what reads it was decided at the root
-	AttributeUnusable                   // an attribute of a root is of a type no evaluation can use
-	NoState                             // per flag: a request flag evaluated without a State
-	OtherSubject                        // per flag: evaluated for another targeting key than the request's
-	IgnoredAttributes                   // per flag: attributes passed at a call after sealing
-	UnknownVariant                      // per flag: a decision that travelled names a variant unknown at the pin
-	OverBudget                          // per flag: no room for its root decision
-	RootFailed                          // per flag: its evaluation for the root decision was an ERROR, so all hops get the code default
-	CreatedAfterPin                     // per flag: did not exist at the pin
-	PinFetched                          // per flag: the definition at the pin was asked for
-	PinUnavailable                      // per flag: and could not be had
+	HeaderRefused        EventKind = iota // an inbound header was not followed; see Event.Outcome
+	ValidAtEdge                           // a rightly signed header arrived at an edge: is the listener's mode right?
+	Forwarded                             // an unreadable header is passed on as it is
+	ClockSkew                             // a followed header's clock is more than 60 s away from ours
+	CorrelationRefused                    // an inbound correlation ID was not valid and was replaced
+	Rooted                                // a State was rooted here
+	OrphanRooted                          // of these, at an internal listener without any header: did a hop drop it?
+	NotMinted                             // a root's header could not be written: no key, no environment, or no snapshot
+	LateEnrich                            // Enrich after sealing
+	SubjectLeftOut                        // a root's targeting key is too long to travel
+	AttributeLeftOut                      // an attribute of a root could not travel; what reads it was decided at the root
+	AttributeUnusable                     // an attribute of a root is of a type no evaluation can use
+	NoState                               // per flag: a request flag evaluated without a State
+	OtherSubject                          // per flag: evaluated for another targeting key than the request's
+	IgnoredAttributes                     // per flag: attributes passed at a call after sealing
+	UnknownVariant                        // per flag: a decision that travelled names a variant unknown at the pin
+	OverBudget                            // per flag: no room for its root decision
+	RootFailed                            // per flag: its evaluation for the root decision was an ERROR, so all hops get the code default
+	CreatedAfterPin                       // per flag: did not exist at the pin
+	EmergencyPierced                      // per flag: a request that was pinned before a kill got it
+	EmergencyUnavailable                  // per flag: a kill that the request had met could not be had
+	EmergenciesFetched                    // the log of kills was asked for
+	Joined                                // an answer told of kills that were not known here
+	JoinRefused                           // what an answer told was not of this request
+	BaggageRefused                        // a header that came as baggage beside a plain one was not of its root
+	OverrideUsed                          // per flag: a signed override decided
+	PinFetched                            // per flag: the definition at the pin was asked for
+	PinUnavailable                        // per flag: and could not be had
 	eventKinds
 )
 
 var eventNames = [eventKinds]string{
 	"header_refused", "valid_at_edge", "forwarded", "clock_skew", "correlation_refused", "rooted", "orphan_rooted",
 	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
-	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin", "pin_fetched",
+	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin",
+	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_used", "pin_fetched",
 	"pin_unavailable",
 }
 
@@ -78,6 +86,31 @@ type counters struct {
 
 	mu    sync.RWMutex
 	flags map[Event]*atomic.Uint64
+
+	piercedMu sync.Mutex
+	pierced   map[int64]int64 // requests by emergency, since they were taken
+}
+
+// maxPierced bounds the emergencies that pierced holds if nobody takes them.
+const maxPierced = 1000
+
+func (c *counters) pierce(revision int64) {
+	c.piercedMu.Lock()
+	defer c.piercedMu.Unlock()
+	if c.pierced == nil {
+		c.pierced = map[int64]int64{}
+	}
+	if _, there := c.pierced[revision]; there || len(c.pierced) < maxPierced {
+		c.pierced[revision]++
+	}
+}
+
+func (c *counters) takePierced() map[int64]int64 {
+	c.piercedMu.Lock()
+	defer c.piercedMu.Unlock()
+	taken := c.pierced
+	c.pierced = nil
+	return taken
 }
 
 func (c *counters) header(o Outcome) {

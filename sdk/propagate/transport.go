@@ -1,7 +1,7 @@
 package propagate
 
 import (
-	"maps"
+	"io"
 	"net/http"
 )
 
@@ -25,33 +25,33 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, off := r.Context(), t.p.config.Mode == Off
-	switch inside := t.inside(r); {
-	case !inside && !off:
-		if clean, changed := stripped(r.Header); changed {
-			r = withHeader(r, clean)
-		}
-	case inside && stateOf(ctx) != nil:
-		header := copied(r.Header)
-		if !off {
-			delete(header, canonicalName(HeaderName)) // of another request, copied by a proxy
-		}
-		t.p.Inject(ctx, HTTPCarrier(header))
-		r = withHeader(r, header)
+	ctx, inside := r.Context(), t.p.AllowsRequest(r)
+	r = withHeader(r, t.p.outbound(ctx, r.URL.Hostname(), r.Header, inside))
+	answer, err := t.base.RoundTrip(r)
+	if err != nil || answer == nil {
+		return answer, err
 	}
-	return t.base.RoundTrip(r)
+	t.p.answered(ctx, answer.Header, inside)
+	if inside && stateOf(ctx) != nil && answer.ContentLength < 0 && answer.Body != nil && answer.StatusCode != http.StatusSwitchingProtocols {
+		answer.Body = &body{ReadCloser: answer.Body, end: func() { t.p.answered(ctx, answer.Trailer, inside) }}
+	}
+	return answer, nil
 }
 
-// inside reports whether r goes to an allowed destination and was not brought
-// there by anybody else: each request of a chain of redirects must have gone
-// to the same host.
-func (t *transport) inside(r *http.Request) bool {
-	for from := r.Response; from != nil && from.Request != nil; from = from.Request.Response {
-		if from.Request.URL.Host != r.URL.Host {
-			return false
-		}
+// body calls end when it has been read, just before its reader hears of it.
+type body struct {
+	io.ReadCloser
+	end func()
+}
+
+// Read implements io.Reader.
+func (b *body) Read(into []byte) (int, error) {
+	n, err := b.ReadCloser.Read(into)
+	if err != nil && b.end != nil {
+		b.end()
+		b.end = nil
 	}
-	return t.p.destinations.allow(r.URL.Hostname())
+	return n, err
 }
 
 // CloseIdleConnections closes those of the base, as http.Client expects.
@@ -65,12 +65,4 @@ func withHeader(r *http.Request, h http.Header) *http.Request {
 	r = r.WithContext(r.Context())
 	r.Header = h
 	return r
-}
-
-// copied is a copy whose values are shared: they are replaced, never changed.
-func copied(h http.Header) http.Header {
-	if h == nil {
-		return make(http.Header, 2)
-	}
-	return maps.Clone(h)
 }

@@ -77,6 +77,7 @@ type instance struct {
 	held    atomic.Int64 // newest revision that arrived; -1 before the first
 	cut     atomic.Bool
 	fetches atomic.Int64
+	asked   atomic.Int64 // newest revision up to which emergencies were fetched
 }
 
 func (w *world) instance() *instance {
@@ -102,6 +103,24 @@ func (i *instance) FlagAt(_ context.Context, key string, revision int64) (*eval.
 		return nil, propagate.ErrUnavailable
 	}
 	return snapshot.Flag(key), nil
+}
+
+// Emergencies is the log of the newest snapshot that arrived, or a newer one
+// that was fetched.
+func (i *instance) Emergencies() eval.Emergencies {
+	if s := i.world.at(max(i.held.Load(), i.asked.Load())); s != nil {
+		return s.Emergencies()
+	}
+	return eval.Emergencies{}
+}
+
+func (i *instance) EmergenciesAt(_ context.Context, revision int64) (eval.Emergencies, error) {
+	i.fetches.Add(1)
+	if i.cut.Load() || i.world.at(revision) == nil {
+		return eval.Emergencies{}, propagate.ErrUnavailable
+	}
+	i.asked.Store(max(i.asked.Load(), revision))
+	return i.Emergencies(), nil
 }
 
 // clock stands still unless a test moves it.

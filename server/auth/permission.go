@@ -44,10 +44,11 @@ var permissions = map[string]permission{
 	guidonv1connect.EvaluationServiceEvaluateAllProcedure: {ActionEvaluate, anyKind},
 	guidonv1connect.EvaluationServiceExplainProcedure:     {ActionEvaluate, anyKind},
 
-	guidonv1connect.SyncServiceSyncProcedure:          {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetDefinitionProcedure: {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetSnapshotProcedure:   {ActionSync, anyKind},
-	guidonv1connect.SyncServiceAckProcedure:           {ActionSync, anyKind},
+	guidonv1connect.SyncServiceSyncProcedure:           {ActionSync, anyKind},
+	guidonv1connect.SyncServiceGetDefinitionProcedure:  {ActionSync, anyKind},
+	guidonv1connect.SyncServiceGetEmergenciesProcedure: {ActionSync, anyKind},
+	guidonv1connect.SyncServiceGetSnapshotProcedure:    {ActionSync, anyKind},
+	guidonv1connect.SyncServiceAckProcedure:            {ActionSync, anyKind},
 
 	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},

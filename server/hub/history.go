@@ -127,6 +127,18 @@ func (e *Environment) FlagAt(ctx context.Context, key string, revision int64) (*
 	return d.flag, nil
 }
 
+// Emergencies returns the log up to the newest revision.
+func (e *Environment) Emergencies() eval.Emergencies { return e.Snapshot().Emergencies() }
+
+// EmergenciesAt returns the log up to a revision at least. See
+// [propagate.Snapshots].
+func (e *Environment) EmergenciesAt(ctx context.Context, revision int64) (eval.Emergencies, error) {
+	if err := e.Reach(ctx, revision); err != nil {
+		return eval.Emergencies{}, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+	}
+	return e.Emergencies(), nil
+}
+
 // At returns the snapshot at revision; 0 means the newest. A revision that no
 // replica has published is [store.ErrRevisionAhead].
 func (e *Environment) At(ctx context.Context, revision int64) (*eval.Snapshot, error) {

@@ -148,6 +148,10 @@ func call(ctx context.Context, c *connect.Client[text, text], procedure string, 
 		}
 		all = append(all, answer.GetValue())
 	}
-	err := errors.Join(s.CloseRequest(), s.CloseResponse())
+	err := s.CloseRequest()
+	if _, end := s.Receive(); !errors.Is(end, io.EOF) { // trailers are there for who reads to the end
+		err = errors.Join(err, end)
+	}
+	err = errors.Join(err, s.CloseResponse())
 	return reply{strings.Join(all, " "), s.ResponseHeader(), s.ResponseTrailer()}, err
 }

@@ -2,6 +2,7 @@ package guidonconnect
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -26,26 +27,42 @@ import (
 // was added. Other destinations get no guidon header, not even one that the
 // caller copied.
 func NewInterceptor(p *propagate.Propagator) connect.Interceptor {
-	return &interceptor{p: p, transport: p.Transport(mirror{})}
+	return &interceptor{p: p}
 }
 
-type interceptor struct {
-	p         *propagate.Propagator
-	transport http.RoundTripper
-}
+type interceptor struct{ p *propagate.Propagator }
 
 // WrapUnary implements connect.Interceptor.
 func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, call connect.AnyRequest) (connect.AnyResponse, error) {
 		if call.Spec().IsClient {
 			i.send(ctx, call.Peer(), call.Header())
-			return next(ctx, call)
+			answer, err := next(ctx, call)
+			if failed, ok := errors.AsType[*connect.Error](err); ok {
+				i.p.Answered(ctx, call.Peer().Addr, failed.Meta())
+			} else if err == nil && answer != nil {
+				i.p.Answered(ctx, call.Peer().Addr, answer.Header())
+				i.p.Answered(ctx, call.Peer().Addr, answer.Trailer())
+			}
+			return answer, err
 		}
 		ctx, answer := i.receive(ctx, call.HTTPMethod(), call.Spec(), call.Peer(), call.Header())
-		if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		info, ok := connect.CallInfoForHandlerContext(ctx)
+		if ok {
 			maps.Copy(info.ResponseHeader(), answer) // sent with errors too, which a response is not there for
 		}
-		return next(ctx, call)
+		response, err := next(ctx, call)
+		if ok {
+			i.tell(ctx, info.ResponseHeader())
+		}
+		return response, err
+	}
+}
+
+// tell writes into an answer what the call has met of emergencies.
+func (i *interceptor) tell(ctx context.Context, header http.Header) {
+	if value, ok := i.p.Seen(ctx); ok {
+		header.Set(propagate.SeenName, value)
 	}
 }
 
@@ -53,7 +70,7 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		conn := next(ctx, spec)
-		return &stream{StreamingClientConn: conn, open: sync.OnceFunc(func() { i.send(ctx, conn.Peer(), conn.RequestHeader()) })}
+		return &stream{StreamingClientConn: conn, i: i, ctx: ctx, open: sync.OnceFunc(func() { i.send(ctx, conn.Peer(), conn.RequestHeader()) })}
 	}
 }
 
@@ -61,7 +78,20 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 // the caller may add to them.
 type stream struct {
 	connect.StreamingClientConn
+	i    *interceptor
+	ctx  context.Context //nolint:containedctx // the call's, as the connection has it
 	open func()
+}
+
+// Receive implements connect.StreamingClientConn. The headers of the answer are
+// there with its first message, the trailers when it has ended.
+func (s *stream) Receive(message any) error {
+	err := s.StreamingClientConn.Receive(message)
+	s.i.p.Answered(s.ctx, s.Peer().Addr, s.ResponseHeader())
+	if err != nil {
+		s.i.p.Answered(s.ctx, s.Peer().Addr, s.ResponseTrailer())
+	}
+	return err
 }
 
 // Send implements connect.StreamingClientConn.
@@ -81,7 +111,9 @@ func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) co
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		ctx, answer := i.receive(ctx, http.MethodPost, conn.Spec(), conn.Peer(), conn.RequestHeader())
 		maps.Copy(conn.ResponseHeader(), answer)
-		return next(ctx, conn)
+		err := next(ctx, conn)
+		i.tell(ctx, conn.ResponseTrailer())
+		return err
 	}
 }
 
@@ -104,13 +136,9 @@ func (i *interceptor) receive(ctx context.Context, method string, spec connect.S
 	return seen.Context(), http.Header(answer)
 }
 
-// send lets Transport write what a call to peer carries.
+// send writes what a call to peer carries.
 func (i *interceptor) send(ctx context.Context, peer connect.Peer, header http.Header) {
-	request := &http.Request{URL: &url.URL{Scheme: "http", Host: peer.Addr}, Header: header}
-	if sent, err := i.transport.RoundTrip(request.WithContext(ctx)); err == nil {
-		_ = sent.Body.Close()
-		replace(header, sent.Header)
-	}
+	replace(header, i.p.Outbound(ctx, peer.Addr, header))
 }
 
 // replace gives header the content of other, in place: others hold the map. If
@@ -122,14 +150,6 @@ func replace(header, other http.Header) {
 		}
 	}
 	maps.Copy(header, other)
-}
-
-// mirror answers a request with the headers it came with.
-type mirror struct{}
-
-// RoundTrip implements http.RoundTripper.
-func (mirror) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Header: r.Header, Body: http.NoBody, Request: r}, nil
 }
 
 // response keeps the headers that Middleware answers with.

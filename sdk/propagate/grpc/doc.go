@@ -28,6 +28,6 @@
 // gRPC repeats a call below the interceptors, with the metadata it already has:
 // all attempts carry the same bytes.
 //
-// Nothing is written into trailers, and nothing but the correlation ID into
-// header metadata of answers.
+// Header metadata of answers get the correlation ID; trailers, inside the zone
+// and rarely, what the call has met of emergencies.
 package guidongrpc

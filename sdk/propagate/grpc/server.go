@@ -23,7 +23,11 @@ func UnaryServerInterceptor(p *propagate.Propagator) grpc.UnaryServerInterceptor
 	return func(ctx context.Context, message any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		ctx, answer := receive(ctx, p, info.FullMethod)
 		_ = grpc.SetHeader(ctx, answer) // fails only if an interceptor before has already sent the headers
-		return next(ctx, message)
+		response, err := next(ctx, message)
+		if seen := told(ctx, p); seen != nil {
+			_ = grpc.SetTrailer(ctx, seen) // fails only where there is no call to answer
+		}
+		return response, err
 	}
 }
 
@@ -33,8 +37,20 @@ func StreamServerInterceptor(p *propagate.Propagator) grpc.StreamServerIntercept
 	return func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		ctx, answer := receive(stream.Context(), p, info.FullMethod)
 		_ = stream.SetHeader(answer) // fails only if an interceptor before has already sent the headers
-		return next(service, &serverStream{stream, ctx})
+		err := next(service, &serverStream{stream, ctx})
+		if seen := told(ctx, p); seen != nil {
+			stream.SetTrailer(seen)
+		}
+		return err
 	}
+}
+
+// told is the trailer that tells the caller of emergencies, nil for none.
+func told(ctx context.Context, p *propagate.Propagator) metadata.MD {
+	if value, ok := p.Seen(ctx); ok {
+		return metadata.Pairs(propagate.SeenName, value)
+	}
+	return nil
 }
 
 // serverStream has a context with the State of its call.

@@ -192,7 +192,7 @@ func (x *ChangeServiceApplyResponse) GetWarnings() []string {
 type Change struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	// kind is flag, segment or settings.
+	// kind is flag, segment, settings or emergency.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// action is created, changed, archived or unchanged.

@@ -26,7 +26,7 @@ const (
 // Row is one versioned document of an environment: what the digest covers.
 type Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is flag, segment or settings.
+	// kind is flag, segment, settings or emergency.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// from_revision wrote this version of it.
@@ -1143,7 +1143,8 @@ func (x *SyncServiceGetDefinitionRequest) GetRevision() int64 {
 type SyncServiceGetDefinitionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// rows are what the flag needs to be compiled alone: itself, its segments,
-	// the environment's settings. Empty if the flag did not exist.
+	// the environment's settings, its emergencies. Empty if the flag did not
+	// exist.
 	Rows []*Row `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
 	// The rows hold for [from_revision, to_revision); 0 = still current.
 	FromRevision  int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
@@ -1203,6 +1204,113 @@ func (x *SyncServiceGetDefinitionResponse) GetToRevision() int64 {
 	return 0
 }
 
+type SyncServiceGetEmergenciesRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// revision is the least that the log must be complete up to.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceGetEmergenciesRequest) Reset() {
+	*x = SyncServiceGetEmergenciesRequest{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceGetEmergenciesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceGetEmergenciesRequest) ProtoMessage() {}
+
+func (x *SyncServiceGetEmergenciesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceGetEmergenciesRequest.ProtoReflect.Descriptor instead.
+func (*SyncServiceGetEmergenciesRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SyncServiceGetEmergenciesRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SyncServiceGetEmergenciesRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type SyncServiceGetEmergenciesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// revision up to which the log is complete.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// rows are all of kind emergency, as of that revision.
+	Rows          []*Row `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceGetEmergenciesResponse) Reset() {
+	*x = SyncServiceGetEmergenciesResponse{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceGetEmergenciesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceGetEmergenciesResponse) ProtoMessage() {}
+
+func (x *SyncServiceGetEmergenciesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceGetEmergenciesResponse.ProtoReflect.Descriptor instead.
+func (*SyncServiceGetEmergenciesResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SyncServiceGetEmergenciesResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SyncServiceGetEmergenciesResponse) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
 type SyncServiceGetSnapshotRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -1214,7 +1322,7 @@ type SyncServiceGetSnapshotRequest struct {
 
 func (x *SyncServiceGetSnapshotRequest) Reset() {
 	*x = SyncServiceGetSnapshotRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1334,7 @@ func (x *SyncServiceGetSnapshotRequest) String() string {
 func (*SyncServiceGetSnapshotRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1347,7 @@ func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncServiceGetSnapshotRequest) GetEnvironment() string {
@@ -1268,7 +1376,7 @@ type SyncServiceGetSnapshotResponse struct {
 
 func (x *SyncServiceGetSnapshotResponse) Reset() {
 	*x = SyncServiceGetSnapshotResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1388,7 @@ func (x *SyncServiceGetSnapshotResponse) String() string {
 func (*SyncServiceGetSnapshotResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1401,7 @@ func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SyncServiceGetSnapshotResponse) GetEnvironment() string {
@@ -1346,7 +1454,7 @@ type SyncServiceAckRequest struct {
 
 func (x *SyncServiceAckRequest) Reset() {
 	*x = SyncServiceAckRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1466,7 @@ func (x *SyncServiceAckRequest) String() string {
 func (*SyncServiceAckRequest) ProtoMessage() {}
 
 func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1479,7 @@ func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SyncServiceAckRequest) GetEnvironment() string {
@@ -1431,7 +1539,7 @@ type SyncServiceAckResponse struct {
 
 func (x *SyncServiceAckResponse) Reset() {
 	*x = SyncServiceAckResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1551,7 @@ func (x *SyncServiceAckResponse) String() string {
 func (*SyncServiceAckResponse) ProtoMessage() {}
 
 func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1564,7 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -1546,7 +1654,13 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04rows\x18\x01 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12#\n" +
 	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\x12\x1f\n" +
 	"\vto_revision\x18\x03 \x01(\x03R\n" +
-	"toRevision\"]\n" +
+	"toRevision\"`\n" +
+	" SyncServiceGetEmergenciesRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"c\n" +
+	"!SyncServiceGetEmergenciesResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\"\n" +
+	"\x04rows\x18\x02 \x03(\v2\x0e.guidon.v1.RowR\x04rows\"]\n" +
 	"\x1dSyncServiceGetSnapshotRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\x9a\x01\n" +
@@ -1566,10 +1680,11 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
-	"\x16SyncServiceAckResponse2\x80\x03\n" +
+	"\x16SyncServiceAckResponse2\xef\x03\n" +
 	"\vSyncService\x12Q\n" +
 	"\x04Sync\x12!.guidon.v1.SyncServiceSyncRequest\x1a\".guidon.v1.SyncServiceSyncResponse\"\x000\x01\x12j\n" +
-	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12d\n" +
+	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12m\n" +
+	"\x0eGetEmergencies\x12+.guidon.v1.SyncServiceGetEmergenciesRequest\x1a,.guidon.v1.SyncServiceGetEmergenciesResponse\"\x00\x12d\n" +
 	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12L\n" +
 	"\x03Ack\x12 .guidon.v1.SyncServiceAckRequest\x1a!.guidon.v1.SyncServiceAckResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
@@ -1585,32 +1700,34 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_guidon_v1_sync_proto_goTypes = []any{
-	(*Row)(nil),                              // 0: guidon.v1.Row
-	(*RowName)(nil),                          // 1: guidon.v1.RowName
-	(*Rows)(nil),                             // 2: guidon.v1.Rows
-	(*SyncServiceSyncRequest)(nil),           // 3: guidon.v1.SyncServiceSyncRequest
-	(*Client)(nil),                           // 4: guidon.v1.Client
-	(*SyncServiceSyncResponse)(nil),          // 5: guidon.v1.SyncServiceSyncResponse
-	(*Hello)(nil),                            // 6: guidon.v1.Hello
-	(*PropagationKeys)(nil),                  // 7: guidon.v1.PropagationKeys
-	(*PropagationKey)(nil),                   // 8: guidon.v1.PropagationKey
-	(*OverrideKeys)(nil),                     // 9: guidon.v1.OverrideKeys
-	(*OverrideKey)(nil),                      // 10: guidon.v1.OverrideKey
-	(*SnapshotChunk)(nil),                    // 11: guidon.v1.SnapshotChunk
-	(*Delta)(nil),                            // 12: guidon.v1.Delta
-	(*Heartbeat)(nil),                        // 13: guidon.v1.Heartbeat
-	(*GoingAway)(nil),                        // 14: guidon.v1.GoingAway
-	(*SyncServiceGetDefinitionRequest)(nil),  // 15: guidon.v1.SyncServiceGetDefinitionRequest
-	(*SyncServiceGetDefinitionResponse)(nil), // 16: guidon.v1.SyncServiceGetDefinitionResponse
-	(*SyncServiceGetSnapshotRequest)(nil),    // 17: guidon.v1.SyncServiceGetSnapshotRequest
-	(*SyncServiceGetSnapshotResponse)(nil),   // 18: guidon.v1.SyncServiceGetSnapshotResponse
-	(*SyncServiceAckRequest)(nil),            // 19: guidon.v1.SyncServiceAckRequest
-	(*SyncServiceAckResponse)(nil),           // 20: guidon.v1.SyncServiceAckResponse
-	nil,                                      // 21: guidon.v1.SyncServiceAckRequest.PiercedEntry
-	(*timestamppb.Timestamp)(nil),            // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),              // 23: google.protobuf.Duration
+	(*Row)(nil),                               // 0: guidon.v1.Row
+	(*RowName)(nil),                           // 1: guidon.v1.RowName
+	(*Rows)(nil),                              // 2: guidon.v1.Rows
+	(*SyncServiceSyncRequest)(nil),            // 3: guidon.v1.SyncServiceSyncRequest
+	(*Client)(nil),                            // 4: guidon.v1.Client
+	(*SyncServiceSyncResponse)(nil),           // 5: guidon.v1.SyncServiceSyncResponse
+	(*Hello)(nil),                             // 6: guidon.v1.Hello
+	(*PropagationKeys)(nil),                   // 7: guidon.v1.PropagationKeys
+	(*PropagationKey)(nil),                    // 8: guidon.v1.PropagationKey
+	(*OverrideKeys)(nil),                      // 9: guidon.v1.OverrideKeys
+	(*OverrideKey)(nil),                       // 10: guidon.v1.OverrideKey
+	(*SnapshotChunk)(nil),                     // 11: guidon.v1.SnapshotChunk
+	(*Delta)(nil),                             // 12: guidon.v1.Delta
+	(*Heartbeat)(nil),                         // 13: guidon.v1.Heartbeat
+	(*GoingAway)(nil),                         // 14: guidon.v1.GoingAway
+	(*SyncServiceGetDefinitionRequest)(nil),   // 15: guidon.v1.SyncServiceGetDefinitionRequest
+	(*SyncServiceGetDefinitionResponse)(nil),  // 16: guidon.v1.SyncServiceGetDefinitionResponse
+	(*SyncServiceGetEmergenciesRequest)(nil),  // 17: guidon.v1.SyncServiceGetEmergenciesRequest
+	(*SyncServiceGetEmergenciesResponse)(nil), // 18: guidon.v1.SyncServiceGetEmergenciesResponse
+	(*SyncServiceGetSnapshotRequest)(nil),     // 19: guidon.v1.SyncServiceGetSnapshotRequest
+	(*SyncServiceGetSnapshotResponse)(nil),    // 20: guidon.v1.SyncServiceGetSnapshotResponse
+	(*SyncServiceAckRequest)(nil),             // 21: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),            // 22: guidon.v1.SyncServiceAckResponse
+	nil,                                       // 23: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),             // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 25: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
@@ -1623,33 +1740,36 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	13, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
 	14, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
 	9,  // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
-	22, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	23, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	24, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	25, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,  // 12: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	23, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	25, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
 	9,  // 14: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
 	8,  // 15: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
 	10, // 16: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	22, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	23, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	24, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	25, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
 	0,  // 19: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 20: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	4,  // 21: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	23, // 22: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	21, // 23: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 24: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	15, // 25: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	17, // 26: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	19, // 27: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 28: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	16, // 29: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	18, // 30: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	20, // 31: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	0,  // 20: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
+	0,  // 21: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	4,  // 22: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	25, // 23: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	23, // 24: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 25: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	15, // 26: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	17, // 27: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	19, // 28: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	21, // 29: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 30: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	16, // 31: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	18, // 32: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	20, // 33: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	22, // 34: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	30, // [30:35] is the sub-list for method output_type
+	25, // [25:30] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -1672,7 +1792,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

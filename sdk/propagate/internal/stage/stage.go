@@ -5,6 +5,7 @@ package stage
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -47,11 +48,38 @@ func (e *Environment) Publish(variant string) {
 	e.history = append(e.history, snapshot)
 }
 
+// Kill makes a revision in which the flag is killed: it serves "off", which says
+// "...".
+func (e *Environment) Kill() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	revision := int64(len(e.history) + 1)
+	snapshot, err := e.history[revision-2].With(revision, []eval.Row{{
+		Kind: eval.KindEmergency, Name: "greeting", From: revision,
+		Document: fmt.Appendf(nil, `{"active":true,"log":[{"revision":%d,"value":"...","variant":"off"}]}`, revision),
+	}}, nil)
+	if err != nil {
+		panic(err)
+	}
+	e.history = append(e.history, snapshot)
+}
+
 // Snapshot implements propagate.Snapshots.
 func (e *Environment) Snapshot() *eval.Snapshot {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.history[len(e.history)-1]
+}
+
+// Emergencies implements propagate.Snapshots.
+func (e *Environment) Emergencies() eval.Emergencies { return e.Snapshot().Emergencies() }
+
+// EmergenciesAt implements propagate.Snapshots.
+func (e *Environment) EmergenciesAt(_ context.Context, revision int64) (eval.Emergencies, error) {
+	if log := e.Emergencies(); log.Revision() >= revision {
+		return log, nil
+	}
+	return eval.Emergencies{}, propagate.ErrUnavailable
 }
 
 // FlagAt implements propagate.Snapshots.

@@ -124,7 +124,7 @@ export type Change = Message<"guidon.v1.Change"> & {
   environment: string;
 
   /**
-   * kind is flag, segment or settings.
+   * kind is flag, segment, settings or emergency.
    *
    * @generated from field: string kind = 2;
    */

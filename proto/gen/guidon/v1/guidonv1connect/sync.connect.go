@@ -38,6 +38,9 @@ const (
 	// SyncServiceGetDefinitionProcedure is the fully-qualified name of the SyncService's GetDefinition
 	// RPC.
 	SyncServiceGetDefinitionProcedure = "/guidon.v1.SyncService/GetDefinition"
+	// SyncServiceGetEmergenciesProcedure is the fully-qualified name of the SyncService's
+	// GetEmergencies RPC.
+	SyncServiceGetEmergenciesProcedure = "/guidon.v1.SyncService/GetEmergencies"
 	// SyncServiceGetSnapshotProcedure is the fully-qualified name of the SyncService's GetSnapshot RPC.
 	SyncServiceGetSnapshotProcedure = "/guidon.v1.SyncService/GetSnapshot"
 	// SyncServiceAckProcedure is the fully-qualified name of the SyncService's Ack RPC.
@@ -53,6 +56,9 @@ type SyncServiceClient interface {
 	// GetDefinition reads what one flag was at a revision: how a pin that is
 	// older than a change is resolved.
 	GetDefinition(context.Context, *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error)
+	// GetEmergencies reads the emergency log up to a revision that a request has
+	// met and the client has not: sooner than its stream brings it.
+	GetEmergencies(context.Context, *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
@@ -83,6 +89,12 @@ func NewSyncServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(syncServiceMethods.ByName("GetDefinition")),
 			connect.WithClientOptions(opts...),
 		),
+		getEmergencies: connect.NewClient[v1.SyncServiceGetEmergenciesRequest, v1.SyncServiceGetEmergenciesResponse](
+			httpClient,
+			baseURL+SyncServiceGetEmergenciesProcedure,
+			connect.WithSchema(syncServiceMethods.ByName("GetEmergencies")),
+			connect.WithClientOptions(opts...),
+		),
 		getSnapshot: connect.NewClient[v1.SyncServiceGetSnapshotRequest, v1.SyncServiceGetSnapshotResponse](
 			httpClient,
 			baseURL+SyncServiceGetSnapshotProcedure,
@@ -100,10 +112,11 @@ func NewSyncServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // syncServiceClient implements SyncServiceClient.
 type syncServiceClient struct {
-	sync          *connect.Client[v1.SyncServiceSyncRequest, v1.SyncServiceSyncResponse]
-	getDefinition *connect.Client[v1.SyncServiceGetDefinitionRequest, v1.SyncServiceGetDefinitionResponse]
-	getSnapshot   *connect.Client[v1.SyncServiceGetSnapshotRequest, v1.SyncServiceGetSnapshotResponse]
-	ack           *connect.Client[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse]
+	sync           *connect.Client[v1.SyncServiceSyncRequest, v1.SyncServiceSyncResponse]
+	getDefinition  *connect.Client[v1.SyncServiceGetDefinitionRequest, v1.SyncServiceGetDefinitionResponse]
+	getEmergencies *connect.Client[v1.SyncServiceGetEmergenciesRequest, v1.SyncServiceGetEmergenciesResponse]
+	getSnapshot    *connect.Client[v1.SyncServiceGetSnapshotRequest, v1.SyncServiceGetSnapshotResponse]
+	ack            *connect.Client[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse]
 }
 
 // Sync calls guidon.v1.SyncService.Sync.
@@ -114,6 +127,15 @@ func (c *syncServiceClient) Sync(ctx context.Context, req *v1.SyncServiceSyncReq
 // GetDefinition calls guidon.v1.SyncService.GetDefinition.
 func (c *syncServiceClient) GetDefinition(ctx context.Context, req *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error) {
 	response, err := c.getDefinition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetEmergencies calls guidon.v1.SyncService.GetEmergencies.
+func (c *syncServiceClient) GetEmergencies(ctx context.Context, req *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error) {
+	response, err := c.getEmergencies.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -147,6 +169,9 @@ type SyncServiceHandler interface {
 	// GetDefinition reads what one flag was at a revision: how a pin that is
 	// older than a change is resolved.
 	GetDefinition(context.Context, *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error)
+	// GetEmergencies reads the emergency log up to a revision that a request has
+	// met and the client has not: sooner than its stream brings it.
+	GetEmergencies(context.Context, *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
@@ -173,6 +198,12 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(syncServiceMethods.ByName("GetDefinition")),
 		connect.WithHandlerOptions(opts...),
 	)
+	syncServiceGetEmergenciesHandler := connect.NewUnaryHandlerSimple(
+		SyncServiceGetEmergenciesProcedure,
+		svc.GetEmergencies,
+		connect.WithSchema(syncServiceMethods.ByName("GetEmergencies")),
+		connect.WithHandlerOptions(opts...),
+	)
 	syncServiceGetSnapshotHandler := connect.NewUnaryHandlerSimple(
 		SyncServiceGetSnapshotProcedure,
 		svc.GetSnapshot,
@@ -191,6 +222,8 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 			syncServiceSyncHandler.ServeHTTP(w, r)
 		case SyncServiceGetDefinitionProcedure:
 			syncServiceGetDefinitionHandler.ServeHTTP(w, r)
+		case SyncServiceGetEmergenciesProcedure:
+			syncServiceGetEmergenciesHandler.ServeHTTP(w, r)
 		case SyncServiceGetSnapshotProcedure:
 			syncServiceGetSnapshotHandler.ServeHTTP(w, r)
 		case SyncServiceAckProcedure:
@@ -210,6 +243,10 @@ func (UnimplementedSyncServiceHandler) Sync(context.Context, *v1.SyncServiceSync
 
 func (UnimplementedSyncServiceHandler) GetDefinition(context.Context, *v1.SyncServiceGetDefinitionRequest) (*v1.SyncServiceGetDefinitionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.GetDefinition is not implemented"))
+}
+
+func (UnimplementedSyncServiceHandler) GetEmergencies(context.Context, *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.GetEmergencies is not implemented"))
 }
 
 func (UnimplementedSyncServiceHandler) GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error) {
