@@ -78,6 +78,16 @@ proof: build postgres ## Storm the shop while flipping a flag: 0 torn with propa
 		$(BIN)/demo storm --shop "$$(sed -n "s|.*{\"url\":\"\([^\"]*\)\".*|\1|p" $(RUN)/shop.json)" --guidon "$$URL" --key "$$ADMIN_KEY"'
 	@rm -rf $(DATA)-proof
 
+# The report is results/mesh.txt and .json. MESH='--rate 1000 --seed 7' changes the run.
+.PHONY: mesh
+mesh: $(BIN) postgres ## Put 13 services over all transports under fire: 0 of 10 million evaluations may diverge
+	$(GO) build -o $(BIN)/ ./cmd/mesh
+	@rm -rf $(DATA)-mesh
+	$(BIN)/mesh --data $(DATA)-mesh --report results/mesh $(MESH)
+	@rm -rf $(DATA)-mesh
+
+MESH ?=
+
 .PHONY: bench
 bench: postgres ## Print the benchmarks beside their floors
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./sdk/... ./server/...
@@ -160,4 +170,4 @@ $(BIN)/golangci-lint-$(GOLANGCI_LINT): | $(BIN)
 
 .PHONY: clean
 clean: ## Remove what was built and the data of make run
-	rm -rf $(BIN) $(RUN) $(DATA) $(DATA)-browser $(DATA)-proof admin/dist/app admin/node_modules
+	rm -rf $(BIN) $(RUN) $(DATA) $(DATA)-browser $(DATA)-proof $(DATA)-mesh admin/dist/app admin/node_modules

@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"cmd":        5,
 	"cmd/guidon": 5,
 	"cmd/demo":   5,
+	"cmd/mesh":   5,
 }
 
 func TestFloors(t *testing.T) {

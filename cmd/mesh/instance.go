@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"sync"
+
+	"github.com/open-feature/go-sdk/openfeature"
+	"github.com/open-feature/go-sdk/openfeature/isolated"
+
+	guidon "github.com/guidon-flags/guidon/sdk"
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/feed"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+	guidonnats "github.com/guidon-flags/guidon/sdk/propagate/nats"
+)
+
+// An instance is one process of a service, as far as Guidon can tell: an SDK
+// client and OpenFeature API of its own, behind a network of its own.
+type instance struct {
+	of     *service
+	net    *network
+	client *guidon.Client
+	api    *openfeature.EvaluationAPI
+	flags  *openfeature.Client
+	lanes  map[mode]*lane
+
+	inFlight sync.WaitGroup
+}
+
+// A lane is how requests of one mode get in and out.
+type lane struct {
+	p           *propagate.Propagator
+	handler     http.Handler
+	http1, http *http.Client // the other speaks h2c
+	zone        *guidonnats.Zone
+}
+
+func (s *service) open(ctx context.Context) (_ *instance, err error) {
+	trust := propagate.Internal
+	if s.row == 0 {
+		trust = propagate.Edge
+	}
+	i := &instance{of: s, net: newNetwork(s.mesh.lag(), s.mesh.recorder.Fetched), api: isolated.NewAPI()}
+	options := []guidon.Option{
+		guidon.WithKey(s.mesh.guidon.key), guidon.WithService(s.name), guidon.WithMode(trust), guidon.WithContext(subjectOf),
+		guidon.WithSource(func(source feed.Source) feed.Source { i.net.Source = source; return i.net }),
+	}
+	if i.client, err = guidon.Open(ctx, s.mesh.guidon.url, append(options, s.mesh.config.sdk...)...); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			i.close(ctx)
+		}
+	}()
+	start, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := i.api.SetProviderAndWait(start, i.client.Provider()); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	i.flags = i.api.NewClient()
+	// The two controls share a lane: neither has a pin.
+	follow := i.client.Propagator()
+	i.lanes = map[mode]*lane{}
+	if i.lanes[pinned], err = i.lane(follow); err != nil {
+		return nil, err
+	}
+	if i.lanes[off], err = i.lane(follow.WithMode(propagate.Off)); err != nil {
+		return nil, err
+	}
+	i.lanes[decisions] = i.lanes[off]
+	return i, nil
+}
+
+func (i *instance) lane(p *propagate.Propagator) (*lane, error) {
+	zone, err := guidonnats.NewZone(p, "mesh.>")
+	if err != nil {
+		return nil, err
+	}
+	return &lane{
+		p: p, handler: i.handler(p), zone: zone,
+		http1: &http.Client{Transport: i.of.mesh.spoil(i.of.name, p.Transport(i.of.mesh.http1))},
+		http:  &http.Client{Transport: i.of.mesh.spoil(i.of.name, p.Transport(i.of.mesh.http2))},
+	}, nil
+}
+
+// subjectOf is the evaluation context of a request at web.
+func subjectOf(r *http.Request) map[string]any {
+	t, err := parseTrip(r.Header.Values(tripHeader))
+	if err != nil || t.Subject == nil {
+		return nil
+	}
+	attributes := t.Subject.attributes()
+	attributes["targetingKey"] = t.Subject.Key
+	return attributes
+}
+
+// close waits for what is in flight, and ends the instance.
+func (i *instance) close(ctx context.Context) {
+	i.inFlight.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	_ = i.api.Shutdown(ctx) // the provider is at its end either way
+	_ = i.client.Close()
+	i.of.mesh.tally(i.client.Propagator().Stats())
+}
+
+var errAsked = errors.New("failed as it was asked to")
+
+// work is what every call of every kind comes to: evaluate, call on, and
+// evaluate again, when the world has moved on.
+func (i *instance) work(ctx context.Context, t trip) error {
+	t.Decided = maps.Clone(t.Decided)
+	if t.Decided == nil {
+		t.Decided = map[string]answer{}
+	}
+	i.look(ctx, t)
+	if t.Fail {
+		return errAsked
+	}
+	if err := i.of.mesh.callAll(ctx, i, t); err != nil {
+		return err
+	}
+	i.look(ctx, t)
+	return nil
+}
+
+// partner is somebody else whom a request asks about.
+const partner = "partner-7"
+
+// look evaluates the flags of this service as any application would, through
+// OpenFeature, and tells the recorder. In mode decisions it adds to t.Decided.
+func (i *instance) look(ctx context.Context, t trip) {
+	recorder := i.of.mesh.recorder
+	var who openfeature.EvaluationContext // empty: the pin knows for whom
+	if t.Mode != pinned {
+		who = openfeature.NewEvaluationContext(t.Subject.Key, t.Subject.attributes())
+	}
+	for _, f := range i.of.reads {
+		got, decided := t.Decided[f.key]
+		if t.Mode != decisions || !decided {
+			detail := evaluate(ctx, i.flags, f, who)
+			if detail.code != "" {
+				recorder.Failed(detail.code)
+				continue
+			}
+			got = detail.answer
+			if t.Mode == decisions {
+				t.Decided[f.key] = got
+			}
+		}
+		recorder.Evaluated(t.Request, i.of.name+" "+t.Path, group{flag: f.key}, got)
+	}
+	other := openfeature.NewEvaluationContext(partner, map[string]any{"plan": "pro", "country": "NZ", "device": "desk"})
+	for _, f := range i.of.reads[:2] {
+		if detail := evaluate(ctx, i.flags, f, other); detail.code != "" {
+			recorder.Failed(detail.code)
+		} else {
+			recorder.Evaluated(t.Request, i.of.name+" "+t.Path, group{f.key, partner}, detail.answer)
+		}
+	}
+	state, ok := propagate.FromContext(ctx)
+	if !ok || t.Mode != pinned {
+		return
+	}
+	if pin, sealed := state.Pin(); sealed {
+		recorder.Rooted(t.Request, pin.Root)
+	}
+	if header, ok := state.Header(); ok && i.of.row == 0 {
+		recorder.Sent(len(header))
+	}
+}
+
+// A resolved is an evaluation without its type.
+type resolved struct {
+	answer
+	code string // of an explicit ERROR; empty if all went well
+}
+
+func evaluate(ctx context.Context, flags *openfeature.Client, f flag, who openfeature.EvaluationContext) resolved {
+	// The errors say nothing that the details do not.
+	switch f.kind {
+	case eval.Boolean:
+		d, _ := flags.BooleanValueDetails(ctx, f.key, false, who)
+		return resolve(d)
+	case eval.Integer:
+		d, _ := flags.IntValueDetails(ctx, f.key, -1, who)
+		return resolve(d)
+	case eval.Object:
+		d, _ := flags.ObjectValueDetails(ctx, f.key, nil, who)
+		return resolve(d)
+	default:
+		d, _ := flags.StringValueDetails(ctx, f.key, "code default", who)
+		return resolve(d)
+	}
+}
+
+func resolve[T any](d openfeature.GenericEvaluationDetails[T]) resolved {
+	r := resolved{answer: answer{d.Variant, fmt.Sprint(d.Value)}}
+	if d.Reason != openfeature.ErrorReason {
+		return r
+	}
+	r.code = string(d.ErrorCode)
+	if missed, err := d.FlagMetadata.GetBool("PIN_UNAVAILABLE"); err == nil && missed {
+		r.code = "PIN_UNAVAILABLE"
+	}
+	return r
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// One group has one answer; whatever differs is seen, whoever differs.
+func TestRecorder(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(2)
+	on, off, other := answer{"on", "true"}, answer{"off", "false"}, answer{"on", "false"}
+	r.Evaluated(0, "web", group{flag: "a"}, on)
+	r.Evaluated(0, "cart", group{flag: "a"}, on)
+	r.Evaluated(0, "cart", group{flag: "b"}, off)
+	r.Evaluated(0, "cart", group{"a", partner}, off)
+	r.Evaluated(1, "web", group{flag: "a"}, off)
+	if n := r.divergent.Load(); n != 0 {
+		t.Errorf("%d divergent, want 0: %q", n, r.examples)
+	}
+	r.Evaluated(1, "cart", group{flag: "a"}, on)
+	r.Evaluated(0, "mailer", group{flag: "a"}, other) // the same variant of another value
+	r.Rooted(0, "1")
+	r.Rooted(0, "1")
+	r.Rooted(1, "2")
+	r.Rooted(1, "3")
+	if torn, manyRoots := r.torn(); torn != 2 || manyRoots != 1 || r.divergent.Load() != 2 || r.evaluations.Load() != 7 {
+		t.Errorf("torn %d, several roots %d, divergent %d of %d; want 2, 1, 2 of 7", torn, manyRoots, r.divergent.Load(), r.evaluations.Load())
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	good := func(m mode) Result {
+		return Result{Mode: m, Requests: 9, Evaluations: 99, Torn: 4, Counts: map[string]int{}}
+	}
+	whole := func(spoil func(*Result)) Result {
+		r := good(pinned)
+		r.Torn = 0
+		spoil(&r)
+		return r
+	}
+	tests := []struct {
+		name    string
+		results []Result
+		want    string // "" if it proves what it should
+	}{
+		{"proof", []Result{whole(func(*Result) {}), good(off), good(decisions)}, ""},
+		{"divergent", []Result{whole(func(r *Result) { r.Divergent, r.Examples = 1, []string{"this"} })}, "1 of 99 evaluations diverged, for example this"},
+		{"a header lost", []Result{whole(func(r *Result) { r.OrphanRoots = 3 })}, "3 headers were lost"},
+		{"several roots", []Result{whole(func(r *Result) { r.ManyRoots = 2 })}, "2 requests had several roots"},
+		{"failures", []Result{whole(func(r *Result) { r.Counts["failed"] = 5 })}, "5 requests failed"},
+		{"a whole control", []Result{{Mode: decisions, Counts: map[string]int{}}}, "mode decisions: no request was torn"},
+	}
+	for _, tt := range tests {
+		err := Report{Results: tt.results}.verdict()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: verdict %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	t.Parallel()
+	if got := percentile([]time.Duration{3, 1, 2, 4}, 50); got != 3 {
+		t.Errorf("p50 of 1 to 4 is %d, want 3", got)
+	}
+	if got := percentile([]int{5}, 99); got != 5 {
+		t.Errorf("p99 of one value is %d, want it", got)
+	}
+	if got := percentile([]int(nil), 99); got != 0 {
+		t.Errorf("p99 of nothing is %d, want 0", got)
+	}
+}
+
+// The mesh is what it says: every kind of call, three calls each, five rows.
+func TestTopology(t *testing.T) {
+	t.Parallel()
+	used, called := map[kind]bool{}, map[string]bool{"web": true}
+	services := 0
+	for row, names := range rows {
+		services += len(names)
+		for column, name := range names {
+			calls := callsOf(row, column)
+			if row+1 < len(rows) && len(calls) != 3 {
+				t.Errorf("%s makes %d calls, want 3", name, len(calls))
+			}
+			for _, c := range calls {
+				used[c.kind], called[c.to] = true, true
+			}
+		}
+	}
+	if services < 12 || len(called) != services || len(used) != len(kinds) {
+		t.Errorf("%d services, %d of them called, over %d kinds of %d", services, len(called), len(used), len(kinds))
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		args string
+		says string
+	}{
+		{"", `required flag(s) "data"`},
+		{"--data /nowhere --rate 0", "--rate 0"},
+		{"--data /nowhere --rate 1001", "--rate 1001"},
+		{"--data /nowhere --lag -1s", "--lag -1s"},
+		{"--data /nowhere --evaluations 0", "--evaluations"},
+		{"--data /nowhere --instances 0", "--instances 0"},
+		{"--data /nowhere --concurrency 0", "--concurrency 0"},
+		{"--data /nowhere --chaos 1ms", "--chaos 1ms"},
+	}
+	for _, tt := range tests {
+		var out strings.Builder
+		if code := run(t.Context(), &out, &out, strings.Fields(tt.args)...); code != 2 || !strings.Contains(out.String(), tt.says) {
+			t.Errorf("mesh %s: code %d, %q; want 2 and %q in it", tt.args, code, out.String(), tt.says)
+		}
+	}
+}
