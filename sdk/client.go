@@ -26,6 +26,7 @@ type Client struct {
 	log        *slog.Logger
 	feed       *feed.Feed
 	keys       propagate.Keyring
+	overrides  propagate.Overrides
 	propagator *propagate.Propagator
 	provider   *provider
 
@@ -64,18 +65,20 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		source = o.source(source)
 	}
 	c.feed = feed.New(feed.Config{
-		Source:  source,
-		Client:  &guidonv1.Client{Service: o.service, Instance: newInstance(), Sdk: "guidon-go", Version: moduleVersion()},
-		Log:     o.log,
-		Status:  func(s feed.Status) { c.provider.observe(s) },
-		Changed: func(keys []string) { c.provider.changed(keys) },
-		Keys:    c.setKeys,
-		Pierced: func() map[int64]int64 { return c.propagator.TakePierced() },
+		Source:       source,
+		Client:       &guidonv1.Client{Service: o.service, Instance: newInstance(), Sdk: "guidon-go", Version: moduleVersion()},
+		Log:          o.log,
+		Status:       func(s feed.Status) { c.provider.observe(s) },
+		Changed:      func(keys []string) { c.provider.changed(keys) },
+		Keys:         c.setKeys,
+		OverrideKeys: c.setOverrideKeys,
+		Pierced:      func() map[int64]int64 { return c.propagator.TakePierced() },
 	})
 	c.provider = newProvider(c)
 	c.propagator, err = propagate.New(propagate.Config{
 		Snapshots:    c.feed,
 		Keys:         &c.keys,
+		Overrides:    &c.overrides,
 		Environment:  c.feed.Environment,
 		Mode:         o.mode,
 		Destinations: o.destinations,

@@ -28,6 +28,18 @@ func (c *Client) setKeys(sent *guidonv1.PropagationKeys) bool {
 	return true
 }
 
+// setOverrideKeys takes over what verifies override tokens. Keys that cannot be
+// used leave the ones before in force.
+func (c *Client) setOverrideKeys(sent *guidonv1.OverrideKeys) {
+	keys := make([]propagate.OverrideKey, 0, len(sent.GetKeys()))
+	for _, k := range sent.GetKeys() {
+		keys = append(keys, propagate.OverrideKey{ID: k.GetId(), Public: k.GetPublicKey()})
+	}
+	if err := c.overrides.Set(keys, sent.GetRevokedOverrides()); err != nil {
+		c.log.LogAttrs(context.Background(), slog.LevelError, "override keys refused", slog.Any("error", err))
+	}
+}
+
 // observe logs what propagation met for the first time. How often it happens
 // is for the counters of [propagate.Propagator.Stats].
 func (c *Client) observe(e propagate.Event) {
@@ -38,6 +50,9 @@ func (c *Client) observe(e propagate.Event) {
 	if e.Kind == propagate.HeaderRefused {
 		attrs = append(attrs, slog.String("outcome", e.Outcome.String()))
 	}
+	if e.Kind == propagate.OverrideRefused {
+		attrs = append(attrs, slog.String("outcome", e.Override.String()))
+	}
 	c.log.LogAttrs(context.Background(), severity(e.Kind), "propagation event, first of its kind", attrs...)
 }
 
@@ -45,10 +60,10 @@ func (c *Client) observe(e propagate.Event) {
 // configuration, Info for what is fine if it was meant, Debug for daily life.
 func severity(kind propagate.EventKind) slog.Level {
 	switch kind {
-	case propagate.Rooted, propagate.PinFetched, propagate.CreatedAfterPin:
+	case propagate.Rooted, propagate.PinFetched, propagate.CreatedAfterPin, propagate.EmergenciesFetched, propagate.Joined:
 		return slog.LevelDebug
 	case propagate.Forwarded, propagate.CorrelationRefused, propagate.OrphanRooted, propagate.NoState,
-		propagate.OtherSubject, propagate.AttributeLeftOut:
+		propagate.OtherSubject, propagate.AttributeLeftOut, propagate.EmergencyPierced, propagate.OverrideRefused, propagate.OverrideUsed:
 		return slog.LevelInfo
 	default:
 		return slog.LevelWarn

@@ -31,6 +31,8 @@ func canonicalName(name string) string {
 		return "Guidon"
 	case SeenName:
 		return "Guidonseen"
+	case OverrideName:
+		return "Guidonoverride"
 	case "baggage":
 		return "Baggage"
 	case "x-correlation-id":

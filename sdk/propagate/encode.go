@@ -195,6 +195,10 @@ func (a Attribute) length() int {
 	return len(a.append(text[:0]))
 }
 
+// length is how many bytes append would write for a decision that is no
+// emergency, and the space before it.
+func (d Decision) length() int { return len(d.Flag) + len(":") + len(d.Variant) + len("^ ") }
+
 // undecidedLength is how long the value is without decisions, if the longest
 // key id signs it.
 func (h *Header) undecidedLength() int {

@@ -44,6 +44,7 @@ func (p *Propagator) Evaluate(ctx context.Context, key string, t eval.Type, call
 		e.atNewest(ctx)
 	default:
 		e.atPin(ctx)
+		e.result.Overridden = e.state.Overridden()
 	}
 	e.result.Resolution = e.result.As(t)
 	return e.result

@@ -102,6 +102,7 @@ func (p *Propagator) follow(s *State, c Carrier) Outcome {
 		return outcome
 	}
 	s.correlation, s.received, s.followed, s.pin = pin.Correlation, values[0], true, pin
+	s.overridden = pin.overridden()
 	met := metBy(&s.pin)
 	met.value = values[0]
 	s.met.Store(met)

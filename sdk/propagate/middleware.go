@@ -20,6 +20,7 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 		r = r.WithContext(withState(r.Context(), s))
 		switch {
 		case p.config.Mode == Edge:
+			s.overrides = p.overridesOf(r)
 			r.Header = stripped(r.Header)
 		case outcome != Verified && outcome != Absent && !outcome.forwardable():
 			r.Header = stripped(r.Header) // baggage may hold what the header does not
@@ -67,14 +68,18 @@ func stripped(h http.Header) http.Header {
 func Reserved(name string) bool { return looksLikeOurs(name) }
 
 // looksLikeOurs reports whether name, spelled without - and _ and in lower
-// case, is that of one of our headers. The override, which is for edges, is not.
+// case, is that of one of our headers. An edge reads an override before.
 func looksLikeOurs(name string) bool {
 	rest, ok := cutSpelling(name, "guidon")
 	if !ok {
 		return false
 	}
-	last, ok := cutSpelling(rest, "seen")
-	return ok && onlyJoiners(last) || onlyJoiners(rest)
+	for _, word := range [...]string{"seen", "override"} {
+		if last, ok := cutSpelling(rest, word); ok && onlyJoiners(last) {
+			return true
+		}
+	}
+	return onlyJoiners(rest)
 }
 
 // cutSpelling cuts word off the start of name, whatever its case and with any

@@ -133,11 +133,11 @@ func TestEdgeStrips(t *testing.T) {
 	})
 	get(t, url,
 		"Guidon", valid, "Guidon", "second", "guidon_", "a", "gui-don", "b", "GUIDON-SEEN", "c", "Guidon_Seen", "d", "_Guidon", "e",
-		"Guidonoverride", "kept", "X-Guidon", "kept", "Guidons", "kept", "Guid", "kept",
+		"Guidonoverride", "taken", "X-Guidon", "kept", "Guidons", "kept", "Guid", "kept",
 		"Baggage", "user=1, guidon=evil;p=1 ,Guidon_x=2", "Baggage", " %67uidon=3", "Baggage", "guild=4",
 		"X-Request-Id", "external-request-0001", "X-Correlation-Id", "")
 	want := http.Header{
-		"Guidonoverride": {"kept"}, "X-Guidon": {"kept"}, "Guidons": {"kept"}, "Guid": {"kept"},
+		"X-Guidon": {"kept"}, "Guidons": {"kept"}, "Guid": {"kept"},
 		"Baggage": {"user=1", "guild=4"}, "X-Request-Id": {"external-request-0001"}, "X-Correlation-Id": {""},
 	}
 	maps.DeleteFunc(seen, func(name string, _ []string) bool { return name == "User-Agent" || name == "Accept-Encoding" })

@@ -48,6 +48,10 @@ type Config struct {
 	// time. Defaults to an empty ring: nothing is followed, nothing minted.
 	Keys *Keyring
 
+	// Overrides verifies the override tokens that requests bring to an edge. It
+	// may be filled and changed at any time. Defaults to one that accepts none.
+	Overrides *Overrides
+
 	// Environment names the environment that Snapshots holds; it is asked anew
 	// each time, since an SDK learns it from its stream, and must be cheap. An
 	// empty name means not known yet: nothing is followed, nothing minted.
@@ -116,6 +120,9 @@ func New(c Config) (*Propagator, error) {
 	}
 	if c.Keys == nil {
 		c.Keys = new(Keyring)
+	}
+	if c.Overrides == nil {
+		c.Overrides = new(Overrides)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

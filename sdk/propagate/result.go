@@ -40,6 +40,10 @@ type Result struct {
 
 	Origin Origin
 
+	// Overridden says that an override forces some flag of the request, this one
+	// or another: experiments leave such requests out.
+	Overridden bool
+
 	// CreatedAfterPin says that the flag exists now but did not at the pin:
 	// the answer is the code default.
 	CreatedAfterPin bool
@@ -88,7 +92,7 @@ func (r Result) Message() string {
 
 // Metadata returns the flag's metadata and beside it where the answer came
 // from, in a map of its own: "revision", "origin" and, where they apply,
-// "pinnedRevision", "createdAfterPin", "PIN_UNAVAILABLE" and
+// "pinnedRevision", "override", "createdAfterPin", "PIN_UNAVAILABLE" and
 // "ignoredAttributes" and "notTravelling" (names with commas between). All values are strings,
 // booleans or numbers, as OpenFeature wants.
 func (r Result) Metadata() map[string]any {
@@ -100,6 +104,9 @@ func (r Result) Metadata() map[string]any {
 	m["origin"] = string(r.Origin)
 	if r.Pinned != 0 {
 		m["pinnedRevision"] = r.Pinned
+	}
+	if r.Overridden {
+		m["override"] = true
 	}
 	if r.CreatedAfterPin {
 		m["createdAfterPin"] = true

@@ -101,6 +101,7 @@ func (s *State) seal(call map[string]any) bool {
 	}
 	s.add(call)
 	s.settle()
+	s.overridden = s.pin.overridden()
 	s.met.Store(new(known))
 	s.sealed.Store(true)
 	return true

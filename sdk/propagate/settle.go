@@ -25,6 +25,7 @@ const (
 func (s *State) settle() {
 	plan := s.plan.ready()
 	s.settleSubject()
+	s.settleOverrides()
 	stranded := s.settleAttributes(plan)
 
 	if len(stranded) == 0 {
@@ -110,15 +111,22 @@ func (s *State) decide(wanted []*eval.Flag) {
 		return
 	}
 	room := min(maxDecisionBytes, HeaderBudget-s.pin.undecidedLength())
-	decided := make([]Decision, 0, min(len(wanted), maxRootDecisions))
+	forced := s.pin.Decisions
+	for _, d := range forced {
+		room -= d.length()
+	}
+	decided := slices.Grow(slices.Clone(forced), min(len(wanted), maxRootDecisions))
 	for _, f := range wanted {
+		if slices.ContainsFunc(forced, func(d Decision) bool { return d.Flag == f.Key() }) {
+			continue
+		}
 		r := f.Evaluate(s.fullContext(), s.pin.Time)
 		if r.ErrorCode() != eval.CodeNone {
 			s.p.counters.flag(RootFailed, f.Key())
 		}
 		d := Decision{Flag: f.Key(), Mark: MarkRoot, Variant: r.Variant()}
-		size := len(d.Flag) + len(":") + len(d.Variant) + len("^ ")
-		if len(decided) == maxRootDecisions || size > room || !validVariant(d.Variant) && d.Variant != "" || !validFlagKey(d.Flag) {
+		size := d.length()
+		if len(decided) == len(forced)+maxRootDecisions || size > room || !validVariant(d.Variant) && d.Variant != "" || !validFlagKey(d.Flag) {
 			s.p.counters.flag(OverBudget, d.Flag)
 			continue
 		}

@@ -48,6 +48,9 @@ type State struct {
 	snapshot *eval.Snapshot
 	plan     *plan // of snapshot; nil unless rooted here
 
+	overrides  []OverrideToken // what the root was asked to force
+	overridden bool            // whether the pin holds any
+
 	travelling atomic.Pointer[travelling] // subject and attributes as every hop sees them
 
 	met     atomic.Pointer[known] // nil until sealed

@@ -36,6 +36,7 @@ const (
 	Joined                                // an answer told of kills that were not known here
 	JoinRefused                           // what an answer told was not of this request
 	BaggageRefused                        // a header that came as baggage beside a plain one was not of its root
+	OverrideRefused                       // an override token was not followed; see Event.Override
 	OverrideUsed                          // per flag: a signed override decided
 	PinFetched                            // per flag: the definition at the pin was asked for
 	PinUnavailable                        // per flag: and could not be had
@@ -46,7 +47,7 @@ var eventNames = [eventKinds]string{
 	"header_refused", "valid_at_edge", "forwarded", "clock_skew", "correlation_refused", "rooted", "orphan_rooted",
 	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
 	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin",
-	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_used", "pin_fetched",
+	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_refused", "override_used", "pin_fetched",
 	"pin_unavailable",
 }
 
@@ -64,6 +65,8 @@ type Event struct {
 	Kind    EventKind
 	Flag    string  // of the kinds that are per flag
 	Outcome Outcome // of HeaderRefused
+
+	Override OverrideOutcome // of OverrideRefused
 }
 
 // Stats is a copy of a Propagator's counters at one moment, counted since the
@@ -72,6 +75,8 @@ type Stats struct {
 	Headers map[Outcome]uint64 // inbound requests and messages by what became of their header
 	Events  map[EventKind]uint64
 	Flags   map[EventKind]map[string]uint64 // the kinds that are per flag, by flag key
+
+	Overrides map[OverrideOutcome]uint64 // override tokens by what became of them at this edge
 }
 
 // maxTalliedFlags bounds the memory of per-flag counters; flags beyond it are
@@ -83,6 +88,7 @@ type counters struct {
 	observer func(Event)
 	headers  [outcomes]atomic.Uint64
 	events   [eventKinds]atomic.Uint64
+	tokens   [overrideOutcomes]atomic.Uint64
 
 	mu    sync.RWMutex
 	flags map[Event]*atomic.Uint64
@@ -121,6 +127,15 @@ func (c *counters) header(o Outcome) {
 	c.events[HeaderRefused].Add(1)
 	if first {
 		c.observe(Event{Kind: HeaderRefused, Outcome: o})
+	}
+}
+
+func (c *counters) override(o OverrideOutcome) {
+	if c.tokens[o].Add(1) == 1 && o != OverrideTaken {
+		c.observe(Event{Kind: OverrideRefused, Override: o})
+	}
+	if o != OverrideTaken {
+		c.events[OverrideRefused].Add(1)
 	}
 }
 
@@ -164,9 +179,14 @@ func (c *counters) stats() Stats {
 		Headers: make(map[Outcome]uint64, outcomes),
 		Events:  make(map[EventKind]uint64, eventKinds),
 		Flags:   make(map[EventKind]map[string]uint64),
+
+		Overrides: make(map[OverrideOutcome]uint64, overrideOutcomes),
 	}
 	for o := range c.headers {
 		s.Headers[Outcome(o)] = c.headers[o].Load()
+	}
+	for o := range c.tokens {
+		s.Overrides[OverrideOutcome(o)] = c.tokens[o].Load()
 	}
 	for k := range c.events {
 		s.Events[EventKind(k)] = c.events[k].Load()

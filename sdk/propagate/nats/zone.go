@@ -112,10 +112,8 @@ func matches(pattern []string, subject string) bool {
 // transport would make the same.
 func strip(h nats.Header) {
 	for name := range h {
-		if plain := joiners.Replace(name); strings.EqualFold(plain, "guidon") || strings.EqualFold(plain, "guidonseen") {
+		if propagate.Reserved(name) {
 			delete(h, name)
 		}
 	}
 }
-
-var joiners = strings.NewReplacer("-", "", "_", "")
