@@ -22,23 +22,32 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 	if err != nil {
 		return nil, err
 	}
-	c := callOf(ctx)
-	applied, err := s.store.Apply(ctx, store.ChangeSet{
-		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
-		CorrelationID: c.correlationID, Expect: req.GetExpectedRevisions(), Operations: operations, DryRun: req.GetDryRun(),
-		IsolateInvalid: req.GetIsolateInvalid(),
+	applied, err := s.apply(ctx, store.ChangeSet{
+		Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(), Expect: req.GetExpectedRevisions(),
+		Operations: operations, DryRun: req.GetDryRun(), IsolateInvalid: req.GetIsolateInvalid(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !req.GetDryRun() && !applied.Unchanged {
+	return &guidonv1.ChangeServiceApplyResponse{
+		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
+	}, nil
+}
+
+// apply carries out a change set in the name of the caller.
+func (s changes) apply(ctx context.Context, cs store.ChangeSet) (store.Applied, error) {
+	c := callOf(ctx)
+	cs.Actor, cs.CorrelationID = auth.FromContext(ctx).String(), c.correlationID
+	applied, err := s.store.Apply(ctx, cs)
+	if err != nil {
+		return store.Applied{}, err
+	}
+	if !cs.DryRun && !applied.Unchanged {
 		s.settle(ctx, applied.Revisions)
 		s.log.LogAttrs(ctx, slog.LevelInfo, "change applied", slog.String("change_id", applied.ChangeID),
 			slog.Any("revisions", applied.Revisions), slog.String("key_id", c.principal.KeyID), slog.String("correlation_id", c.correlationID))
 	}
-	return &guidonv1.ChangeServiceApplyResponse{
-		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
-	}, nil
+	return applied, nil
 }
 
 // settle waits for this replica's hub to reach revisions. If that takes too

@@ -53,6 +53,12 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 		return store.SetAttributes{
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce,
 		}, nil
+	case *guidonv1.Operation_KillFlag:
+		p := o.KillFlag
+		return store.KillFlag{Environment: p.GetEnvironment(), Key: p.GetKey(), Variant: p.GetVariant()}, nil
+	case *guidonv1.Operation_UnkillFlag:
+		p := o.UnkillFlag
+		return store.UnkillFlag{Environment: p.GetEnvironment(), Key: p.GetKey()}, nil
 	case *guidonv1.Operation_ArchiveFlag:
 		return store.ArchiveFlag{Key: o.ArchiveFlag.GetKey()}, nil
 	case *guidonv1.Operation_PutSegment:
@@ -139,6 +145,16 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 	if err := protojson.Unmarshal(document.Flag, out.Definition); err != nil {
 		return nil, fmt.Errorf("definition of flag %q: %w", f.Key(), err)
 	}
+	killed, ok := f.Killed()
+	if !ok {
+		return out, nil
+	}
+	out.DefaultVariant = out.GetDefinition().GetFields()["defaultVariant"].GetStringValue()
+	value, err := structpb.NewValue(killed.Value())
+	if err != nil {
+		return nil, fmt.Errorf("value of killed flag %q: %w", f.Key(), err)
+	}
+	out.Killed = &guidonv1.Killed{Revision: killed.Revision, Variant: killed.Variant, Value: value}
 	return out, nil
 }
 
@@ -149,10 +165,14 @@ func describe(out *guidonv1.Flag, f store.Flag) {
 	out.UpdatedAt, out.UpdatedBy = toTime(f.UpdatedAt), f.UpdatedBy
 }
 
-// compile makes a flag of its document alone: for what the document itself
-// says, not for what it reads.
-func compile(key string, revision int64, document []byte) (*eval.Flag, error) {
-	s, err := eval.Compile(revision, []eval.Row{{Kind: eval.KindFlag, Name: key, From: revision, Document: document}})
+// compile makes a flag of its document, and that of its emergencies if there are
+// any: for what the documents themselves say, not for what they read.
+func compile(key string, revision int64, document, emergencies []byte) (*eval.Flag, error) {
+	rows := []eval.Row{{Kind: eval.KindFlag, Name: key, From: revision, Document: document}}
+	if emergencies != nil {
+		rows = append(rows, eval.Row{Kind: eval.KindEmergency, Name: key, From: revision, Document: emergencies})
+	}
+	s, err := eval.Compile(revision, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +243,10 @@ func changeAction(o audit.Operation) string {
 	switch {
 	case o.Action == audit.ActionArchiveFlag:
 		return string(store.ActionArchived)
+	case o.Action == audit.ActionKillFlag:
+		return string(store.ActionKilled)
+	case o.Action == audit.ActionUnkillFlag:
+		return string(store.ActionUnkilled)
 	case o.Action == audit.ActionRevokeKey, o.Action == audit.ActionRevokeOverride:
 		return "revoked"
 	case o.Before == nil:

@@ -46,6 +46,7 @@ var codes = []struct {
 	{store.ErrExists, connect.CodeAlreadyExists, ""},
 	{store.ErrKeyReused, connect.CodeAlreadyExists, ""},
 	{store.ErrArchived, connect.CodeFailedPrecondition, ""},
+	{store.ErrPierceNever, connect.CodeFailedPrecondition, ""},
 	{store.ErrNotOverridable, connect.CodeFailedPrecondition, ""},
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
 	{errDraining, connect.CodeUnavailable, ""},

@@ -33,6 +33,7 @@ func TestErrorTable(t *testing.T) {
 		{fmt.Errorf("dial 10.0.0.7: %w: password", store.ErrUnavailable), connect.CodeUnavailable, "the database cannot be reached"},
 		{fmt.Errorf("%w: x", auth.ErrDenied), connect.CodePermissionDenied, "permission denied"},
 		{fmt.Errorf("%w: %w", auth.ErrNoPrincipal, store.ErrKeyRevoked), connect.CodeUnauthenticated, "revoked"},
+		{&store.RefusedError{Operations: []*store.OperationError{{Err: store.ErrPierceNever}}}, connect.CodeFailedPrecondition, "new roots only"},
 		{fmt.Errorf("%w: flag %q", store.ErrNotOverridable, "a"), connect.CodeFailedPrecondition, "not overridable"},
 		{hub.ErrNotReady, connect.CodeUnavailable, "not read the database"},
 		{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "too long"},

@@ -40,6 +40,13 @@ func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*g
 	}
 	// Without Postgres the flag is shown without what describes it.
 	describe(out, described)
+	if killed := out.GetKilled(); killed != nil {
+		made, err := s.store.Revision(ctx, e.Name(), killed.GetRevision())
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
+			return nil, err
+		}
+		killed.At, killed.By, killed.Reason = toTime(made.Time), made.Actor, made.Reason
+	}
 	return &guidonv1.FlagServiceGetResponse{Flag: out}, nil
 }
 
@@ -63,7 +70,7 @@ func (s flags) History(ctx context.Context, req *guidonv1.FlagServiceHistoryRequ
 	out := &guidonv1.FlagServiceHistoryResponse{}
 	for _, v := range versions {
 		if v.After != nil { // else the flag was deleted: an end, and no version
-			f, err := compile(req.GetKey(), v.Revision, v.After)
+			f, err := compile(req.GetKey(), v.Revision, v.After, v.Emergencies)
 			if err != nil {
 				return nil, err
 			}

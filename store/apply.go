@@ -119,7 +119,7 @@ func prepare(cs ChangeSet) (request, error) {
 			err = &FieldError{"environment", "is required"}
 		}
 		if err != nil {
-			refused.add(operationError(i, s.environment, s.name, err))
+			refused.add(operationError(i, s.environment, flagOf(s.name), err))
 			continue
 		}
 		if size += s.size; size > MaxDefinitionBytes {
@@ -206,6 +206,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 		if err := d.validate(e, r.IsolateInvalid); err != nil {
 			return Applied{}, err
 		}
+		if err := d.dependentsKilled(ctx, tx, e); err != nil {
+			return Applied{}, err
+		}
 	}
 	if len(d.refused.Operations) > 0 {
 		return Applied{}, &d.refused
@@ -238,7 +241,7 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 		environments = append(environments, s.environment)
 		every = every || s.environment == ""
 		describes = describes || s.describes
-		if s.name.Kind == eval.KindFlag {
+		if flagOf(s.name).Kind == eval.KindFlag {
 			flags = append(flags, s.name.Name)
 		}
 	}

@@ -53,7 +53,7 @@ FROM (
 		FROM audit_entries
 		WHERE (NOT @paged OR (created_at, environment, seq) < (@at::timestamptz, @environment, @seq::bigint))
 			AND (@every OR environment = ANY(@environments))
-			AND (@name = '' OR names @> ARRAY[@name])
+			AND (@names::text[] IS NULL OR names && @names::text[])
 			AND (@actor = '' OR actor = @actor)
 			AND (@action = '' OR @action = ANY(actions))
 			AND (@change = '' OR change_id = NULLIF(@change, '')::uuid)
@@ -84,14 +84,14 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	if filter.ChangeID != "" && !isID(filter.ChangeID) {
 		return nil, "", &FieldError{"change_id", "is not a UUID"}
 	}
-	name := ""
+	var names []string
 	if filter.Flag != "" {
-		name = eval.KindFlag.String() + "/" + filter.Flag
+		names = []string{eval.KindFlag.String() + "/" + filter.Flag, eval.KindEmergency.String() + "/" + filter.Flag}
 	}
 	rows, err := read[entryRow](ctx, db, "audit log", selectEntries, pgx.StrictNamedArgs{
 		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
 		"every": filter.Environments == nil, "environments": filter.Environments,
-		"name": name, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
+		"names": names, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
 	})
 	if err != nil || len(rows) == 0 {
 		return nil, "", err

@@ -53,7 +53,8 @@ type ChangeSet struct {
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],
-// [SetAttributes], [ArchiveFlag], [PutSegment] and [PutSettings].
+// [SetAttributes], [ArchiveFlag], [PutSegment], [PutSettings], [KillFlag] and
+// [UnkillFlag].
 type Operation interface{ step() (step, error) }
 
 // PutFlag writes the definition of a flag in one environment, and creates the
@@ -192,5 +193,7 @@ const (
 	ActionCreated   ChangeAction = "created"
 	ActionChanged   ChangeAction = "changed"
 	ActionArchived  ChangeAction = "archived"
+	ActionKilled    ChangeAction = "killed"
+	ActionUnkilled  ChangeAction = "unkilled"
 	ActionUnchanged ChangeAction = "unchanged"
 )

@@ -81,11 +81,11 @@ func (d *draft) reasoned(r request) error {
 func (d *draft) run(index int, s step, isolate bool) {
 	environments := d.reach(s)
 	if len(environments) == 0 {
-		d.refused.add(&OperationError{Index: index, Name: s.name, Err: ErrNotFound})
+		d.refused.add(&OperationError{Index: index, Name: flagOf(s.name), Err: ErrNotFound})
 	}
 	for _, name := range environments {
 		if err := d.edit(index, s, name, isolate); err != nil {
-			d.refused.add(operationError(index, name, s.name, err))
+			d.refused.add(operationError(index, name, flagOf(s.name), err))
 		}
 	}
 }
@@ -115,11 +115,19 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	if row == nil {
 		row = &rowDraft{}
 	}
-	creates := s.action == audit.ActionPutFlag || s.action == audit.ActionPutSegment || s.action == audit.ActionPutSettings
+	creates := s.name.Kind == eval.KindEmergency ||
+		s.action == audit.ActionPutFlag || s.action == audit.ActionPutSegment || s.action == audit.ActionPutSettings
 	if row.document == nil && !creates {
 		return ErrNotFound
 	}
-	t := target{environment: environment, document: row.document, isolate: isolate}
+	t := target{environment: environment, revision: env.Revision + 1, document: row.document, isolate: isolate}
+	if s.name.Kind == eval.KindEmergency {
+		flag := env.rows[flagOf(s.name)]
+		if flag == nil || flag.document == nil {
+			return ErrNotFound
+		}
+		t.definition = flag.document
+	}
 	if s.name.Kind == eval.KindFlag {
 		t.flag = d.flag(s.name.Name)
 		if t.flag.Lifecycle == lifecycleDeleted {
@@ -145,6 +153,12 @@ func (d *draft) note(s step, env *environmentDraft, row *rowDraft, t target) {
 		c.Action = ActionCreated
 	case s.action == audit.ActionArchiveFlag:
 		c.Action = ActionArchived
+	}
+	if s.name.Kind == eval.KindEmergency && c.Action != ActionUnchanged {
+		c.Action = ActionKilled
+		if s.action == audit.ActionUnkillFlag {
+			c.Action = ActionUnkilled
+		}
 	}
 	if c.Action != ActionUnchanged {
 		env.operations = append(env.operations, audit.Operation{

@@ -28,6 +28,8 @@ var (
 	ErrArchived = errors.New("flag is archived")
 	// ErrNotOverridable says that no override may force the flag.
 	ErrNotOverridable = errors.New("flag is not overridable")
+	// ErrPierceNever says that no kill may change the flag for requests under way.
+	ErrPierceNever = errors.New("the flag's pierce is never: let requests under way drain, and disable it, or change its default, for new roots only")
 	// ErrConflict says that an environment is not at the expected revision.
 	// The error is a [*ConflictError].
 	ErrConflict = errors.New("conflict")

@@ -57,8 +57,12 @@ type FlagVersion struct {
 	Reason   string
 	ChangeID string
 	// Before and After are the canonical documents; Before is nil for the
-	// first version, After for the last one of a deleted flag.
+	// first version, After for the last one of a deleted flag. They are equal
+	// where the flag was killed or unkilled.
 	Before, After []byte
+	// Emergencies is the document of the flag's emergencies as of Revision; nil
+	// for none.
+	Emergencies []byte
 }
 
 // selectFlags reads one page: the inner query finds the flags, the outer one
@@ -149,35 +153,33 @@ func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, 
 	})
 }
 
-// selectHistory reads one event per row: the start of a version, with the
-// version it replaced, or the end of one that nothing replaced.
+// selectHistory reads one event per row: a revision at which the flag or its
+// emergencies were written or dropped, with what they were before and after.
 const selectHistory = `
-SELECT revision, time, actor, reason, change_id, before, after, found
+SELECT revision, time, actor, reason, change_id, before, after, emergencies, found
 FROM (
 	SELECT *, count(*) OVER () AS found,
 		sum(bytes) OVER (ORDER BY revision DESC) - bytes AS bytes_before
 	FROM (
 		SELECT h.revision, r.created_at AS time, r.actor, r.reason, COALESCE(r.change_id::text, '') AS change_id,
-			h.before, h.after, COALESCE(octet_length(h.before), 0) + COALESCE(octet_length(h.after), 0) AS bytes
+			b.document AS before, a.document AS after, k.document AS emergencies,
+			COALESCE(octet_length(b.document), 0) + COALESCE(octet_length(a.document), 0) + COALESCE(octet_length(k.document), 0) AS bytes
 		FROM (
-			SELECT v.from_revision AS revision, p.document AS before, v.document AS after
+			SELECT DISTINCT event.at AS revision
 			FROM flag_versions v
-			LEFT JOIN flag_versions p ON p.environment = v.environment AND p.kind = v.kind AND p.name = v.name
-				AND p.to_revision = v.from_revision
-			WHERE v.environment = @environment AND v.kind = 'flag' AND v.name = @key
-			UNION ALL
-			SELECT v.to_revision, v.document, NULL
-			FROM flag_versions v
-			WHERE v.environment = @environment AND v.kind = 'flag' AND v.name = @key AND v.to_revision IS NOT NULL
-				AND NOT EXISTS (
-					SELECT FROM flag_versions n
-					WHERE n.environment = v.environment AND n.kind = v.kind AND n.name = v.name AND n.from_revision = v.to_revision
-				)
+			CROSS JOIN LATERAL (VALUES (v.from_revision), (v.to_revision)) AS event (at)
+			WHERE v.environment = @environment AND v.kind IN ('flag', 'emergency') AND v.name = @key
+				AND event.at IS NOT NULL AND (NOT @paged OR event.at < @before_revision)
+			ORDER BY event.at DESC
+			LIMIT @limit + 1
 		) h
 		JOIN revisions r ON r.environment = @environment AND r.revision = h.revision
-		WHERE NOT @paged OR h.revision < @before_revision
-		ORDER BY h.revision DESC
-		LIMIT @limit + 1
+		LEFT JOIN flag_versions b ON b.environment = @environment AND b.kind = 'flag' AND b.name = @key
+			AND b.from_revision < h.revision AND (b.to_revision IS NULL OR b.to_revision >= h.revision)
+		LEFT JOIN flag_versions a ON a.environment = @environment AND a.kind = 'flag' AND a.name = @key
+			AND a.from_revision <= h.revision AND (a.to_revision IS NULL OR a.to_revision > h.revision)
+		LEFT JOIN flag_versions k ON k.environment = @environment AND k.kind = 'emergency' AND k.name = @key
+			AND k.from_revision <= h.revision AND (k.to_revision IS NULL OR k.to_revision > h.revision)
 	) matching
 ) page
 WHERE bytes_before < @bytes

@@ -28,7 +28,9 @@ type step struct {
 // left it.
 type target struct {
 	environment string
+	revision    int64  // that the change set would make
 	document    []byte // canonical; nil if there is no such row
+	definition  []byte // of an emergency: the document of its flag
 	flag        *flagDraft
 	isolate     bool
 }

@@ -269,11 +269,11 @@ CROSS JOIN LATERAL (
 
 const selectOpenFlags = `
 SELECT environment, kind, name, from_revision, document FROM flag_versions
-WHERE to_revision IS NULL AND environment = @environment AND kind = 'flag'
-	AND (@every OR EXISTS (SELECT FROM unnest(@references::bytea[]) AS r WHERE position(r IN document) > 0))`
+WHERE to_revision IS NULL AND environment = @environment AND kind IN ('flag', 'emergency')
+	AND (@every OR kind = 'flag' AND EXISTS (SELECT FROM unnest(@references::bytea[]) AS r WHERE position(r IN document) > 0))`
 
 // openFlags returns the current flags whose documents hold one of the
-// references, or every flag.
+// references, or every flag and all emergencies.
 func openFlags(ctx context.Context, tx pgx.Tx, env string, references []string, every bool) ([]openRow, error) {
 	texts := make([][]byte, len(references))
 	for i, r := range references {
@@ -337,6 +337,26 @@ func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
 	b.Queue(insertVersions, pgx.StrictNamedArgs{
 		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "hashes": hashes,
 	})
+}
+
+// Revision says who made a revision, when and why.
+type Revision struct {
+	Time     time.Time
+	Actor    string
+	Reason   string
+	ChangeID string
+}
+
+const selectRevision = `
+SELECT created_at AS time, actor, reason, COALESCE(change_id::text, '') AS change_id
+FROM revisions
+WHERE environment = @environment AND revision = @revision`
+
+// Revision returns who made a revision of an environment. One that there is not
+// is ErrNotFound.
+func (db *DB) Revision(ctx context.Context, env string, revision int64) (Revision, error) {
+	return readOne[Revision](ctx, db, fmt.Sprintf("revision %d of %.128q", revision, env), selectRevision,
+		pgx.StrictNamedArgs{"environment": env, "revision": revision})
 }
 
 const insertRevision = `

@@ -99,20 +99,7 @@ func (a *api) apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest
 	if !req.GetDryRun() {
 		req.IdempotencyKey = uuid.NewString()
 	}
-	const attempts = 3
-	wait := 100 * time.Millisecond
-	for attempt := 1; ; attempt++ {
-		res, err := a.changes.Apply(ctx, req)
-		if connect.CodeOf(err) != connect.CodeUnavailable || attempt == attempts {
-			return res, err
-		}
-		select {
-		case <-time.After(wait):
-			wait *= 2
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
+	return again(ctx, req, a.changes.Apply)
 }
 
 // pages collects the items of all pages, at most limit of them (0: all). more

@@ -15,7 +15,7 @@ func newFlagCommand(out *output) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use:   "flag",
-		Short: "Read flags, switch them on and off, choose how they are treated, archive them",
+		Short: "Read flags, switch them on and off, kill them, choose how they are treated, archive them",
 	}
 	r.register(cmd.PersistentFlags())
 	cmd.AddCommand(
@@ -26,6 +26,8 @@ func newFlagCommand(out *output) *cobra.Command {
 		newFlagSetDefaultCommand(out, &r),
 		newFlagSetCommand(out, &r),
 		newFlagArchiveCommand(out, &r),
+		newFlagKillCommand(out, &r),
+		newFlagUnkillCommand(out, &r),
 	)
 	return cmd
 }
@@ -90,6 +92,10 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("environment", f.GetEnvironment())
 				t.row("project", f.GetProject())
 				t.row("state", state(f))
+				if k := f.GetKilled(); k != nil {
+					t.row("killed", fmt.Sprintf("%s = %s since revision %d, %s by %s: %s", k.GetVariant(), compact(k.GetValue()),
+						k.GetRevision(), when(k.GetAt()), k.GetBy(), k.GetReason()))
+				}
 				t.row("default variant", f.GetDefaultVariant())
 				t.row("type", f.GetType())
 				t.row("kind", f.GetKind())
@@ -248,6 +254,9 @@ func printApplied(w io.Writer, out *output, res *guidonv1.ChangeServiceApplyResp
 
 // state is a flag's state as people speak of it.
 func state(f *guidonv1.Flag) string {
+	if f.GetKilled() != nil {
+		return "KILLED"
+	}
 	if f.GetArchived() {
 		return "ARCHIVED"
 	}

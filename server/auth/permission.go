@@ -19,6 +19,7 @@ const (
 	ActionReadEnvironment  Action = "environment.read"
 	ActionListEnvironments Action = "environments.list"
 	ActionChange           Action = "change"
+	ActionKill             Action = "kill"
 	ActionReadAudit        Action = "audit.read"
 	ActionReadKeys         Action = "keys.read"
 	ActionManageKeys       Action = "keys.manage"
@@ -57,8 +58,11 @@ var permissions = map[string]permission{
 	guidonv1connect.EnvironmentServiceGetProcedure:  {ActionReadEnvironment, anyKind},
 	guidonv1connect.EnvironmentServiceListProcedure: {ActionListEnvironments, adminOnly},
 
-	guidonv1connect.ChangeServiceApplyProcedure: {ActionChange, adminOnly},
-	guidonv1connect.AuditServiceListProcedure:   {ActionReadAudit, adminOnly},
+	guidonv1connect.ChangeServiceApplyProcedure:  {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceKillProcedure:   {ActionKill, adminOnly},
+	guidonv1connect.ChangeServiceUnkillProcedure: {ActionKill, adminOnly},
+
+	guidonv1connect.AuditServiceListProcedure: {ActionReadAudit, adminOnly},
 
 	guidonv1connect.FleetServiceListProcedure: {ActionReadFleet, adminOnly},
 

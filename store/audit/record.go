@@ -15,6 +15,8 @@ const (
 	ActionSetDefault           = "flag.default"
 	ActionSetAttributes        = "flag.attributes"
 	ActionArchiveFlag          = "flag.archive"
+	ActionKillFlag             = "flag.kill"
+	ActionUnkillFlag           = "flag.unkill"
 	ActionDescribeFlag         = "flag.describe"
 	ActionPutSegment           = "segment.put"
 	ActionPutSettings          = "settings.put"
@@ -48,8 +50,8 @@ type Record struct {
 // Operation is one thing that was done.
 type Operation struct {
 	Action string `json:"action"`
-	// Kind is flag, segment, settings, key, propagation_key, override_key or
-	// override; with Name it says to what.
+	// Kind is flag, segment, settings, emergency, key, propagation_key,
+	// override_key or override; with Name it says to what.
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 	// Before and After are canonical documents; nil for none.

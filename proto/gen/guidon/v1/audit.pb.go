@@ -36,8 +36,8 @@ type AuditEntry struct {
 	// actor is who: "key:<id> <name>".
 	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// action is what the operations of the entry have in common: flag.put,
-	// flag.state, flag.default, flag.attributes, flag.archive, flag.describe,
-	// segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+	// flag.state, flag.default, flag.attributes, flag.archive, flag.kill,
+	// flag.unkill, flag.describe, segment.put, settings.put, key.create, key.revoke, propagation_key.create,
 	// override_key.create, override.create, override.revoke; change if they have
 	// nothing in common.
 	Action   string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
@@ -164,7 +164,7 @@ type AuditChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// action is created, changed, archived or revoked.
+	// action is created, changed, archived, killed, unkilled or revoked.
 	Action        string         `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	Fields        []*FieldChange `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -188,6 +188,354 @@ func (x *ChangeServiceApplyResponse) GetWarnings() []string {
 	return nil
 }
 
+type ChangeServiceKillRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// kills names the flags, each with its variant.
+	Kills []*Kill `protobuf:"bytes,2,rep,name=kills,proto3" json:"kills,omitempty"`
+	// reason says why. It is required.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key makes a retry safe, as for Apply.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// dry_run validates and reports, and changes nothing.
+	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceKillRequest) Reset() {
+	*x = ChangeServiceKillRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceKillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceKillRequest) ProtoMessage() {}
+
+func (x *ChangeServiceKillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceKillRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceKillRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChangeServiceKillRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillRequest) GetKills() []*Kill {
+	if x != nil {
+		return x.Kills
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// Kill is what one flag is to serve.
+type Kill struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Variant       string                 `protobuf:"bytes,2,opt,name=variant,proto3" json:"variant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kill) Reset() {
+	*x = Kill{}
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kill) ProtoMessage() {}
+
+func (x *Kill) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kill.ProtoReflect.Descriptor instead.
+func (*Kill) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Kill) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Kill) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+type ChangeServiceKillResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// change_id is empty where nothing changed: the flags were killed already.
+	ChangeId string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// revision of the environment that the kill made: the emergency's name.
+	Revision      int64     `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Changes       []*Change `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings      []string  `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceKillResponse) Reset() {
+	*x = ChangeServiceKillResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceKillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceKillResponse) ProtoMessage() {}
+
+func (x *ChangeServiceKillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceKillResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceKillResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ChangeServiceKillResponse) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillResponse) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ChangeServiceUnkillRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Keys        []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// reason says why; it is required where the environment is protected.
+	Reason         string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	DryRun         bool   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ChangeServiceUnkillRequest) Reset() {
+	*x = ChangeServiceUnkillRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceUnkillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceUnkillRequest) ProtoMessage() {}
+
+func (x *ChangeServiceUnkillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceUnkillRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceUnkillRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ChangeServiceUnkillRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceUnkillRequest) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ChangeServiceUnkillRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceUnkillRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServiceUnkillRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ChangeServiceUnkillResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChangeId      string                 `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Changes       []*Change              `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings      []string               `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceUnkillResponse) Reset() {
+	*x = ChangeServiceUnkillResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceUnkillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceUnkillResponse) ProtoMessage() {}
+
+func (x *ChangeServiceUnkillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceUnkillResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceUnkillResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ChangeServiceUnkillResponse) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *ChangeServiceUnkillResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ChangeServiceUnkillResponse) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ChangeServiceUnkillResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 // Change says what became of one row.
 type Change struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -195,7 +543,7 @@ type Change struct {
 	// kind is flag, segment, settings or emergency.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// action is created, changed, archived or unchanged.
+	// action is created, changed, archived, killed, unkilled or unchanged.
 	Action        string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -203,7 +551,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -215,7 +563,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -228,7 +576,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetEnvironment() string {
@@ -273,7 +621,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +633,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +646,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Conflict) GetEnvironment() string {
@@ -339,7 +687,7 @@ type Invalid struct {
 
 func (x *Invalid) Reset() {
 	*x = Invalid{}
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +699,7 @@ func (x *Invalid) String() string {
 func (*Invalid) ProtoMessage() {}
 
 func (x *Invalid) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +712,7 @@ func (x *Invalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalid.ProtoReflect.Descriptor instead.
 func (*Invalid) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Invalid) GetProblems() []*Problem {
@@ -391,7 +739,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -403,7 +751,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -416,7 +764,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Problem) GetOperation() int32 {
@@ -465,6 +813,8 @@ type Operation struct {
 	//	*Operation_PutSegment
 	//	*Operation_PutSettings
 	//	*Operation_SetAttributes
+	//	*Operation_KillFlag
+	//	*Operation_UnkillFlag
 	Operation     isOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -472,7 +822,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +834,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +847,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -570,6 +920,24 @@ func (x *Operation) GetSetAttributes() *SetAttributes {
 	return nil
 }
 
+func (x *Operation) GetKillFlag() *KillFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_KillFlag); ok {
+			return x.KillFlag
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetUnkillFlag() *UnkillFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_UnkillFlag); ok {
+			return x.UnkillFlag
+		}
+	}
+	return nil
+}
+
 type isOperation_Operation interface {
 	isOperation_Operation()
 }
@@ -602,6 +970,14 @@ type Operation_SetAttributes struct {
 	SetAttributes *SetAttributes `protobuf:"bytes,30,opt,name=set_attributes,json=setAttributes,proto3,oneof"`
 }
 
+type Operation_KillFlag struct {
+	KillFlag *KillFlag `protobuf:"bytes,31,opt,name=kill_flag,json=killFlag,proto3,oneof"`
+}
+
+type Operation_UnkillFlag struct {
+	UnkillFlag *UnkillFlag `protobuf:"bytes,32,opt,name=unkill_flag,json=unkillFlag,proto3,oneof"`
+}
+
 func (*Operation_PutFlag) isOperation_Operation() {}
 
 func (*Operation_SetState) isOperation_Operation() {}
@@ -615,6 +991,10 @@ func (*Operation_PutSegment) isOperation_Operation() {}
 func (*Operation_PutSettings) isOperation_Operation() {}
 
 func (*Operation_SetAttributes) isOperation_Operation() {}
+
+func (*Operation_KillFlag) isOperation_Operation() {}
+
+func (*Operation_UnkillFlag) isOperation_Operation() {}
 
 // PutFlag creates a flag or replaces its definition in one environment.
 type PutFlag struct {
@@ -652,7 +1032,7 @@ type PutFlag struct {
 
 func (x *PutFlag) Reset() {
 	*x = PutFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +1044,7 @@ func (x *PutFlag) String() string {
 func (*PutFlag) ProtoMessage() {}
 
 func (x *PutFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +1057,7 @@ func (x *PutFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutFlag.ProtoReflect.Descriptor instead.
 func (*PutFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutFlag) GetEnvironment() string {
@@ -790,7 +1170,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1182,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1195,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -852,7 +1232,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1244,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1257,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -916,7 +1296,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1308,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1321,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -979,6 +1359,124 @@ func (x *SetAttributes) GetPierce() string {
 	return ""
 }
 
+// KillFlag makes a flag serve a variant whatever its definition says, for
+// requests that are under way too. A flag that others require is killed together
+// with those.
+type KillFlag struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// variant is one of the flag's. Its value of now goes with the emergency.
+	Variant       string `protobuf:"bytes,3,opt,name=variant,proto3" json:"variant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KillFlag) Reset() {
+	*x = KillFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KillFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KillFlag) ProtoMessage() {}
+
+func (x *KillFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
+func (*KillFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *KillFlag) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *KillFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KillFlag) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+// UnkillFlag lets a killed flag serve what its definition says again, for new
+// requests only.
+type UnkillFlag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnkillFlag) Reset() {
+	*x = UnkillFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnkillFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnkillFlag) ProtoMessage() {}
+
+func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
+func (*UnkillFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UnkillFlag) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *UnkillFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
 // ArchiveFlag retires a flag in every environment: it stays readable, and
 // resolves to each caller's default. Refused while another flag requires it.
 type ArchiveFlag struct {
@@ -990,7 +1488,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1500,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1513,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -1042,7 +1540,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1552,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1565,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -1116,7 +1614,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1626,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1639,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -1172,7 +1670,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1682,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1695,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -1227,7 +1725,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1737,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1750,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -1293,7 +1791,32 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"j\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xbd\x01\n" +
+	"\x18ChangeServiceKillRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12%\n" +
+	"\x05kills\x18\x02 \x03(\v2\x0f.guidon.v1.KillR\x05kills\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"2\n" +
+	"\x04Kill\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
+	"\avariant\x18\x02 \x01(\tR\avariant\"\x9d\x01\n" +
+	"\x19ChangeServiceKillResponse\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
+	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"\xac\x01\n" +
+	"\x1aChangeServiceUnkillRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"\x9f\x01\n" +
+	"\x1bChangeServiceUnkillResponse\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
+	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"j\n" +
 	"\x06Change\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -1311,7 +1834,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\xc4\x03\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xb2\x04\n" +
 	"\tOperation\x12/\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x12.guidon.v1.PutFlagH\x00R\aputFlag\x122\n" +
 	"\tset_state\x18\x02 \x01(\v2\x13.guidon.v1.SetStateH\x00R\bsetState\x12N\n" +
@@ -1320,7 +1843,10 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\vput_segment\x18\x05 \x01(\v2\x15.guidon.v1.PutSegmentH\x00R\n" +
 	"putSegment\x12;\n" +
 	"\fput_settings\x18\x06 \x01(\v2\x16.guidon.v1.PutSettingsH\x00R\vputSettings\x12A\n" +
-	"\x0eset_attributes\x18\x1e \x01(\v2\x18.guidon.v1.SetAttributesH\x00R\rsetAttributesB\v\n" +
+	"\x0eset_attributes\x18\x1e \x01(\v2\x18.guidon.v1.SetAttributesH\x00R\rsetAttributes\x122\n" +
+	"\tkill_flag\x18\x1f \x01(\v2\x13.guidon.v1.KillFlagH\x00R\bkillFlag\x128\n" +
+	"\vunkill_flag\x18  \x01(\v2\x15.guidon.v1.UnkillFlagH\x00R\n" +
+	"unkillFlagB\v\n" +
 	"\toperation\"\xe6\x03\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
@@ -1362,7 +1888,15 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x06pierce\x18\x05 \x01(\tH\x02R\x06pierce\x88\x01\x01B\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
-	"\a_pierce\"\x1f\n" +
+	"\a_pierce\"X\n" +
+	"\bKillFlag\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
+	"\avariant\x18\x03 \x01(\tR\avariant\"@\n" +
+	"\n" +
+	"UnkillFlag\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x1f\n" +
 	"\vArchiveFlag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"\xb3\x01\n" +
 	"\n" +
@@ -1383,9 +1917,11 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"fractional\"E\n" +
 	"\x0fTravelAttribute\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias2g\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias2\x97\x02\n" +
 	"\rChangeService\x12V\n" +
-	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00\x12S\n" +
+	"\x04Kill\x12#.guidon.v1.ChangeServiceKillRequest\x1a$.guidon.v1.ChangeServiceKillResponse\"\x00\x12Y\n" +
+	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_change_proto_rawDescOnce sync.Once
@@ -1399,54 +1935,70 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_guidon_v1_change_proto_goTypes = []any{
-	(*ChangeServiceApplyRequest)(nil),  // 0: guidon.v1.ChangeServiceApplyRequest
-	(*ChangeServiceApplyResponse)(nil), // 1: guidon.v1.ChangeServiceApplyResponse
-	(*Change)(nil),                     // 2: guidon.v1.Change
-	(*Conflict)(nil),                   // 3: guidon.v1.Conflict
-	(*Invalid)(nil),                    // 4: guidon.v1.Invalid
-	(*Problem)(nil),                    // 5: guidon.v1.Problem
-	(*Operation)(nil),                  // 6: guidon.v1.Operation
-	(*PutFlag)(nil),                    // 7: guidon.v1.PutFlag
-	(*SetState)(nil),                   // 8: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),          // 9: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),              // 10: guidon.v1.SetAttributes
-	(*ArchiveFlag)(nil),                // 11: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                 // 12: guidon.v1.PutSegment
-	(*PutSettings)(nil),                // 13: guidon.v1.PutSettings
-	(*Settings)(nil),                   // 14: guidon.v1.Settings
-	(*TravelAttribute)(nil),            // 15: guidon.v1.TravelAttribute
-	nil,                                // 16: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                // 17: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),            // 18: google.protobuf.Struct
-	(*structpb.Value)(nil),             // 19: google.protobuf.Value
+	(*ChangeServiceApplyRequest)(nil),   // 0: guidon.v1.ChangeServiceApplyRequest
+	(*ChangeServiceApplyResponse)(nil),  // 1: guidon.v1.ChangeServiceApplyResponse
+	(*ChangeServiceKillRequest)(nil),    // 2: guidon.v1.ChangeServiceKillRequest
+	(*Kill)(nil),                        // 3: guidon.v1.Kill
+	(*ChangeServiceKillResponse)(nil),   // 4: guidon.v1.ChangeServiceKillResponse
+	(*ChangeServiceUnkillRequest)(nil),  // 5: guidon.v1.ChangeServiceUnkillRequest
+	(*ChangeServiceUnkillResponse)(nil), // 6: guidon.v1.ChangeServiceUnkillResponse
+	(*Change)(nil),                      // 7: guidon.v1.Change
+	(*Conflict)(nil),                    // 8: guidon.v1.Conflict
+	(*Invalid)(nil),                     // 9: guidon.v1.Invalid
+	(*Problem)(nil),                     // 10: guidon.v1.Problem
+	(*Operation)(nil),                   // 11: guidon.v1.Operation
+	(*PutFlag)(nil),                     // 12: guidon.v1.PutFlag
+	(*SetState)(nil),                    // 13: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),           // 14: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),               // 15: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                    // 16: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                  // 17: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                 // 18: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                  // 19: guidon.v1.PutSegment
+	(*PutSettings)(nil),                 // 20: guidon.v1.PutSettings
+	(*Settings)(nil),                    // 21: guidon.v1.Settings
+	(*TravelAttribute)(nil),             // 22: guidon.v1.TravelAttribute
+	nil,                                 // 23: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                 // 24: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),             // 25: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 26: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	6,  // 0: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	16, // 1: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	17, // 2: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	2,  // 3: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
-	2,  // 4: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
-	5,  // 5: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
-	7,  // 6: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	8,  // 7: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	9,  // 8: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	11, // 9: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	12, // 10: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	13, // 11: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	10, // 12: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	18, // 13: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	19, // 14: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	14, // 15: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	15, // 16: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	0,  // 17: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	1,  // 18: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	18, // [18:19] is the sub-list for method output_type
-	17, // [17:18] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	11, // 0: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
+	23, // 1: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	24, // 2: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	7,  // 3: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
+	3,  // 4: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
+	7,  // 5: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
+	7,  // 6: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
+	7,  // 7: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
+	10, // 8: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
+	12, // 9: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
+	13, // 10: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	14, // 11: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	18, // 12: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	19, // 13: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	20, // 14: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	15, // 15: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	16, // 16: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	17, // 17: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	25, // 18: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	26, // 19: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	21, // 20: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	22, // 21: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	0,  // 22: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	2,  // 23: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	5,  // 24: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	1,  // 25: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	4,  // 26: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	6,  // 27: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	25, // [25:28] is the sub-list for method output_type
+	22, // [22:25] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -1454,7 +2006,7 @@ func file_guidon_v1_change_proto_init() {
 	if File_guidon_v1_change_proto != nil {
 		return
 	}
-	file_guidon_v1_change_proto_msgTypes[6].OneofWrappers = []any{
+	file_guidon_v1_change_proto_msgTypes[11].OneofWrappers = []any{
 		(*Operation_PutFlag)(nil),
 		(*Operation_SetState)(nil),
 		(*Operation_SetDefaultVariant)(nil),
@@ -1462,16 +2014,18 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_PutSegment)(nil),
 		(*Operation_PutSettings)(nil),
 		(*Operation_SetAttributes)(nil),
+		(*Operation_KillFlag)(nil),
+		(*Operation_UnkillFlag)(nil),
 	}
-	file_guidon_v1_change_proto_msgTypes[7].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[10].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[12].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -63,9 +63,12 @@ type Flag struct {
 	// request and carried in the header.
 	NotTravelling []string `protobuf:"bytes,18,rep,name=not_travelling,json=notTravelling,proto3" json:"not_travelling,omitempty"`
 	// attach, overridable and pierce are as PutFlag describes them.
-	Attach        bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
-	Overridable   bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
-	Pierce        string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
+	Attach      bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
+	Overridable bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
+	Pierce      string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
+	// killed is set while an emergency decides what the flag serves; definition,
+	// state and default_variant are as they would be without.
+	Killed        *Killed `protobuf:"bytes,22,opt,name=killed,proto3" json:"killed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +250,99 @@ func (x *Flag) GetPierce() string {
 	return ""
 }
 
+func (x *Flag) GetKilled() *Killed {
+	if x != nil {
+		return x.Killed
+	}
+	return nil
+}
+
+// Killed is what a killed flag serves, and since when.
+type Killed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// revision of the environment that killed the flag.
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Variant       string                 `protobuf:"bytes,2,opt,name=variant,proto3" json:"variant,omitempty"`
+	Value         *structpb.Value        `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Killed) Reset() {
+	*x = Killed{}
+	mi := &file_guidon_v1_flag_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Killed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Killed) ProtoMessage() {}
+
+func (x *Killed) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_flag_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Killed.ProtoReflect.Descriptor instead.
+func (*Killed) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Killed) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Killed) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *Killed) GetValue() *structpb.Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Killed) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Killed) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Killed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // FlagVersion is one version of a flag in one environment.
 type FlagVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -262,7 +358,7 @@ type FlagVersion struct {
 
 func (x *FlagVersion) Reset() {
 	*x = FlagVersion{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[1]
+	mi := &file_guidon_v1_flag_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +370,7 @@ func (x *FlagVersion) String() string {
 func (*FlagVersion) ProtoMessage() {}
 
 func (x *FlagVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[1]
+	mi := &file_guidon_v1_flag_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +383,7 @@ func (x *FlagVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagVersion.ProtoReflect.Descriptor instead.
 func (*FlagVersion) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{1}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FlagVersion) GetFlag() *Flag {
@@ -337,7 +433,7 @@ type FlagServiceListRequest struct {
 
 func (x *FlagServiceListRequest) Reset() {
 	*x = FlagServiceListRequest{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[2]
+	mi := &file_guidon_v1_flag_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +445,7 @@ func (x *FlagServiceListRequest) String() string {
 func (*FlagServiceListRequest) ProtoMessage() {}
 
 func (x *FlagServiceListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[2]
+	mi := &file_guidon_v1_flag_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +458,7 @@ func (x *FlagServiceListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceListRequest.ProtoReflect.Descriptor instead.
 func (*FlagServiceListRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FlagServiceListRequest) GetEnvironment() string {
@@ -419,7 +515,7 @@ type FlagServiceListResponse struct {
 
 func (x *FlagServiceListResponse) Reset() {
 	*x = FlagServiceListResponse{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[3]
+	mi := &file_guidon_v1_flag_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +527,7 @@ func (x *FlagServiceListResponse) String() string {
 func (*FlagServiceListResponse) ProtoMessage() {}
 
 func (x *FlagServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[3]
+	mi := &file_guidon_v1_flag_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +540,7 @@ func (x *FlagServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceListResponse.ProtoReflect.Descriptor instead.
 func (*FlagServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FlagServiceListResponse) GetFlags() []*Flag {
@@ -473,7 +569,7 @@ type FlagServiceGetRequest struct {
 
 func (x *FlagServiceGetRequest) Reset() {
 	*x = FlagServiceGetRequest{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[4]
+	mi := &file_guidon_v1_flag_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +581,7 @@ func (x *FlagServiceGetRequest) String() string {
 func (*FlagServiceGetRequest) ProtoMessage() {}
 
 func (x *FlagServiceGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[4]
+	mi := &file_guidon_v1_flag_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +594,7 @@ func (x *FlagServiceGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceGetRequest.ProtoReflect.Descriptor instead.
 func (*FlagServiceGetRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FlagServiceGetRequest) GetEnvironment() string {
@@ -531,7 +627,7 @@ type FlagServiceGetResponse struct {
 
 func (x *FlagServiceGetResponse) Reset() {
 	*x = FlagServiceGetResponse{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[5]
+	mi := &file_guidon_v1_flag_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +639,7 @@ func (x *FlagServiceGetResponse) String() string {
 func (*FlagServiceGetResponse) ProtoMessage() {}
 
 func (x *FlagServiceGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[5]
+	mi := &file_guidon_v1_flag_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +652,7 @@ func (x *FlagServiceGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceGetResponse.ProtoReflect.Descriptor instead.
 func (*FlagServiceGetResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FlagServiceGetResponse) GetFlag() *Flag {
@@ -579,7 +675,7 @@ type FlagServiceHistoryRequest struct {
 
 func (x *FlagServiceHistoryRequest) Reset() {
 	*x = FlagServiceHistoryRequest{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[6]
+	mi := &file_guidon_v1_flag_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +687,7 @@ func (x *FlagServiceHistoryRequest) String() string {
 func (*FlagServiceHistoryRequest) ProtoMessage() {}
 
 func (x *FlagServiceHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[6]
+	mi := &file_guidon_v1_flag_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +700,7 @@ func (x *FlagServiceHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceHistoryRequest.ProtoReflect.Descriptor instead.
 func (*FlagServiceHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{6}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FlagServiceHistoryRequest) GetEnvironment() string {
@@ -645,7 +741,7 @@ type FlagServiceHistoryResponse struct {
 
 func (x *FlagServiceHistoryResponse) Reset() {
 	*x = FlagServiceHistoryResponse{}
-	mi := &file_guidon_v1_flag_proto_msgTypes[7]
+	mi := &file_guidon_v1_flag_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +753,7 @@ func (x *FlagServiceHistoryResponse) String() string {
 func (*FlagServiceHistoryResponse) ProtoMessage() {}
 
 func (x *FlagServiceHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_flag_proto_msgTypes[7]
+	mi := &file_guidon_v1_flag_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +766,7 @@ func (x *FlagServiceHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagServiceHistoryResponse.ProtoReflect.Descriptor instead.
 func (*FlagServiceHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_flag_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FlagServiceHistoryResponse) GetVersions() []*FlagVersion {
@@ -691,7 +787,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -718,7 +814,15 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x0enot_travelling\x18\x12 \x03(\tR\rnotTravelling\x12\x16\n" +
 	"\x06attach\x18\x13 \x01(\bR\x06attach\x12 \n" +
 	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
-	"\x06pierce\x18\x15 \x01(\tR\x06pierce\"\x88\x01\n" +
+	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12)\n" +
+	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\"\xc0\x01\n" +
+	"\x06Killed\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +
+	"\avariant\x18\x02 \x01(\tR\avariant\x12,\n" +
+	"\x05value\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x88\x01\n" +
 	"\vFlagVersion\x12#\n" +
 	"\x04flag\x18\x01 \x01(\v2\x0f.guidon.v1.FlagR\x04flag\x12\x1f\n" +
 	"\vto_revision\x18\x02 \x01(\x03R\n" +
@@ -768,37 +872,42 @@ func file_guidon_v1_flag_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_flag_proto_rawDescData
 }
 
-var file_guidon_v1_flag_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_guidon_v1_flag_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_guidon_v1_flag_proto_goTypes = []any{
 	(*Flag)(nil),                       // 0: guidon.v1.Flag
-	(*FlagVersion)(nil),                // 1: guidon.v1.FlagVersion
-	(*FlagServiceListRequest)(nil),     // 2: guidon.v1.FlagServiceListRequest
-	(*FlagServiceListResponse)(nil),    // 3: guidon.v1.FlagServiceListResponse
-	(*FlagServiceGetRequest)(nil),      // 4: guidon.v1.FlagServiceGetRequest
-	(*FlagServiceGetResponse)(nil),     // 5: guidon.v1.FlagServiceGetResponse
-	(*FlagServiceHistoryRequest)(nil),  // 6: guidon.v1.FlagServiceHistoryRequest
-	(*FlagServiceHistoryResponse)(nil), // 7: guidon.v1.FlagServiceHistoryResponse
-	(*structpb.Struct)(nil),            // 8: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
+	(*Killed)(nil),                     // 1: guidon.v1.Killed
+	(*FlagVersion)(nil),                // 2: guidon.v1.FlagVersion
+	(*FlagServiceListRequest)(nil),     // 3: guidon.v1.FlagServiceListRequest
+	(*FlagServiceListResponse)(nil),    // 4: guidon.v1.FlagServiceListResponse
+	(*FlagServiceGetRequest)(nil),      // 5: guidon.v1.FlagServiceGetRequest
+	(*FlagServiceGetResponse)(nil),     // 6: guidon.v1.FlagServiceGetResponse
+	(*FlagServiceHistoryRequest)(nil),  // 7: guidon.v1.FlagServiceHistoryRequest
+	(*FlagServiceHistoryResponse)(nil), // 8: guidon.v1.FlagServiceHistoryResponse
+	(*structpb.Struct)(nil),            // 9: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
+	(*structpb.Value)(nil),             // 11: google.protobuf.Value
 }
 var file_guidon_v1_flag_proto_depIdxs = []int32{
-	8, // 0: guidon.v1.Flag.definition:type_name -> google.protobuf.Struct
-	9, // 1: guidon.v1.Flag.updated_at:type_name -> google.protobuf.Timestamp
-	0, // 2: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
-	0, // 3: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
-	0, // 4: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
-	1, // 5: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
-	2, // 6: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
-	4, // 7: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
-	6, // 8: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
-	3, // 9: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
-	5, // 10: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
-	7, // 11: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	9,  // 0: guidon.v1.Flag.definition:type_name -> google.protobuf.Struct
+	10, // 1: guidon.v1.Flag.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 2: guidon.v1.Flag.killed:type_name -> guidon.v1.Killed
+	11, // 3: guidon.v1.Killed.value:type_name -> google.protobuf.Value
+	10, // 4: guidon.v1.Killed.at:type_name -> google.protobuf.Timestamp
+	0,  // 5: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
+	0,  // 6: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
+	0,  // 7: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
+	2,  // 8: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
+	3,  // 9: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
+	5,  // 10: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
+	7,  // 11: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
+	4,  // 12: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
+	6,  // 13: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
+	8,  // 14: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_flag_proto_init() }
@@ -812,7 +921,7 @@ func file_guidon_v1_flag_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_flag_proto_rawDesc), len(file_guidon_v1_flag_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,8 +55,8 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
 
   /**
    * action is what the operations of the entry have in common: flag.put,
-   * flag.state, flag.default, flag.attributes, flag.archive, flag.describe,
-   * segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+   * flag.state, flag.default, flag.attributes, flag.archive, flag.kill,
+   * flag.unkill, flag.describe, segment.put, settings.put, key.create, key.revoke, propagation_key.create,
    * override_key.create, override.create, override.revoke; change if they have
    * nothing in common.
    *
@@ -118,7 +118,7 @@ export type AuditChange = Message<"guidon.v1.AuditChange"> & {
   name: string;
 
   /**
-   * action is created, changed, archived or revoked.
+   * action is created, changed, archived, killed, unkilled or revoked.
    *
    * @generated from field: string action = 3;
    */

@@ -12,7 +12,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/change.proto.
  */
 export const file_guidon_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEiqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSLpAgoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIAEILCglvcGVyYXRpb24i6QIKB1B1dEZsYWcSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3Byb2plY3QYAyABKAkSKwoKZGVmaW5pdGlvbhgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDAoEa2luZBgFIAEoCRINCgVzY29wZRgGIAEoCRIMCgR0eXBlGAcgASgJEhIKBW93bmVyGAggASgJSACIAQESGAoLZGVzY3JpcHRpb24YCSABKAlIAYgBARIMCgR0YWdzGAogAygJEhMKC2NyZWF0ZV9vbmx5GAsgASgIEhMKBmF0dGFjaBgMIAEoCEgCiAEBEhgKC292ZXJyaWRhYmxlGA0gASgISAOIAQESEwoGcGllcmNlGA4gASgJSASIAQFCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbkIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlIjsKCFNldFN0YXRlEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRINCgVzdGF0ZRgDIAEoCSJGChFTZXREZWZhdWx0VmFyaWFudBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSKbAQoNU2V0QXR0cmlidXRlcxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEwoGYXR0YWNoGAMgASgISACIAQESGAoLb3ZlcnJpZGFibGUYBCABKAhIAYgBARITCgZwaWVyY2UYBSABKAlIAogBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlIhoKC0FyY2hpdmVGbGFnEgsKA2tleRgBIAEoCSKAAQoKUHV0U2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSKQoJY29uZGl0aW9uGAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEhMKC2NyZWF0ZV9vbmx5GAUgASgIIkkKC1B1dFNldHRpbmdzEhMKC2Vudmlyb25tZW50GAEgASgJEiUKCHNldHRpbmdzGAIgASgLMhMuZ3VpZG9uLnYxLlNldHRpbmdzIkoKCFNldHRpbmdzEioKBnRyYXZlbBgBIAMoCzIaLmd1aWRvbi52MS5UcmF2ZWxBdHRyaWJ1dGUSEgoKZnJhY3Rpb25hbBgCIAEoCSIzCg9UcmF2ZWxBdHRyaWJ1dGUSEQoJYXR0cmlidXRlGAEgASgJEg0KBWFsaWFzGAIgASgJMmcKDUNoYW5nZVNlcnZpY2USVgoFQXBwbHkSJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUFwcGx5UmVxdWVzdBolLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_struct]);
+  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEiqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSLBAwoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIABIoCglraWxsX2ZsYWcYHyABKAsyEy5ndWlkb24udjEuS2lsbEZsYWdIABIsCgt1bmtpbGxfZmxhZxggIAEoCzIVLmd1aWRvbi52MS5VbmtpbGxGbGFnSABCCwoJb3BlcmF0aW9uIukCCgdQdXRGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEisKCmRlZmluaXRpb24YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBGtpbmQYBSABKAkSDQoFc2NvcGUYBiABKAkSDAoEdHlwZRgHIAEoCRISCgVvd25lchgIIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAkgASgJSAGIAQESDAoEdGFncxgKIAMoCRITCgtjcmVhdGVfb25seRgLIAEoCBITCgZhdHRhY2gYDCABKAhIAogBARIYCgtvdmVycmlkYWJsZRgNIAEoCEgDiAEBEhMKBnBpZXJjZRgOIAEoCUgEiAEBQggKBl9vd25lckIOCgxfZGVzY3JpcHRpb25CCQoHX2F0dGFjaEIOCgxfb3ZlcnJpZGFibGVCCQoHX3BpZXJjZSI7CghTZXRTdGF0ZRITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDQoFc3RhdGUYAyABKAkiRgoRU2V0RGVmYXVsdFZhcmlhbnQSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3ZhcmlhbnQYAyABKAkimwEKDVNldEF0dHJpYnV0ZXMSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhMKBmF0dGFjaBgDIAEoCEgAiAEBEhgKC292ZXJyaWRhYmxlGAQgASgISAGIAQESEwoGcGllcmNlGAUgASgJSAKIAQFCCQoHX2F0dGFjaEIOCgxfb3ZlcnJpZGFibGVCCQoHX3BpZXJjZSI9CghLaWxsRmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIuCgpVbmtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTKXAgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_struct]);
 
 /**
  * @generated from message guidon.v1.ChangeServiceApplyRequest
@@ -113,6 +113,182 @@ export const ChangeServiceApplyResponseSchema: GenMessage<ChangeServiceApplyResp
   messageDesc(file_guidon_v1_change, 1);
 
 /**
+ * @generated from message guidon.v1.ChangeServiceKillRequest
+ */
+export type ChangeServiceKillRequest = Message<"guidon.v1.ChangeServiceKillRequest"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * kills names the flags, each with its variant.
+   *
+   * @generated from field: repeated guidon.v1.Kill kills = 2;
+   */
+  kills: Kill[];
+
+  /**
+   * reason says why. It is required.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * idempotency_key makes a retry safe, as for Apply.
+   *
+   * @generated from field: string idempotency_key = 4;
+   */
+  idempotencyKey: string;
+
+  /**
+   * dry_run validates and reports, and changes nothing.
+   *
+   * @generated from field: bool dry_run = 5;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceKillRequest.
+ * Use `create(ChangeServiceKillRequestSchema)` to create a new message.
+ */
+export const ChangeServiceKillRequestSchema: GenMessage<ChangeServiceKillRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 2);
+
+/**
+ * Kill is what one flag is to serve.
+ *
+ * @generated from message guidon.v1.Kill
+ */
+export type Kill = Message<"guidon.v1.Kill"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: string variant = 2;
+   */
+  variant: string;
+};
+
+/**
+ * Describes the message guidon.v1.Kill.
+ * Use `create(KillSchema)` to create a new message.
+ */
+export const KillSchema: GenMessage<Kill> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 3);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceKillResponse
+ */
+export type ChangeServiceKillResponse = Message<"guidon.v1.ChangeServiceKillResponse"> & {
+  /**
+   * change_id is empty where nothing changed: the flags were killed already.
+   *
+   * @generated from field: string change_id = 1;
+   */
+  changeId: string;
+
+  /**
+   * revision of the environment that the kill made: the emergency's name.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: repeated guidon.v1.Change changes = 3;
+   */
+  changes: Change[];
+
+  /**
+   * @generated from field: repeated string warnings = 4;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceKillResponse.
+ * Use `create(ChangeServiceKillResponseSchema)` to create a new message.
+ */
+export const ChangeServiceKillResponseSchema: GenMessage<ChangeServiceKillResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 4);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceUnkillRequest
+ */
+export type ChangeServiceUnkillRequest = Message<"guidon.v1.ChangeServiceUnkillRequest"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: repeated string keys = 2;
+   */
+  keys: string[];
+
+  /**
+   * reason says why; it is required where the environment is protected.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string idempotency_key = 4;
+   */
+  idempotencyKey: string;
+
+  /**
+   * @generated from field: bool dry_run = 5;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceUnkillRequest.
+ * Use `create(ChangeServiceUnkillRequestSchema)` to create a new message.
+ */
+export const ChangeServiceUnkillRequestSchema: GenMessage<ChangeServiceUnkillRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 5);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceUnkillResponse
+ */
+export type ChangeServiceUnkillResponse = Message<"guidon.v1.ChangeServiceUnkillResponse"> & {
+  /**
+   * @generated from field: string change_id = 1;
+   */
+  changeId: string;
+
+  /**
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: repeated guidon.v1.Change changes = 3;
+   */
+  changes: Change[];
+
+  /**
+   * @generated from field: repeated string warnings = 4;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceUnkillResponse.
+ * Use `create(ChangeServiceUnkillResponseSchema)` to create a new message.
+ */
+export const ChangeServiceUnkillResponseSchema: GenMessage<ChangeServiceUnkillResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 6);
+
+/**
  * Change says what became of one row.
  *
  * @generated from message guidon.v1.Change
@@ -136,7 +312,7 @@ export type Change = Message<"guidon.v1.Change"> & {
   name: string;
 
   /**
-   * action is created, changed, archived or unchanged.
+   * action is created, changed, archived, killed, unkilled or unchanged.
    *
    * @generated from field: string action = 4;
    */
@@ -148,7 +324,7 @@ export type Change = Message<"guidon.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 2);
+  messageDesc(file_guidon_v1_change, 7);
 
 /**
  * Conflict is the detail of an ABORTED answer.
@@ -184,7 +360,7 @@ export type Conflict = Message<"guidon.v1.Conflict"> & {
  * Use `create(ConflictSchema)` to create a new message.
  */
 export const ConflictSchema: GenMessage<Conflict> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 3);
+  messageDesc(file_guidon_v1_change, 8);
 
 /**
  * Invalid is the detail of an INVALID_ARGUMENT answer.
@@ -203,7 +379,7 @@ export type Invalid = Message<"guidon.v1.Invalid"> & {
  * Use `create(InvalidSchema)` to create a new message.
  */
 export const InvalidSchema: GenMessage<Invalid> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 4);
+  messageDesc(file_guidon_v1_change, 9);
 
 /**
  * Problem is one thing that is wrong with a request.
@@ -248,7 +424,7 @@ export type Problem = Message<"guidon.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 5);
+  messageDesc(file_guidon_v1_change, 10);
 
 /**
  * @generated from message guidon.v1.Operation
@@ -299,6 +475,18 @@ export type Operation = Message<"guidon.v1.Operation"> & {
      */
     value: SetAttributes;
     case: "setAttributes";
+  } | {
+    /**
+     * @generated from field: guidon.v1.KillFlag kill_flag = 31;
+     */
+    value: KillFlag;
+    case: "killFlag";
+  } | {
+    /**
+     * @generated from field: guidon.v1.UnkillFlag unkill_flag = 32;
+     */
+    value: UnkillFlag;
+    case: "unkillFlag";
   } | { case: undefined; value?: undefined };
 };
 
@@ -307,7 +495,7 @@ export type Operation = Message<"guidon.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 6);
+  messageDesc(file_guidon_v1_change, 11);
 
 /**
  * PutFlag creates a flag or replaces its definition in one environment.
@@ -412,7 +600,7 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
  * Use `create(PutFlagSchema)` to create a new message.
  */
 export const PutFlagSchema: GenMessage<PutFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 7);
+  messageDesc(file_guidon_v1_change, 12);
 
 /**
  * SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -441,7 +629,7 @@ export type SetState = Message<"guidon.v1.SetState"> & {
  * Use `create(SetStateSchema)` to create a new message.
  */
 export const SetStateSchema: GenMessage<SetState> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 8);
+  messageDesc(file_guidon_v1_change, 13);
 
 /**
  * SetDefaultVariant names the variant served where no rule decides. Empty
@@ -471,7 +659,7 @@ export type SetDefaultVariant = Message<"guidon.v1.SetDefaultVariant"> & {
  * Use `create(SetDefaultVariantSchema)` to create a new message.
  */
 export const SetDefaultVariantSchema: GenMessage<SetDefaultVariant> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 9);
+  messageDesc(file_guidon_v1_change, 14);
 
 /**
  * SetAttributes changes how a flag of one environment is treated, and leaves
@@ -511,7 +699,65 @@ export type SetAttributes = Message<"guidon.v1.SetAttributes"> & {
  * Use `create(SetAttributesSchema)` to create a new message.
  */
 export const SetAttributesSchema: GenMessage<SetAttributes> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 10);
+  messageDesc(file_guidon_v1_change, 15);
+
+/**
+ * KillFlag makes a flag serve a variant whatever its definition says, for
+ * requests that are under way too. A flag that others require is killed together
+ * with those.
+ *
+ * @generated from message guidon.v1.KillFlag
+ */
+export type KillFlag = Message<"guidon.v1.KillFlag"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * variant is one of the flag's. Its value of now goes with the emergency.
+   *
+   * @generated from field: string variant = 3;
+   */
+  variant: string;
+};
+
+/**
+ * Describes the message guidon.v1.KillFlag.
+ * Use `create(KillFlagSchema)` to create a new message.
+ */
+export const KillFlagSchema: GenMessage<KillFlag> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 16);
+
+/**
+ * UnkillFlag lets a killed flag serve what its definition says again, for new
+ * requests only.
+ *
+ * @generated from message guidon.v1.UnkillFlag
+ */
+export type UnkillFlag = Message<"guidon.v1.UnkillFlag"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message guidon.v1.UnkillFlag.
+ * Use `create(UnkillFlagSchema)` to create a new message.
+ */
+export const UnkillFlagSchema: GenMessage<UnkillFlag> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 17);
 
 /**
  * ArchiveFlag retires a flag in every environment: it stays readable, and
@@ -531,7 +777,7 @@ export type ArchiveFlag = Message<"guidon.v1.ArchiveFlag"> & {
  * Use `create(ArchiveFlagSchema)` to create a new message.
  */
 export const ArchiveFlagSchema: GenMessage<ArchiveFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 11);
+  messageDesc(file_guidon_v1_change, 18);
 
 /**
  * PutSegment creates or replaces a segment: a named condition that targeting
@@ -575,7 +821,7 @@ export type PutSegment = Message<"guidon.v1.PutSegment"> & {
  * Use `create(PutSegmentSchema)` to create a new message.
  */
 export const PutSegmentSchema: GenMessage<PutSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 12);
+  messageDesc(file_guidon_v1_change, 19);
 
 /**
  * PutSettings replaces what every evaluation in an environment depends on.
@@ -599,7 +845,7 @@ export type PutSettings = Message<"guidon.v1.PutSettings"> & {
  * Use `create(PutSettingsSchema)` to create a new message.
  */
 export const PutSettingsSchema: GenMessage<PutSettings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 13);
+  messageDesc(file_guidon_v1_change, 20);
 
 /**
  * Settings are versioned with the environment's flags and pinned like them.
@@ -628,7 +874,7 @@ export type Settings = Message<"guidon.v1.Settings"> & {
  * Use `create(SettingsSchema)` to create a new message.
  */
 export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 14);
+  messageDesc(file_guidon_v1_change, 21);
 
 /**
  * @generated from message guidon.v1.TravelAttribute
@@ -655,7 +901,7 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
  * Use `create(TravelAttributeSchema)` to create a new message.
  */
 export const TravelAttributeSchema: GenMessage<TravelAttribute> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 15);
+  messageDesc(file_guidon_v1_change, 22);
 
 /**
  * ChangeService is the only way to change what services see.
@@ -676,6 +922,30 @@ export const ChangeService: GenService<{
     methodKind: "unary";
     input: typeof ChangeServiceApplyRequestSchema;
     output: typeof ChangeServiceApplyResponseSchema;
+  },
+  /**
+   * Kill makes flags serve a variant each, now, for requests that are under way
+   * too: an emergency. It is a change set of KillFlag operations.
+   * FAILED_PRECONDITION: a flag's pierce is never. INVALID_ARGUMENT: a flag that
+   * requires one of them is not among them.
+   *
+   * @generated from rpc guidon.v1.ChangeService.Kill
+   */
+  kill: {
+    methodKind: "unary";
+    input: typeof ChangeServiceKillRequestSchema;
+    output: typeof ChangeServiceKillResponseSchema;
+  },
+  /**
+   * Unkill lets flags serve what their definitions say again, for new requests
+   * only: those that the kill reached keep to it.
+   *
+   * @generated from rpc guidon.v1.ChangeService.Unkill
+   */
+  unkill: {
+    methodKind: "unary";
+    input: typeof ChangeServiceUnkillRequestSchema;
+    output: typeof ChangeServiceUnkillResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_change, 0);

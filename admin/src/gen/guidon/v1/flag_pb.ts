@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/flag.proto.
  */
 export const file_guidon_v1_flag: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWlkb24vdjEvZmxhZy5wcm90bxIJZ3VpZG9uLnYxIq8DCgRGbGFnEgsKA2tleRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEgwKBGtpbmQYBCABKAkSDQoFc2NvcGUYBSABKAkSDAoEdHlwZRgGIAEoCRINCgVzdGF0ZRgHIAEoCRIXCg9kZWZhdWx0X3ZhcmlhbnQYCCABKAkSKwoKZGVmaW5pdGlvbhgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIYXJjaGl2ZWQYCiABKAgSDQoFb3duZXIYCyABKAkSEwoLZGVzY3JpcHRpb24YDCABKAkSDAoEdGFncxgNIAMoCRIQCghyZXZpc2lvbhgOIAEoAxIuCgp1cGRhdGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgp1cGRhdGVkX2J5GBAgASgJEg0KBXJlYWRzGBEgAygJEhYKDm5vdF90cmF2ZWxsaW5nGBIgAygJEg4KBmF0dGFjaBgTIAEoCBITCgtvdmVycmlkYWJsZRgUIAEoCBIOCgZwaWVyY2UYFSABKAkiZAoLRmxhZ1ZlcnNpb24SHQoEZmxhZxgBIAEoCzIPLmd1aWRvbi52MS5GbGFnEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgDIAEoCRIRCgljaGFuZ2VfaWQYBCABKAkijgEKFkZsYWdTZXJ2aWNlTGlzdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIYChBpbmNsdWRlX2FyY2hpdmVkGAMgASgIEg0KBXF1ZXJ5GAQgASgJEhEKCXBhZ2Vfc2l6ZRgFIAEoBRISCgpwYWdlX3Rva2VuGAYgASgJIlIKF0ZsYWdTZXJ2aWNlTGlzdFJlc3BvbnNlEh4KBWZsYWdzGAEgAygLMg8uZ3VpZG9uLnYxLkZsYWcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIksKFUZsYWdTZXJ2aWNlR2V0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEAoIcmV2aXNpb24YAyABKAMiNwoWRmxhZ1NlcnZpY2VHZXRSZXNwb25zZRIdCgRmbGFnGAEgASgLMg8uZ3VpZG9uLnYxLkZsYWciZAoZRmxhZ1NlcnZpY2VIaXN0b3J5UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiXwoaRmxhZ1NlcnZpY2VIaXN0b3J5UmVzcG9uc2USKAoIdmVyc2lvbnMYASADKAsyFi5ndWlkb24udjEuRmxhZ1ZlcnNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMoYCCgtGbGFnU2VydmljZRJPCgRMaXN0EiEuZ3VpZG9uLnYxLkZsYWdTZXJ2aWNlTGlzdFJlcXVlc3QaIi5ndWlkb24udjEuRmxhZ1NlcnZpY2VMaXN0UmVzcG9uc2UiABJMCgNHZXQSIC5ndWlkb24udjEuRmxhZ1NlcnZpY2VHZXRSZXF1ZXN0GiEuZ3VpZG9uLnYxLkZsYWdTZXJ2aWNlR2V0UmVzcG9uc2UiABJYCgdIaXN0b3J5EiQuZ3VpZG9uLnYxLkZsYWdTZXJ2aWNlSGlzdG9yeVJlcXVlc3QaJS5ndWlkb24udjEuRmxhZ1NlcnZpY2VIaXN0b3J5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChRndWlkb24vdjEvZmxhZy5wcm90bxIJZ3VpZG9uLnYxItIDCgRGbGFnEgsKA2tleRgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEgwKBGtpbmQYBCABKAkSDQoFc2NvcGUYBSABKAkSDAoEdHlwZRgGIAEoCRINCgVzdGF0ZRgHIAEoCRIXCg9kZWZhdWx0X3ZhcmlhbnQYCCABKAkSKwoKZGVmaW5pdGlvbhgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEAoIYXJjaGl2ZWQYCiABKAgSDQoFb3duZXIYCyABKAkSEwoLZGVzY3JpcHRpb24YDCABKAkSDAoEdGFncxgNIAMoCRIQCghyZXZpc2lvbhgOIAEoAxIuCgp1cGRhdGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgp1cGRhdGVkX2J5GBAgASgJEg0KBXJlYWRzGBEgAygJEhYKDm5vdF90cmF2ZWxsaW5nGBIgAygJEg4KBmF0dGFjaBgTIAEoCBITCgtvdmVycmlkYWJsZRgUIAEoCBIOCgZwaWVyY2UYFSABKAkSIQoGa2lsbGVkGBYgASgLMhEuZ3VpZG9uLnYxLktpbGxlZCKWAQoGS2lsbGVkEhAKCHJldmlzaW9uGAEgASgDEg8KB3ZhcmlhbnQYAiABKAkSJQoFdmFsdWUYAyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgoKAmJ5GAUgASgJEg4KBnJlYXNvbhgGIAEoCSJkCgtGbGFnVmVyc2lvbhIdCgRmbGFnGAEgASgLMg8uZ3VpZG9uLnYxLkZsYWcSEwoLdG9fcmV2aXNpb24YAiABKAMSDgoGcmVhc29uGAMgASgJEhEKCWNoYW5nZV9pZBgEIAEoCSKOAQoWRmxhZ1NlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEhgKEGluY2x1ZGVfYXJjaGl2ZWQYAyABKAgSDQoFcXVlcnkYBCABKAkSEQoJcGFnZV9zaXplGAUgASgFEhIKCnBhZ2VfdG9rZW4YBiABKAkiUgoXRmxhZ1NlcnZpY2VMaXN0UmVzcG9uc2USHgoFZmxhZ3MYASADKAsyDy5ndWlkb24udjEuRmxhZxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiSwoVRmxhZ1NlcnZpY2VHZXRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyI3ChZGbGFnU2VydmljZUdldFJlc3BvbnNlEh0KBGZsYWcYASABKAsyDy5ndWlkb24udjEuRmxhZyJkChlGbGFnU2VydmljZUhpc3RvcnlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJfChpGbGFnU2VydmljZUhpc3RvcnlSZXNwb25zZRIoCgh2ZXJzaW9ucxgBIAMoCzIWLmd1aWRvbi52MS5GbGFnVmVyc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyhgIKC0ZsYWdTZXJ2aWNlEk8KBExpc3QSIS5ndWlkb24udjEuRmxhZ1NlcnZpY2VMaXN0UmVxdWVzdBoiLmd1aWRvbi52MS5GbGFnU2VydmljZUxpc3RSZXNwb25zZSIAEkwKA0dldBIgLmd1aWRvbi52MS5GbGFnU2VydmljZUdldFJlcXVlc3QaIS5ndWlkb24udjEuRmxhZ1NlcnZpY2VHZXRSZXNwb25zZSIAElgKB0hpc3RvcnkSJC5ndWlkb24udjEuRmxhZ1NlcnZpY2VIaXN0b3J5UmVxdWVzdBolLmd1aWRvbi52MS5GbGFnU2VydmljZUhpc3RvcnlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Flag is one flag in one environment as of one revision.
@@ -156,6 +156,14 @@ export type Flag = Message<"guidon.v1.Flag"> & {
    * @generated from field: string pierce = 21;
    */
   pierce: string;
+
+  /**
+   * killed is set while an emergency decides what the flag serves; definition,
+   * state and default_variant are as they would be without.
+   *
+   * @generated from field: guidon.v1.Killed killed = 22;
+   */
+  killed?: Killed | undefined;
 };
 
 /**
@@ -164,6 +172,52 @@ export type Flag = Message<"guidon.v1.Flag"> & {
  */
 export const FlagSchema: GenMessage<Flag> = /*@__PURE__*/
   messageDesc(file_guidon_v1_flag, 0);
+
+/**
+ * Killed is what a killed flag serves, and since when.
+ *
+ * @generated from message guidon.v1.Killed
+ */
+export type Killed = Message<"guidon.v1.Killed"> & {
+  /**
+   * revision of the environment that killed the flag.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: string variant = 2;
+   */
+  variant: string;
+
+  /**
+   * @generated from field: google.protobuf.Value value = 3;
+   */
+  value?: Value | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 4;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string by = 5;
+   */
+  by: string;
+
+  /**
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message guidon.v1.Killed.
+ * Use `create(KilledSchema)` to create a new message.
+ */
+export const KilledSchema: GenMessage<Killed> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_flag, 1);
 
 /**
  * FlagVersion is one version of a flag in one environment.
@@ -201,7 +255,7 @@ export type FlagVersion = Message<"guidon.v1.FlagVersion"> & {
  * Use `create(FlagVersionSchema)` to create a new message.
  */
 export const FlagVersionSchema: GenMessage<FlagVersion> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 1);
+  messageDesc(file_guidon_v1_flag, 2);
 
 /**
  * @generated from message guidon.v1.FlagServiceListRequest
@@ -253,7 +307,7 @@ export type FlagServiceListRequest = Message<"guidon.v1.FlagServiceListRequest">
  * Use `create(FlagServiceListRequestSchema)` to create a new message.
  */
 export const FlagServiceListRequestSchema: GenMessage<FlagServiceListRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 2);
+  messageDesc(file_guidon_v1_flag, 3);
 
 /**
  * @generated from message guidon.v1.FlagServiceListResponse
@@ -279,7 +333,7 @@ export type FlagServiceListResponse = Message<"guidon.v1.FlagServiceListResponse
  * Use `create(FlagServiceListResponseSchema)` to create a new message.
  */
 export const FlagServiceListResponseSchema: GenMessage<FlagServiceListResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 3);
+  messageDesc(file_guidon_v1_flag, 4);
 
 /**
  * @generated from message guidon.v1.FlagServiceGetRequest
@@ -308,7 +362,7 @@ export type FlagServiceGetRequest = Message<"guidon.v1.FlagServiceGetRequest"> &
  * Use `create(FlagServiceGetRequestSchema)` to create a new message.
  */
 export const FlagServiceGetRequestSchema: GenMessage<FlagServiceGetRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 4);
+  messageDesc(file_guidon_v1_flag, 5);
 
 /**
  * @generated from message guidon.v1.FlagServiceGetResponse
@@ -325,7 +379,7 @@ export type FlagServiceGetResponse = Message<"guidon.v1.FlagServiceGetResponse">
  * Use `create(FlagServiceGetResponseSchema)` to create a new message.
  */
 export const FlagServiceGetResponseSchema: GenMessage<FlagServiceGetResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 5);
+  messageDesc(file_guidon_v1_flag, 6);
 
 /**
  * @generated from message guidon.v1.FlagServiceHistoryRequest
@@ -359,7 +413,7 @@ export type FlagServiceHistoryRequest = Message<"guidon.v1.FlagServiceHistoryReq
  * Use `create(FlagServiceHistoryRequestSchema)` to create a new message.
  */
 export const FlagServiceHistoryRequestSchema: GenMessage<FlagServiceHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 6);
+  messageDesc(file_guidon_v1_flag, 7);
 
 /**
  * @generated from message guidon.v1.FlagServiceHistoryResponse
@@ -381,7 +435,7 @@ export type FlagServiceHistoryResponse = Message<"guidon.v1.FlagServiceHistoryRe
  * Use `create(FlagServiceHistoryResponseSchema)` to create a new message.
  */
 export const FlagServiceHistoryResponseSchema: GenMessage<FlagServiceHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_flag, 7);
+  messageDesc(file_guidon_v1_flag, 8);
 
 /**
  * FlagService reads flags. Writing is ChangeService's alone.

@@ -35,6 +35,10 @@ const (
 const (
 	// ChangeServiceApplyProcedure is the fully-qualified name of the ChangeService's Apply RPC.
 	ChangeServiceApplyProcedure = "/guidon.v1.ChangeService/Apply"
+	// ChangeServiceKillProcedure is the fully-qualified name of the ChangeService's Kill RPC.
+	ChangeServiceKillProcedure = "/guidon.v1.ChangeService/Kill"
+	// ChangeServiceUnkillProcedure is the fully-qualified name of the ChangeService's Unkill RPC.
+	ChangeServiceUnkillProcedure = "/guidon.v1.ChangeService/Unkill"
 )
 
 // ChangeServiceClient is a client for the guidon.v1.ChangeService service.
@@ -45,6 +49,14 @@ type ChangeServiceClient interface {
 	// changed meanwhile. INVALID_ARGUMENT: names the operation and the JSON
 	// path.
 	Apply(context.Context, *v1.ChangeServiceApplyRequest) (*v1.ChangeServiceApplyResponse, error)
+	// Kill makes flags serve a variant each, now, for requests that are under way
+	// too: an emergency. It is a change set of KillFlag operations.
+	// FAILED_PRECONDITION: a flag's pierce is never. INVALID_ARGUMENT: a flag that
+	// requires one of them is not among them.
+	Kill(context.Context, *v1.ChangeServiceKillRequest) (*v1.ChangeServiceKillResponse, error)
+	// Unkill lets flags serve what their definitions say again, for new requests
+	// only: those that the kill reached keep to it.
+	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
 }
 
 // NewChangeServiceClient constructs a client for the guidon.v1.ChangeService service. By default,
@@ -64,17 +76,49 @@ func NewChangeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(changeServiceMethods.ByName("Apply")),
 			connect.WithClientOptions(opts...),
 		),
+		kill: connect.NewClient[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse](
+			httpClient,
+			baseURL+ChangeServiceKillProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Kill")),
+			connect.WithClientOptions(opts...),
+		),
+		unkill: connect.NewClient[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse](
+			httpClient,
+			baseURL+ChangeServiceUnkillProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Unkill")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // changeServiceClient implements ChangeServiceClient.
 type changeServiceClient struct {
-	apply *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
+	apply  *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
+	kill   *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
+	unkill *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
 }
 
 // Apply calls guidon.v1.ChangeService.Apply.
 func (c *changeServiceClient) Apply(ctx context.Context, req *v1.ChangeServiceApplyRequest) (*v1.ChangeServiceApplyResponse, error) {
 	response, err := c.apply.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Kill calls guidon.v1.ChangeService.Kill.
+func (c *changeServiceClient) Kill(ctx context.Context, req *v1.ChangeServiceKillRequest) (*v1.ChangeServiceKillResponse, error) {
+	response, err := c.kill.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Unkill calls guidon.v1.ChangeService.Unkill.
+func (c *changeServiceClient) Unkill(ctx context.Context, req *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error) {
+	response, err := c.unkill.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -89,6 +133,14 @@ type ChangeServiceHandler interface {
 	// changed meanwhile. INVALID_ARGUMENT: names the operation and the JSON
 	// path.
 	Apply(context.Context, *v1.ChangeServiceApplyRequest) (*v1.ChangeServiceApplyResponse, error)
+	// Kill makes flags serve a variant each, now, for requests that are under way
+	// too: an emergency. It is a change set of KillFlag operations.
+	// FAILED_PRECONDITION: a flag's pierce is never. INVALID_ARGUMENT: a flag that
+	// requires one of them is not among them.
+	Kill(context.Context, *v1.ChangeServiceKillRequest) (*v1.ChangeServiceKillResponse, error)
+	// Unkill lets flags serve what their definitions say again, for new requests
+	// only: those that the kill reached keep to it.
+	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
 }
 
 // NewChangeServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -104,10 +156,26 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(changeServiceMethods.ByName("Apply")),
 		connect.WithHandlerOptions(opts...),
 	)
+	changeServiceKillHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceKillProcedure,
+		svc.Kill,
+		connect.WithSchema(changeServiceMethods.ByName("Kill")),
+		connect.WithHandlerOptions(opts...),
+	)
+	changeServiceUnkillHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceUnkillProcedure,
+		svc.Unkill,
+		connect.WithSchema(changeServiceMethods.ByName("Unkill")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.ChangeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ChangeServiceApplyProcedure:
 			changeServiceApplyHandler.ServeHTTP(w, r)
+		case ChangeServiceKillProcedure:
+			changeServiceKillHandler.ServeHTTP(w, r)
+		case ChangeServiceUnkillProcedure:
+			changeServiceUnkillHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -119,4 +187,12 @@ type UnimplementedChangeServiceHandler struct{}
 
 func (UnimplementedChangeServiceHandler) Apply(context.Context, *v1.ChangeServiceApplyRequest) (*v1.ChangeServiceApplyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Apply is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Kill(context.Context, *v1.ChangeServiceKillRequest) (*v1.ChangeServiceKillResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Kill is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Unkill is not implemented"))
 }
