@@ -76,6 +76,9 @@ func answer(c *call, err error) *connect.Error {
 		}
 		c.code = row.code
 		out := connect.NewError(row.code, err)
+		if refused, ok := errors.AsType[*refusedError](c.err); ok {
+			out.Meta().Set("Retry-After", refused.retryAfter())
+		}
 		for _, message := range details(c.err) {
 			if detail, err := connect.NewErrorDetail(message); err == nil {
 				out.AddDetail(detail)

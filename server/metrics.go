@@ -18,6 +18,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	streams  *prometheus.GaugeVec
 	stalled  prometheus.Counter
+	refused  prometheus.Counter
 }
 
 func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
@@ -37,11 +38,14 @@ func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
 			Name: "guidon_sync_stalled_total", Help: "Sync streams that were cut because the client did not read.",
 		}),
 	}
+	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "guidon_sync_refused_total", Help: "Sync streams that were not let in and told to come back.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, build, held{h, f},
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, build, held{h, f},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

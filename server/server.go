@@ -49,6 +49,9 @@ type Config struct {
 	// are sent elsewhere, and those that are open stay. Defaults to 20,000, at
 	// about 40 KB each.
 	MaxStreams int
+	// StreamRate is how many Sync streams may be opened a second. Those that come
+	// faster are told when to come back. Defaults to 500.
+	StreamRate int
 	// Drain is the time over which the streams of a server that stops are told
 	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
 	Drain time.Duration
@@ -74,8 +77,9 @@ type Server struct {
 	// draining ends when the server begins to stop.
 	draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
 	drain    context.CancelFunc
-	// open counts Sync streams.
-	open atomic.Int64
+	// open counts Sync streams, polls the calls that wait for news.
+	open, polls atomic.Int64
+	admission   *admission
 }
 
 // New returns a server. It starts nothing; see [Server.Serve].
@@ -85,6 +89,7 @@ func New(cfg Config) *Server {
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
+	cfg.StreamRate = cmp.Or(cfg.StreamRate, 500)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -100,8 +105,9 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
-		auth:    auth.New(auth.Config{Verify: cfg.Store.KeyByText, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
-		metrics: newMetrics(cfg.Version, cfg.Hub, cfg.Fleet),
+		auth:      auth.New(auth.Config{Verify: cfg.Store.KeyByText, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
+		metrics:   newMetrics(cfg.Version, cfg.Hub, cfg.Fleet),
+		admission: newAdmission(cfg.StreamRate, time.Now),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.handler = s.mux()
@@ -135,6 +141,7 @@ func (s *Server) mux() http.Handler {
 	service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
 
+	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))
 	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))
 	mux.HandleFunc("GET /healthz", live)
 	mux.HandleFunc("GET /readyz", s.ready)

@@ -37,7 +37,12 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	}
 	defer s.open.Add(-1)
 	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
-		return errFull
+		s.metrics.refused.Inc()
+		return s.admission.full()
+	}
+	if err := s.admission.admit(); err != nil {
+		s.metrics.refused.Inc()
+		return err
 	}
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
 	gauge.Inc()
@@ -84,7 +89,7 @@ func (s *stream) run(ctx context.Context) error {
 	s.checkedAt = s.now()
 	for head := range s.environment.Watch(ctx, s.tick()) {
 		if s.keys == nil {
-			if err := s.hello(head); err != nil {
+			if err := s.greet(head); err != nil {
 				return err
 			}
 		}
@@ -105,16 +110,21 @@ func (s *stream) run(ctx context.Context) error {
 // or late; what is due within half of one is due.
 func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Recheck) }
 
-func (s *stream) hello(head *hub.Head) error {
+func (s *stream) greet(head *hub.Head) error {
 	s.keys, s.overrides = head.Keys(), head.OverrideKeys()
 	if s.have > head.Revision() {
 		s.hub.Look() // another replica is ahead of this one
 	}
-	return s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
-		Environment: s.environment.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
-		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: s.keys, OverrideKeys: s.overrides,
+	return s.send(s.hello(s.environment, head))
+}
+
+// hello is the first event of every answer to a client that follows.
+func (s *Server) hello(e *hub.Environment, head *hub.Head) *guidonv1.SyncServiceSyncResponse {
+	return &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
+		Environment: e.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
+		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: head.Keys(), OverrideKeys: head.OverrideKeys(),
 		AckSpread: durationpb.New(time.Duration(s.open.Load()) * ackPace),
-	}}})
+	}}}
 }
 
 // update sends what is new at head; if nothing is, and nothing was for long, a
@@ -220,7 +230,7 @@ func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDe
 	if err != nil {
 		return nil, err
 	}
-	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To}, nil
+	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To, KnownRevision: d.Known}, nil
 }
 
 func (s syncs) GetEmergencies(ctx context.Context, req *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {

@@ -114,7 +114,7 @@ func decodeDefinition(answer *guidonv1.SyncServiceGetDefinitionResponse, key str
 	if to == 0 {
 		// Still current as far as the server knew, which was the revision asked
 		// for or a newer one: the next change may already be on its way.
-		to = revision + 1
+		to = max(revision, answer.GetKnownRevision()) + 1
 	}
 	found := span{key: key, from: from, to: to}
 	if len(answer.GetRows()) == 0 {

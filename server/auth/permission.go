@@ -50,6 +50,7 @@ var permissions = map[string]permission{
 	guidonv1connect.SyncServiceGetEmergenciesProcedure: {ActionSync, anyKind},
 	guidonv1connect.SyncServiceGetSnapshotProcedure:    {ActionSync, anyKind},
 	guidonv1connect.SyncServiceAckProcedure:            {ActionSync, anyKind},
+	guidonv1connect.SyncServiceGetDeltaProcedure:       {ActionSync, anyKind},
 
 	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},

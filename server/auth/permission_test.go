@@ -78,6 +78,7 @@ func TestServerKeysOnlyRead(t *testing.T) {
 		"/guidon.v1.FlagService/List",
 		"/guidon.v1.SyncService/Ack",
 		"/guidon.v1.SyncService/GetDefinition",
+		"/guidon.v1.SyncService/GetDelta",
 		"/guidon.v1.SyncService/GetEmergencies",
 		"/guidon.v1.SyncService/GetSnapshot",
 		"/guidon.v1.SyncService/Sync",

@@ -36,8 +36,9 @@ type Definition struct {
 	// it reads, the settings. None if the flag did not exist.
 	Rows []eval.Row
 	// From and To bound the revisions for which the rows hold: From ≤ r < To.
-	// A To of 0 means that they hold to this day.
-	From, To int64
+	// A To of 0 means that they hold to this day, as far as Known, which was the
+	// newest revision then.
+	From, To, Known int64
 
 	flag *eval.Flag
 }
@@ -56,7 +57,7 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 	if f := head.Flag(key); f != nil && (revision == 0 || revision >= f.EffectiveFrom()) {
 		return definitionIn(head, f), nil
 	} else if f == nil && (revision == 0 || revision == head.Revision()) {
-		return Definition{From: head.Revision()}, nil
+		return Definition{From: head.Revision(), Known: head.Revision()}, nil
 	}
 	found, err := e.hub.history.load(ctx, place{e.name, key}, revision, func(ctx context.Context) (entry, error) {
 		rows, from, to, err := e.hub.cfg.Store.Superseded(ctx, e.name, key, revision)
@@ -71,7 +72,7 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 		if to == 0 {
 			until = head.Revision() + 1 // as far as it is known
 		}
-		d := Definition{Rows: rows, From: from, To: to, flag: compiled.Flag(key)}
+		d := Definition{Rows: rows, From: from, To: to, Known: until - 1, flag: compiled.Flag(key)}
 		return entry{value: d, from: from, to: until, bytes: size(rows)}, nil
 	})
 	d, _ := found.(Definition)
@@ -80,7 +81,7 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 
 // definitionIn returns what a flag of a snapshot is, to this day.
 func definitionIn(snapshot *eval.Snapshot, f *eval.Flag) Definition {
-	d := Definition{From: f.EffectiveFrom(), flag: f}
+	d := Definition{From: f.EffectiveFrom(), Known: snapshot.Revision(), flag: f}
 	for _, name := range f.Dependencies() {
 		if row, ok := snapshot.Row(name); ok {
 			d.Rows = append(d.Rows, row)

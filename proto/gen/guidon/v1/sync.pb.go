@@ -1146,9 +1146,12 @@ type SyncServiceGetDefinitionResponse struct {
 	// the environment's settings, its emergencies. Empty if the flag did not
 	// exist.
 	Rows []*Row `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
-	// The rows hold for [from_revision, to_revision); 0 = still current.
-	FromRevision  int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
-	ToRevision    int64 `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
+	// The rows hold for [from_revision, to_revision); 0 = still current, as far as
+	// known_revision.
+	FromRevision int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
+	ToRevision   int64 `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
+	// known_revision is the newest one for which the server knew that the rows hold.
+	KnownRevision int64 `protobuf:"varint,4,opt,name=known_revision,json=knownRevision,proto3" json:"known_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1200,6 +1203,13 @@ func (x *SyncServiceGetDefinitionResponse) GetFromRevision() int64 {
 func (x *SyncServiceGetDefinitionResponse) GetToRevision() int64 {
 	if x != nil {
 		return x.ToRevision
+	}
+	return 0
+}
+
+func (x *SyncServiceGetDefinitionResponse) GetKnownRevision() int64 {
+	if x != nil {
+		return x.KnownRevision
 	}
 	return 0
 }
@@ -1432,6 +1442,185 @@ func (x *SyncServiceGetSnapshotResponse) GetRows() []*Row {
 	return nil
 }
 
+type SyncServiceGetDeltaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// have is what a stream would be asked for.
+	Have *SyncServiceSyncRequest `protobuf:"bytes,1,opt,name=have,proto3" json:"have,omitempty"`
+	// wait is how long to wait for news at most; the server may answer sooner, and
+	// does within 30 seconds.
+	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceGetDeltaRequest) Reset() {
+	*x = SyncServiceGetDeltaRequest{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceGetDeltaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceGetDeltaRequest) ProtoMessage() {}
+
+func (x *SyncServiceGetDeltaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceGetDeltaRequest.ProtoReflect.Descriptor instead.
+func (*SyncServiceGetDeltaRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SyncServiceGetDeltaRequest) GetHave() *SyncServiceSyncRequest {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *SyncServiceGetDeltaRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+type SyncServiceGetDeltaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// events begin with hello. There is nothing after it if nothing is new.
+	Events        []*SyncServiceSyncResponse `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncServiceGetDeltaResponse) Reset() {
+	*x = SyncServiceGetDeltaResponse{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncServiceGetDeltaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncServiceGetDeltaResponse) ProtoMessage() {}
+
+func (x *SyncServiceGetDeltaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncServiceGetDeltaResponse.ProtoReflect.Descriptor instead.
+func (*SyncServiceGetDeltaResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SyncServiceGetDeltaResponse) GetEvents() []*SyncServiceSyncResponse {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// LastKnownGood is what an SDK keeps on disk, to start with when no server can
+// be reached.
+type LastKnownGood struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Revision    int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// digest in hex.
+	Digest          string           `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Rows            []*Row           `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty"`
+	PropagationKeys *PropagationKeys `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *LastKnownGood) Reset() {
+	*x = LastKnownGood{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastKnownGood) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastKnownGood) ProtoMessage() {}
+
+func (x *LastKnownGood) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastKnownGood.ProtoReflect.Descriptor instead.
+func (*LastKnownGood) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *LastKnownGood) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *LastKnownGood) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *LastKnownGood) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LastKnownGood) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *LastKnownGood) GetPropagationKeys() *PropagationKeys {
+	if x != nil {
+		return x.PropagationKeys
+	}
+	return nil
+}
+
 type SyncServiceAckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// environment may be left out with a key that belongs to one.
@@ -1454,7 +1643,7 @@ type SyncServiceAckRequest struct {
 
 func (x *SyncServiceAckRequest) Reset() {
 	*x = SyncServiceAckRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1655,7 @@ func (x *SyncServiceAckRequest) String() string {
 func (*SyncServiceAckRequest) ProtoMessage() {}
 
 func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1668,7 @@ func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SyncServiceAckRequest) GetEnvironment() string {
@@ -1539,7 +1728,7 @@ type SyncServiceAckResponse struct {
 
 func (x *SyncServiceAckResponse) Reset() {
 	*x = SyncServiceAckResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1740,7 @@ func (x *SyncServiceAckResponse) String() string {
 func (*SyncServiceAckResponse) ProtoMessage() {}
 
 func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1753,7 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{25}
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -1649,12 +1838,13 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x1fSyncServiceGetDefinitionRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\x8c\x01\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xb3\x01\n" +
 	" SyncServiceGetDefinitionResponse\x12\"\n" +
 	"\x04rows\x18\x01 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12#\n" +
 	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\x12\x1f\n" +
 	"\vto_revision\x18\x03 \x01(\x03R\n" +
-	"toRevision\"`\n" +
+	"toRevision\x12%\n" +
+	"\x0eknown_revision\x18\x04 \x01(\x03R\rknownRevision\"`\n" +
 	" SyncServiceGetEmergenciesRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"c\n" +
@@ -1668,7 +1858,18 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\"\n" +
-	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\"\xfa\x02\n" +
+	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\"\x82\x01\n" +
+	"\x1aSyncServiceGetDeltaRequest\x125\n" +
+	"\x04have\x18\x01 \x01(\v2!.guidon.v1.SyncServiceSyncRequestR\x04have\x12-\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"Y\n" +
+	"\x1bSyncServiceGetDeltaResponse\x12:\n" +
+	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\xd0\x01\n" +
+	"\rLastKnownGood\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\"\n" +
+	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12E\n" +
+	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\"\xfa\x02\n" +
 	"\x15SyncServiceAckRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12)\n" +
 	"\x06client\x18\x02 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12\x1a\n" +
@@ -1680,12 +1881,13 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
-	"\x16SyncServiceAckResponse2\xef\x03\n" +
+	"\x16SyncServiceAckResponse2\xcc\x04\n" +
 	"\vSyncService\x12Q\n" +
 	"\x04Sync\x12!.guidon.v1.SyncServiceSyncRequest\x1a\".guidon.v1.SyncServiceSyncResponse\"\x000\x01\x12j\n" +
 	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12m\n" +
 	"\x0eGetEmergencies\x12+.guidon.v1.SyncServiceGetEmergenciesRequest\x1a,.guidon.v1.SyncServiceGetEmergenciesResponse\"\x00\x12d\n" +
-	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12L\n" +
+	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12[\n" +
+	"\bGetDelta\x12%.guidon.v1.SyncServiceGetDeltaRequest\x1a&.guidon.v1.SyncServiceGetDeltaResponse\"\x00\x12L\n" +
 	"\x03Ack\x12 .guidon.v1.SyncServiceAckRequest\x1a!.guidon.v1.SyncServiceAckResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
@@ -1700,7 +1902,7 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Row)(nil),                               // 0: guidon.v1.Row
 	(*RowName)(nil),                           // 1: guidon.v1.RowName
@@ -1723,11 +1925,14 @@ var file_guidon_v1_sync_proto_goTypes = []any{
 	(*SyncServiceGetEmergenciesResponse)(nil), // 18: guidon.v1.SyncServiceGetEmergenciesResponse
 	(*SyncServiceGetSnapshotRequest)(nil),     // 19: guidon.v1.SyncServiceGetSnapshotRequest
 	(*SyncServiceGetSnapshotResponse)(nil),    // 20: guidon.v1.SyncServiceGetSnapshotResponse
-	(*SyncServiceAckRequest)(nil),             // 21: guidon.v1.SyncServiceAckRequest
-	(*SyncServiceAckResponse)(nil),            // 22: guidon.v1.SyncServiceAckResponse
-	nil,                                       // 23: guidon.v1.SyncServiceAckRequest.PiercedEntry
-	(*timestamppb.Timestamp)(nil),             // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),               // 25: google.protobuf.Duration
+	(*SyncServiceGetDeltaRequest)(nil),        // 21: guidon.v1.SyncServiceGetDeltaRequest
+	(*SyncServiceGetDeltaResponse)(nil),       // 22: guidon.v1.SyncServiceGetDeltaResponse
+	(*LastKnownGood)(nil),                     // 23: guidon.v1.LastKnownGood
+	(*SyncServiceAckRequest)(nil),             // 24: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),            // 25: guidon.v1.SyncServiceAckResponse
+	nil,                                       // 26: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 28: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
@@ -1740,36 +1945,43 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	13, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
 	14, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
 	9,  // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
-	24, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	25, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	27, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	28, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,  // 12: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	25, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	28, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
 	9,  // 14: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
 	8,  // 15: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
 	10, // 16: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	24, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	25, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	27, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	28, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
 	0,  // 19: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
 	0,  // 20: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
 	0,  // 21: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	4,  // 22: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	25, // 23: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	23, // 24: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 25: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	15, // 26: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	17, // 27: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	19, // 28: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	21, // 29: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 30: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	16, // 31: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	18, // 32: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	20, // 33: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	22, // 34: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	30, // [30:35] is the sub-list for method output_type
-	25, // [25:30] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	3,  // 22: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
+	28, // 23: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 24: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
+	0,  // 25: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
+	7,  // 26: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	4,  // 27: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	28, // 28: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	26, // 29: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 30: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	15, // 31: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	17, // 32: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	19, // 33: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	21, // 34: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	24, // 35: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 36: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	16, // 37: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	18, // 38: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	20, // 39: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	22, // 40: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	25, // 41: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	36, // [36:42] is the sub-list for method output_type
+	30, // [30:36] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -1792,7 +2004,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

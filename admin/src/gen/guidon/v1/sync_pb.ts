@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/sync.proto.
  */
 export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSLXAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAEjAKDW92ZXJyaWRlX2tleXMYByABKAsyFy5ndWlkb24udjEuT3ZlcnJpZGVLZXlzSABCBwoFZXZlbnQiqwIKBUhlbGxvEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEi8KC3NlcnZlcl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNAoQcHJvcGFnYXRpb25fa2V5cxgFIAEoCzIaLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleXMSLQoKYWNrX3NwcmVhZBgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cyJKCg9Qcm9wYWdhdGlvbktleXMSDgoGc2lnbmVyGAEgASgJEicKBGtleXMYAiADKAsyGS5ndWlkb24udjEuUHJvcGFnYXRpb25LZXkiLAoOUHJvcGFnYXRpb25LZXkSCgoCaWQYASABKAkSDgoGc2VjcmV0GAIgASgMIk8KDE92ZXJyaWRlS2V5cxIkCgRrZXlzGAEgAygLMhYuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5EhkKEXJldm9rZWRfb3ZlcnJpZGVzGAIgAygJIi0KC092ZXJyaWRlS2V5EgoKAmlkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJsCiBTeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZRIcCgRyb3dzGAEgAygLMg4uZ3VpZG9uLnYxLlJvdxIVCg1mcm9tX3JldmlzaW9uGAIgASgDEhMKC3RvX3JldmlzaW9uGAMgASgDIkYKHVN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDInUKHlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSHAoEcm93cxgEIAMoCzIOLmd1aWRvbi52MS5Sb3cipgIKFVN5bmNTZXJ2aWNlQWNrUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIhCgZjbGllbnQYAiABKAsyES5ndWlkb24udjEuQ2xpZW50EhAKCHJldmlzaW9uGAMgASgDEg4KBmRpZ2VzdBgEIAEoCRImCgNhZ2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGwoTcHJvcGFnYXRpb25fa2V5X2lkcxgGIAMoCRI+CgdwaWVyY2VkGAcgAygLMi0uZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlQWNrUmVxdWVzdC5QaWVyY2VkRW50cnkaLgoMUGllcmNlZEVudHJ5EgsKA2tleRgBIAEoAxINCgV2YWx1ZRgCIAEoAzoCOAEiGAoWU3luY1NlcnZpY2VBY2tSZXNwb25zZTKAAwoLU3luY1NlcnZpY2USUQoEU3luYxIhLmd1aWRvbi52MS5TeW5jU2VydmljZVN5bmNSZXF1ZXN0GiIuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1Jlc3BvbnNlIgAwARJqCg1HZXREZWZpbml0aW9uEiouZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVmaW5pdGlvblJlcXVlc3QaKy5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVzcG9uc2UiABJkCgtHZXRTbmFwc2hvdBIoLmd1aWRvbi52MS5TeW5jU2VydmljZUdldFNuYXBzaG90UmVxdWVzdBopLmd1aWRvbi52MS5TeW5jU2VydmljZUdldFNuYXBzaG90UmVzcG9uc2UiABJMCgNBY2sSIC5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0GiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlQWNrUmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSJ8ChZTeW5jU2VydmljZVN5bmNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhUKDWhhdmVfcmV2aXNpb24YAiABKAMSEwoLaGF2ZV9kaWdlc3QYAyABKAkSIQoGY2xpZW50GAQgASgLMhEuZ3VpZG9uLnYxLkNsaWVudCJJCgZDbGllbnQSDwoHc2VydmljZRgBIAEoCRIQCghpbnN0YW5jZRgCIAEoCRILCgNzZGsYAyABKAkSDwoHdmVyc2lvbhgEIAEoCSLXAgoXU3luY1NlcnZpY2VTeW5jUmVzcG9uc2USIQoFaGVsbG8YASABKAsyEC5ndWlkb24udjEuSGVsbG9IABIsCghzbmFwc2hvdBgCIAEoCzIYLmd1aWRvbi52MS5TbmFwc2hvdENodW5rSAASIQoFZGVsdGEYAyABKAsyEC5ndWlkb24udjEuRGVsdGFIABI2ChBwcm9wYWdhdGlvbl9rZXlzGAQgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5c0gAEikKCWhlYXJ0YmVhdBgFIAEoCzIULmd1aWRvbi52MS5IZWFydGJlYXRIABIqCgpnb2luZ19hd2F5GAYgASgLMhQuZ3VpZG9uLnYxLkdvaW5nQXdheUgAEjAKDW92ZXJyaWRlX2tleXMYByABKAsyFy5ndWlkb24udjEuT3ZlcnJpZGVLZXlzSABCBwoFZXZlbnQiqwIKBUhlbGxvEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEi8KC3NlcnZlcl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNAoQcHJvcGFnYXRpb25fa2V5cxgFIAEoCzIaLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleXMSLQoKYWNrX3NwcmVhZBgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cyJKCg9Qcm9wYWdhdGlvbktleXMSDgoGc2lnbmVyGAEgASgJEicKBGtleXMYAiADKAsyGS5ndWlkb24udjEuUHJvcGFnYXRpb25LZXkiLAoOUHJvcGFnYXRpb25LZXkSCgoCaWQYASABKAkSDgoGc2VjcmV0GAIgASgMIk8KDE92ZXJyaWRlS2V5cxIkCgRrZXlzGAEgAygLMhYuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5EhkKEXJldm9rZWRfb3ZlcnJpZGVzGAIgAygJIi0KC092ZXJyaWRlS2V5EgoKAmlkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyKEAQogU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVzcG9uc2USHAoEcm93cxgBIAMoCzIOLmd1aWRvbi52MS5Sb3cSFQoNZnJvbV9yZXZpc2lvbhgCIAEoAxITCgt0b19yZXZpc2lvbhgDIAEoAxIWCg5rbm93bl9yZXZpc2lvbhgEIAEoAyJJCiBTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyJTCiFTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSHAoEcm93cxgCIAMoCzIOLmd1aWRvbi52MS5Sb3ciRgodU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMidQoeU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdyJ2ChpTeW5jU2VydmljZUdldERlbHRhUmVxdWVzdBIvCgRoYXZlGAEgASgLMiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QSJwoEd2FpdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJRChtTeW5jU2VydmljZUdldERlbHRhUmVzcG9uc2USMgoGZXZlbnRzGAEgAygLMiIuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1Jlc3BvbnNlIpoBCg1MYXN0S25vd25Hb29kEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdxI0ChBwcm9wYWdhdGlvbl9rZXlzGAUgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5cyKmAgoVU3luY1NlcnZpY2VBY2tSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEiEKBmNsaWVudBgCIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSEAoIcmV2aXNpb24YAyABKAMSDgoGZGlnZXN0GAQgASgJEiYKA2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIbChNwcm9wYWdhdGlvbl9rZXlfaWRzGAYgAygJEj4KB3BpZXJjZWQYByADKAsyLS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0LlBpZXJjZWRFbnRyeRouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASIYChZTeW5jU2VydmljZUFja1Jlc3BvbnNlMswECgtTeW5jU2VydmljZRJRCgRTeW5jEiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QaIi5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVzcG9uc2UiADABEmoKDUdldERlZmluaXRpb24SKi5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVxdWVzdBorLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZSIAEm0KDkdldEVtZXJnZW5jaWVzEisuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXF1ZXN0GiwuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXNwb25zZSIAEmQKC0dldFNuYXBzaG90EiguZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0GikuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZSIAElsKCEdldERlbHRhEiUuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXF1ZXN0GiYuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXNwb25zZSIAEkwKA0FjaxIgLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QaIS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Row is one versioned document of an environment: what the digest covers.
@@ -21,7 +21,7 @@ export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
  */
 export type Row = Message<"guidon.v1.Row"> & {
   /**
-   * kind is flag, segment or settings.
+   * kind is flag, segment, settings or emergency.
    *
    * @generated from field: string kind = 1;
    */
@@ -566,14 +566,16 @@ export const SyncServiceGetDefinitionRequestSchema: GenMessage<SyncServiceGetDef
 export type SyncServiceGetDefinitionResponse = Message<"guidon.v1.SyncServiceGetDefinitionResponse"> & {
   /**
    * rows are what the flag needs to be compiled alone: itself, its segments,
-   * the environment's settings. Empty if the flag did not exist.
+   * the environment's settings, its emergencies. Empty if the flag did not
+   * exist.
    *
    * @generated from field: repeated guidon.v1.Row rows = 1;
    */
   rows: Row[];
 
   /**
-   * The rows hold for [from_revision, to_revision); 0 = still current.
+   * The rows hold for [from_revision, to_revision); 0 = still current, as far as
+   * known_revision.
    *
    * @generated from field: int64 from_revision = 2;
    */
@@ -583,6 +585,13 @@ export type SyncServiceGetDefinitionResponse = Message<"guidon.v1.SyncServiceGet
    * @generated from field: int64 to_revision = 3;
    */
   toRevision: bigint;
+
+  /**
+   * known_revision is the newest one for which the server knew that the rows hold.
+   *
+   * @generated from field: int64 known_revision = 4;
+   */
+  knownRevision: bigint;
 };
 
 /**
@@ -591,6 +600,56 @@ export type SyncServiceGetDefinitionResponse = Message<"guidon.v1.SyncServiceGet
  */
 export const SyncServiceGetDefinitionResponseSchema: GenMessage<SyncServiceGetDefinitionResponse> = /*@__PURE__*/
   messageDesc(file_guidon_v1_sync, 16);
+
+/**
+ * @generated from message guidon.v1.SyncServiceGetEmergenciesRequest
+ */
+export type SyncServiceGetEmergenciesRequest = Message<"guidon.v1.SyncServiceGetEmergenciesRequest"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * revision is the least that the log must be complete up to.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceGetEmergenciesRequest.
+ * Use `create(SyncServiceGetEmergenciesRequestSchema)` to create a new message.
+ */
+export const SyncServiceGetEmergenciesRequestSchema: GenMessage<SyncServiceGetEmergenciesRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 17);
+
+/**
+ * @generated from message guidon.v1.SyncServiceGetEmergenciesResponse
+ */
+export type SyncServiceGetEmergenciesResponse = Message<"guidon.v1.SyncServiceGetEmergenciesResponse"> & {
+  /**
+   * revision up to which the log is complete.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * rows are all of kind emergency, as of that revision.
+   *
+   * @generated from field: repeated guidon.v1.Row rows = 2;
+   */
+  rows: Row[];
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceGetEmergenciesResponse.
+ * Use `create(SyncServiceGetEmergenciesResponseSchema)` to create a new message.
+ */
+export const SyncServiceGetEmergenciesResponseSchema: GenMessage<SyncServiceGetEmergenciesResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 18);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotRequest
@@ -614,7 +673,7 @@ export type SyncServiceGetSnapshotRequest = Message<"guidon.v1.SyncServiceGetSna
  * Use `create(SyncServiceGetSnapshotRequestSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotRequestSchema: GenMessage<SyncServiceGetSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 17);
+  messageDesc(file_guidon_v1_sync, 19);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotResponse
@@ -646,7 +705,95 @@ export type SyncServiceGetSnapshotResponse = Message<"guidon.v1.SyncServiceGetSn
  * Use `create(SyncServiceGetSnapshotResponseSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotResponseSchema: GenMessage<SyncServiceGetSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 18);
+  messageDesc(file_guidon_v1_sync, 20);
+
+/**
+ * @generated from message guidon.v1.SyncServiceGetDeltaRequest
+ */
+export type SyncServiceGetDeltaRequest = Message<"guidon.v1.SyncServiceGetDeltaRequest"> & {
+  /**
+   * have is what a stream would be asked for.
+   *
+   * @generated from field: guidon.v1.SyncServiceSyncRequest have = 1;
+   */
+  have?: SyncServiceSyncRequest | undefined;
+
+  /**
+   * wait is how long to wait for news at most; the server may answer sooner, and
+   * does within 30 seconds.
+   *
+   * @generated from field: google.protobuf.Duration wait = 2;
+   */
+  wait?: Duration | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceGetDeltaRequest.
+ * Use `create(SyncServiceGetDeltaRequestSchema)` to create a new message.
+ */
+export const SyncServiceGetDeltaRequestSchema: GenMessage<SyncServiceGetDeltaRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 21);
+
+/**
+ * @generated from message guidon.v1.SyncServiceGetDeltaResponse
+ */
+export type SyncServiceGetDeltaResponse = Message<"guidon.v1.SyncServiceGetDeltaResponse"> & {
+  /**
+   * events begin with hello. There is nothing after it if nothing is new.
+   *
+   * @generated from field: repeated guidon.v1.SyncServiceSyncResponse events = 1;
+   */
+  events: SyncServiceSyncResponse[];
+};
+
+/**
+ * Describes the message guidon.v1.SyncServiceGetDeltaResponse.
+ * Use `create(SyncServiceGetDeltaResponseSchema)` to create a new message.
+ */
+export const SyncServiceGetDeltaResponseSchema: GenMessage<SyncServiceGetDeltaResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 22);
+
+/**
+ * LastKnownGood is what an SDK keeps on disk, to start with when no server can
+ * be reached.
+ *
+ * @generated from message guidon.v1.LastKnownGood
+ */
+export type LastKnownGood = Message<"guidon.v1.LastKnownGood"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * digest in hex.
+   *
+   * @generated from field: string digest = 3;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: repeated guidon.v1.Row rows = 4;
+   */
+  rows: Row[];
+
+  /**
+   * @generated from field: guidon.v1.PropagationKeys propagation_keys = 5;
+   */
+  propagationKeys?: PropagationKeys | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.LastKnownGood.
+ * Use `create(LastKnownGoodSchema)` to create a new message.
+ */
+export const LastKnownGoodSchema: GenMessage<LastKnownGood> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 23);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckRequest
@@ -705,7 +852,7 @@ export type SyncServiceAckRequest = Message<"guidon.v1.SyncServiceAckRequest"> &
  * Use `create(SyncServiceAckRequestSchema)` to create a new message.
  */
 export const SyncServiceAckRequestSchema: GenMessage<SyncServiceAckRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 19);
+  messageDesc(file_guidon_v1_sync, 24);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckResponse
@@ -718,7 +865,7 @@ export type SyncServiceAckResponse = Message<"guidon.v1.SyncServiceAckResponse">
  * Use `create(SyncServiceAckResponseSchema)` to create a new message.
  */
 export const SyncServiceAckResponseSchema: GenMessage<SyncServiceAckResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 20);
+  messageDesc(file_guidon_v1_sync, 25);
 
 /**
  * SyncService keeps SDKs at the newest revision of the environment that their
@@ -751,6 +898,17 @@ export const SyncService: GenService<{
     output: typeof SyncServiceGetDefinitionResponseSchema;
   },
   /**
+   * GetEmergencies reads the emergency log up to a revision that a request has
+   * met and the client has not: sooner than its stream brings it.
+   *
+   * @generated from rpc guidon.v1.SyncService.GetEmergencies
+   */
+  getEmergencies: {
+    methodKind: "unary";
+    input: typeof SyncServiceGetEmergenciesRequestSchema;
+    output: typeof SyncServiceGetEmergenciesResponseSchema;
+  },
+  /**
    * GetSnapshot reads an environment whole at a revision.
    *
    * @generated from rpc guidon.v1.SyncService.GetSnapshot
@@ -759,6 +917,18 @@ export const SyncService: GenService<{
     methodKind: "unary";
     input: typeof SyncServiceGetSnapshotRequestSchema;
     output: typeof SyncServiceGetSnapshotResponseSchema;
+  },
+  /**
+   * GetDelta is Sync for networks that kill streams: it answers with the events
+   * that a stream would begin with, as soon as there is more than a hello among
+   * them or the wait is over.
+   *
+   * @generated from rpc guidon.v1.SyncService.GetDelta
+   */
+  getDelta: {
+    methodKind: "unary";
+    input: typeof SyncServiceGetDeltaRequestSchema;
+    output: typeof SyncServiceGetDeltaResponseSchema;
   },
   /**
    * Ack tells what an instance holds: after each revision and each set of keys

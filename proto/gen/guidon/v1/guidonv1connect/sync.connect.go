@@ -43,6 +43,8 @@ const (
 	SyncServiceGetEmergenciesProcedure = "/guidon.v1.SyncService/GetEmergencies"
 	// SyncServiceGetSnapshotProcedure is the fully-qualified name of the SyncService's GetSnapshot RPC.
 	SyncServiceGetSnapshotProcedure = "/guidon.v1.SyncService/GetSnapshot"
+	// SyncServiceGetDeltaProcedure is the fully-qualified name of the SyncService's GetDelta RPC.
+	SyncServiceGetDeltaProcedure = "/guidon.v1.SyncService/GetDelta"
 	// SyncServiceAckProcedure is the fully-qualified name of the SyncService's Ack RPC.
 	SyncServiceAckProcedure = "/guidon.v1.SyncService/Ack"
 )
@@ -61,6 +63,10 @@ type SyncServiceClient interface {
 	GetEmergencies(context.Context, *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
+	// GetDelta is Sync for networks that kill streams: it answers with the events
+	// that a stream would begin with, as soon as there is more than a hello among
+	// them or the wait is over.
+	GetDelta(context.Context, *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
 	// that it took, but at most once a second, and once a minute without news.
 	Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error)
@@ -101,6 +107,12 @@ func NewSyncServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(syncServiceMethods.ByName("GetSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		getDelta: connect.NewClient[v1.SyncServiceGetDeltaRequest, v1.SyncServiceGetDeltaResponse](
+			httpClient,
+			baseURL+SyncServiceGetDeltaProcedure,
+			connect.WithSchema(syncServiceMethods.ByName("GetDelta")),
+			connect.WithClientOptions(opts...),
+		),
 		ack: connect.NewClient[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse](
 			httpClient,
 			baseURL+SyncServiceAckProcedure,
@@ -116,6 +128,7 @@ type syncServiceClient struct {
 	getDefinition  *connect.Client[v1.SyncServiceGetDefinitionRequest, v1.SyncServiceGetDefinitionResponse]
 	getEmergencies *connect.Client[v1.SyncServiceGetEmergenciesRequest, v1.SyncServiceGetEmergenciesResponse]
 	getSnapshot    *connect.Client[v1.SyncServiceGetSnapshotRequest, v1.SyncServiceGetSnapshotResponse]
+	getDelta       *connect.Client[v1.SyncServiceGetDeltaRequest, v1.SyncServiceGetDeltaResponse]
 	ack            *connect.Client[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse]
 }
 
@@ -151,6 +164,15 @@ func (c *syncServiceClient) GetSnapshot(ctx context.Context, req *v1.SyncService
 	return nil, err
 }
 
+// GetDelta calls guidon.v1.SyncService.GetDelta.
+func (c *syncServiceClient) GetDelta(ctx context.Context, req *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error) {
+	response, err := c.getDelta.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Ack calls guidon.v1.SyncService.Ack.
 func (c *syncServiceClient) Ack(ctx context.Context, req *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error) {
 	response, err := c.ack.CallUnary(ctx, connect.NewRequest(req))
@@ -174,6 +196,10 @@ type SyncServiceHandler interface {
 	GetEmergencies(context.Context, *v1.SyncServiceGetEmergenciesRequest) (*v1.SyncServiceGetEmergenciesResponse, error)
 	// GetSnapshot reads an environment whole at a revision.
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
+	// GetDelta is Sync for networks that kill streams: it answers with the events
+	// that a stream would begin with, as soon as there is more than a hello among
+	// them or the wait is over.
+	GetDelta(context.Context, *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
 	// that it took, but at most once a second, and once a minute without news.
 	Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error)
@@ -210,6 +236,12 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(syncServiceMethods.ByName("GetSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	syncServiceGetDeltaHandler := connect.NewUnaryHandlerSimple(
+		SyncServiceGetDeltaProcedure,
+		svc.GetDelta,
+		connect.WithSchema(syncServiceMethods.ByName("GetDelta")),
+		connect.WithHandlerOptions(opts...),
+	)
 	syncServiceAckHandler := connect.NewUnaryHandlerSimple(
 		SyncServiceAckProcedure,
 		svc.Ack,
@@ -226,6 +258,8 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 			syncServiceGetEmergenciesHandler.ServeHTTP(w, r)
 		case SyncServiceGetSnapshotProcedure:
 			syncServiceGetSnapshotHandler.ServeHTTP(w, r)
+		case SyncServiceGetDeltaProcedure:
+			syncServiceGetDeltaHandler.ServeHTTP(w, r)
 		case SyncServiceAckProcedure:
 			syncServiceAckHandler.ServeHTTP(w, r)
 		default:
@@ -251,6 +285,10 @@ func (UnimplementedSyncServiceHandler) GetEmergencies(context.Context, *v1.SyncS
 
 func (UnimplementedSyncServiceHandler) GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.GetSnapshot is not implemented"))
+}
+
+func (UnimplementedSyncServiceHandler) GetDelta(context.Context, *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.SyncService.GetDelta is not implemented"))
 }
 
 func (UnimplementedSyncServiceHandler) Ack(context.Context, *v1.SyncServiceAckRequest) (*v1.SyncServiceAckResponse, error) {
