@@ -28,6 +28,10 @@ type outage struct {
 
 var errDown = errors.New("the server is down")
 
+func (o outage) Poll(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+	return nil, errDown
+}
+
 func (o outage) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return errDown }
 
 func (o outage) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {

@@ -154,11 +154,24 @@ func (f *Feed) Run(ctx context.Context) error {
 	f.transition(f.startStaleClock)
 	var retry backoff
 	level := slog.LevelWarn // of the next loss: attempts that fail like the one before are detail
+	killed := 0             // streams in a row
 	for {
 		s := stream{feed: f}
-		err := s.follow(ctx)
+		follow := s.follow
+		if killed >= fruitless {
+			killed = 0 // a stream is next, whatever becomes of polling
+			follow = s.poll
+		}
+		err := follow(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errPolled) {
+			killed = fruitless - 1 // one stream, and if that is killed too: polls again
+			continue
+		}
+		if killed++; !s.killed(err) {
+			killed = 0
 		}
 		f.stats.Lost.Add(1)
 		wait := retry.after(err, s.lived())

@@ -166,6 +166,7 @@ func deltaOf(d *guidonv1.Delta) event {
 type source struct {
 	opened chan *stream
 	define func(context.Context, question) (answer, error)
+	poll   func(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error)
 	ack    func(context.Context, *guidonv1.SyncServiceAckRequest) error
 	log    func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
 }
@@ -184,6 +185,8 @@ func newSource() *source {
 	}, ack: func(context.Context, *guidonv1.SyncServiceAckRequest) error {
 		return nil
 	}, log: func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+		return nil, errors.New("no such server")
+	}, poll: func(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
 		return nil, errors.New("no such server")
 	}}
 }
@@ -223,6 +226,10 @@ func (s *source) Definition(ctx context.Context, want question) (answer, error) 
 
 func (s *source) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
 	return s.log(ctx, want)
+}
+
+func (s *source) Poll(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+	return s.poll(ctx, want)
 }
 
 func (s *source) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {

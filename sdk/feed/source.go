@@ -20,6 +20,9 @@ type Source interface {
 	Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error)
 	// Emergencies reads the emergency log up to a revision at least.
 	Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
+	// Poll asks for the events that a stream would begin with, and may wait for
+	// news.
+	Poll(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what this process holds.
 	Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error
 }
@@ -62,6 +65,10 @@ func (s connectSource) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncR
 
 func (s connectSource) Definition(ctx context.Context, want *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
 	return s.client.GetDefinition(ctx, want)
+}
+
+func (s connectSource) Poll(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+	return s.client.GetDelta(ctx, want)
 }
 
 func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {

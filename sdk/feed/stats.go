@@ -8,6 +8,9 @@ type Stats struct {
 	// Streams counts the streams that were opened, Lost those that ended for
 	// any reason but the end of Run.
 	Streams, Lost atomic.Int64
+	// Polls counts how often the server was asked for news because streams kept
+	// failing.
+	Polls atomic.Int64
 	// Silent counts the streams given up because nothing was heard for three
 	// heartbeat intervals: a half-open connection.
 	Silent atomic.Int64
