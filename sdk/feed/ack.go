@@ -109,5 +109,7 @@ func (f *Feed) takeKeys(keys *guidonv1.PropagationKeys) {
 		held = append(held, key.GetId())
 	}
 	f.keysHeld.Store(&held)
+	f.keys.Store(keys)
 	f.acks.wake()
+	f.saves.wake()
 }

@@ -18,8 +18,17 @@ import (
 // run one at a time, on the feed's own goroutines: they must return soon, and
 // must not call WaitReady.
 type Config struct {
-	// Source is required.
+	// Source is where newer revisions come from. Defaults to nowhere: the feed
+	// stays at what it begins with.
 	Source Source
+	// Cache is the path of the file in which the newest flags and keys are kept,
+	// for a start while no server can be reached; its directory is made if it is
+	// missing. It holds the keys, so only its owner may read it. Defaults to
+	// none.
+	Cache string
+	// Bootstrap is what to begin with where the cache has nothing. Defaults to
+	// none.
+	Bootstrap *Bootstrap
 	// Client tells the server who is connected, and who holds what. Defaults to
 	// nobody.
 	Client *guidonv1.Client
@@ -106,6 +115,8 @@ type Feed struct {
 	ackSpread atomic.Int64 // nanoseconds over which the server wants acks spread
 	appliedAt atomic.Int64 // unix nanoseconds of the newest snapshot
 	keysHeld  atomic.Pointer[[]string]
+	keys      atomic.Pointer[guidonv1.PropagationKeys] // those in force
+	saves     saver
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
@@ -116,9 +127,18 @@ type Feed struct {
 	// distrust is set when a digest did not match: the next stream starts from
 	// nothing. Used by Run alone.
 	distrust bool
+	// provisional says that the snapshot is of no history that the server knows:
+	// the next one replaces it, whatever its revision.
+	provisional atomic.Bool
+	// foreign says that it is even of another environment. Used by Run alone.
+	foreign bool
+	// unconfirmed says that no stream has named the environment yet. Used by Run
+	// alone.
+	unconfirmed bool
 }
 
-// New makes a feed that knows nothing yet. It starts nothing: see [Feed.Run].
+// New makes a feed that knows what its cache or its bootstrap holds. It starts
+// nothing: see [Feed.Run].
 func New(config Config) *Feed {
 	f := &Feed{
 		config:   config.withDefaults(),
@@ -133,6 +153,8 @@ func New(config Config) *Feed {
 	f.condition.Store(&condition{})
 	f.staleClock = time.AfterFunc(time.Hour, f.goStale)
 	f.staleClock.Stop()
+	f.saves = saver{feed: f, news: make(chan struct{}, 1)}
+	f.restore()
 	return f
 }
 
@@ -148,6 +170,14 @@ func (f *Feed) Run(ctx context.Context) error {
 	defer f.end()
 	var beside sync.WaitGroup
 	defer beside.Wait()
+	if f.config.Source == nil {
+		f.transition(func(*condition) {})
+		<-ctx.Done()
+		return nil
+	}
+	if f.config.Cache != "" {
+		beside.Go(func() { f.saves.run(ctx) })
+	}
 	if f.config.Client != nil {
 		beside.Go(func() { f.acks.run(ctx) })
 	}

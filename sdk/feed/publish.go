@@ -12,7 +12,11 @@ import (
 func (f *Feed) publish(next *eval.Snapshot) {
 	held := f.snapshot.Load()
 	var keys []string
-	if held != nil {
+	switch {
+	case held == nil:
+	case f.provisional.Load():
+		keys = all(held, next)
+	default:
 		keys = changed(held, next)
 		// Before the swap: a pin that finds the newer flag must find the older
 		// one in the cache already.
@@ -20,7 +24,10 @@ func (f *Feed) publish(next *eval.Snapshot) {
 	}
 	f.appliedAt.Store(time.Now().UnixNano())
 	f.snapshot.Store(next)
+	f.provisional.Store(false)
+	f.foreign = false
 	f.acks.wake()
+	f.saves.wake()
 	f.advancedMu.Lock()
 	close(f.advanced)
 	f.advanced = make(chan struct{})
@@ -32,6 +39,20 @@ func (f *Feed) publish(next *eval.Snapshot) {
 	if len(keys) > 0 {
 		f.config.Changed(keys)
 	}
+}
+
+// all lists the flags of two snapshots whose revisions cannot be compared,
+// sorted.
+func all(held, next *eval.Snapshot) []string {
+	var keys []string
+	for flag := range held.Flags() {
+		keys = append(keys, flag.Key())
+	}
+	for flag := range next.Flags() {
+		keys = append(keys, flag.Key())
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // changed lists the flags that differ between two snapshots, sorted. It trusts

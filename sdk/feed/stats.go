@@ -35,6 +35,13 @@ type Stats struct {
 	// Acks counts how often the server was told what is held, AckFailures how
 	// often it did not answer.
 	Acks, AckFailures atomic.Int64
+	// CacheLoads counts the starts from the last-known-good file, CacheIgnored
+	// the files that could not be used, CacheSaves and CacheFailures what became
+	// of writing it.
+	CacheLoads, CacheIgnored, CacheSaves, CacheFailures atomic.Int64
+	// Foreign counts the streams of another environment than the one the feed
+	// began with from its file or bootstrap, whose flags were then replaced.
+	Foreign atomic.Int64
 	// Waits counts the pins ahead of this process that waited for the stream.
 	Waits atomic.Int64
 }

@@ -94,7 +94,7 @@ func (s *stream) ended(ctx context.Context, err error) error {
 // have tells the server where to start from.
 func (f *Feed) have() *guidonv1.SyncServiceSyncRequest {
 	request := &guidonv1.SyncServiceSyncRequest{Client: f.config.Client}
-	if snapshot := f.Snapshot(); snapshot != nil && !f.distrust {
+	if snapshot := f.Snapshot(); snapshot != nil && !f.distrust && !f.provisional.Load() {
 		request.HaveRevision = snapshot.Revision()
 		request.HaveDigest = snapshot.Digest().String()
 	}
@@ -129,12 +129,22 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 
 func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 	f := s.feed
-	if known := f.condition.Load().environment; known != "" && known != hello.GetEnvironment() {
-		return malformed("the stream is of environment %q, and was of %q", hello.GetEnvironment(), known)
-	}
 	if hello.GetEnvironment() == "" {
 		return malformed("hello names no environment")
 	}
+	if known := f.condition.Load().environment; known != "" && known != hello.GetEnvironment() {
+		if !f.unconfirmed {
+			return malformed("the stream is of environment %q, and was of %q", hello.GetEnvironment(), known)
+		}
+		// What the feed began with is of another environment: it holds until the
+		// flags of this one are here, for which the next stream asks.
+		f.stats.Foreign.Add(1)
+		f.provisional.Store(true)
+		f.foreign, f.unconfirmed = true, false
+		f.begin(hello.GetEnvironment())
+		return fmt.Errorf("the flags to begin with are of environment %q, the stream is of %q", known, hello.GetEnvironment())
+	}
+	f.unconfirmed = false
 	s.begun = true
 	interval := defaultHeartbeat
 	if named := hello.GetHeartbeatInterval(); named != nil {
@@ -174,7 +184,7 @@ func (s *stream) heartbeat(ctx context.Context, revision int64) error {
 // agree says whether the server's newest revision is the one held.
 func (s *stream) agree(ctx context.Context, revision int64) bool {
 	snapshot := s.feed.Snapshot()
-	if snapshot == nil || snapshot.Revision() != revision || s.feed.distrust {
+	if snapshot == nil || snapshot.Revision() != revision || s.feed.distrust || s.feed.provisional.Load() {
 		return false
 	}
 	s.current(ctx)
@@ -225,6 +235,9 @@ func (s *stream) chunk(ctx context.Context, chunk *guidonv1.SnapshotChunk) error
 func (s *stream) snapshot(ctx context.Context, whole chunks) error {
 	f := s.feed
 	held := f.Snapshot()
+	if f.provisional.Load() {
+		held = nil // its revision says nothing
+	}
 	if held != nil && whole.revision < held.Revision() {
 		f.stats.Lower.Add(1)
 		return nil
@@ -246,9 +259,9 @@ func (s *stream) snapshot(ctx context.Context, whole chunks) error {
 	if next.Digest().String() != whole.digest {
 		return s.mismatch(fmt.Errorf("snapshot of revision %d: %w", whole.revision, errDigest))
 	}
-	if held != nil && held.Len() > 0 && next.Len() == 0 {
+	if before := f.Snapshot(); before != nil && before.Len() > 0 && next.Len() == 0 && !f.foreign {
 		f.stats.Emptied.Add(1)
-		return malformed("snapshot of revision %d has no flags, and %d are held", whole.revision, held.Len())
+		return malformed("snapshot of revision %d has no flags, and %d are held", whole.revision, before.Len())
 	}
 	if held != nil && whole.revision == held.Revision() && next.Digest() != held.Digest() {
 		return s.mismatch(fmt.Errorf("revision %d is not what it was: %w", whole.revision, errDigest))
