@@ -3,6 +3,9 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,16 +18,49 @@ import (
 	"github.com/guidon-flags/guidon/sdk/feed"
 )
 
-// acknowledging is a feed whose acks are kept, with the time of each.
-func acknowledging(t testing.TB, src *source, config feed.Config) (*feed.Feed, *[]*guidonv1.SyncServiceAckRequest) {
+// heard is what a feed acknowledged.
+type heard struct {
+	mu    sync.Mutex
+	deaf  bool // acks fail
+	said  []*guidonv1.SyncServiceAckRequest
+	count map[int64]int64 // what emergencies pierced since it was last asked
+}
+
+func (h *heard) acks() []*guidonv1.SyncServiceAckRequest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.said)
+}
+
+func (h *heard) set(deaf bool, count map[int64]int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deaf, h.count = deaf, count
+}
+
+func (h *heard) pierced() map[int64]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer func() { h.count = nil }()
+	return h.count
+}
+
+// acknowledging is a feed whose acks are heard.
+func acknowledging(t testing.TB, src *source, config feed.Config) (*feed.Feed, *heard) {
 	t.Helper()
-	acks := &[]*guidonv1.SyncServiceAckRequest{}
+	h := &heard{}
 	src.ack = func(_ context.Context, held *guidonv1.SyncServiceAckRequest) error {
-		*acks = append(*acks, held)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.deaf {
+			return errors.New("lost")
+		}
+		h.said = append(h.said, held)
 		return nil
 	}
+	config.Pierced = h.pierced
 	config.Source, config.Client = src, &guidonv1.Client{Service: "checkout", Instance: "one"}
-	return run(t, config), acks
+	return run(t, config), h
 }
 
 func TestAcksTellWhatIsHeld(t *testing.T) {
@@ -34,11 +70,7 @@ func TestAcksTellWhatIsHeld(t *testing.T) {
 		h.put(true, "checkout")
 		h.put(false, "checkout")
 		src := newSource()
-		pierced := map[int64]int64{}
-		f, acks := acknowledging(t, src, feed.Config{
-			Keys:    func(k *guidonv1.PropagationKeys) bool { return k.GetSigner() != "bad" },
-			Pierced: func() map[int64]int64 { defer func() { pierced = nil }(); return pierced },
-		})
+		f, said := acknowledging(t, src, feed.Config{Keys: func(k *guidonv1.PropagationKeys) bool { return k.GetSigner() != "bad" }})
 		s := <-src.opened
 		first := hello(1)
 		first.GetHello().PropagationKeys = &guidonv1.PropagationKeys{Signer: "a", Keys: []*guidonv1.PropagationKey{{Id: "a"}}}
@@ -47,7 +79,7 @@ func TestAcksTellWhatIsHeld(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 
-		pierced = map[int64]int64{7: 3}
+		said.set(false, map[int64]int64{7: 3})
 		s.send(t, keysEvent("bad")) // is not in force, so it is not told
 		s.send(t, h.delta(t, 1, 2, "identity"))
 		time.Sleep(2 * time.Second)
@@ -60,7 +92,7 @@ func TestAcksTellWhatIsHeld(t *testing.T) {
 			}
 		}
 		want := []*guidonv1.SyncServiceAckRequest{held(1, nil), held(2, map[int64]int64{7: 3})}
-		if diff := cmp.Diff(want, *acks, protocmp.Transform(), protocmp.IgnoreFields(&guidonv1.SyncServiceAckRequest{}, "age")); diff != "" {
+		if diff := cmp.Diff(want, said.acks(), protocmp.Transform(), protocmp.IgnoreFields(&guidonv1.SyncServiceAckRequest{}, "age")); diff != "" {
 			t.Errorf("acks (-want +got):\n%s", diff)
 		}
 		if got := f.Stats().Acks.Load(); got != 2 {
@@ -79,7 +111,7 @@ func TestAcksAreFew(t *testing.T) {
 			h.put(true, "checkout")
 		}
 		src := newSource()
-		_, acks := acknowledging(t, src, feed.Config{})
+		_, said := acknowledging(t, src, feed.Config{})
 		s := <-src.opened
 		s.send(t, hello(1))
 		s.send(t, h.snapshot(t, 1, "identity", 1)...)
@@ -89,18 +121,18 @@ func TestAcksAreFew(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		busy := len(*acks)
+		busy := len(said.acks())
 		if busy > 13 {
 			t.Errorf("%d acks in 12 s, want one a second at most", busy)
 		}
-		if last := (*acks)[busy-1]; last.GetRevision() != 101 {
+		if last := said.acks()[busy-1]; last.GetRevision() != 101 {
 			t.Errorf("the last ack is of revision %d, want 101", last.GetRevision())
 		}
 		for range 40 {
 			time.Sleep(15 * time.Second)
 			s.send(t, heartbeat(101))
 		}
-		if idle := len(*acks) - busy; idle < 7 || idle > 10 {
+		if idle := len(said.acks()) - busy; idle < 7 || idle > 10 {
 			t.Errorf("%d acks in 10 minutes without news, want 8 to 10", idle)
 		}
 	})
@@ -115,9 +147,9 @@ func TestAcksAreSpreadAsTheServerAsks(t *testing.T) {
 		for range 20 {
 			src := newSource()
 			start := time.Now()
-			var acked time.Duration
+			var acked atomic.Int64
 			src.ack = func(context.Context, *guidonv1.SyncServiceAckRequest) error {
-				acked = time.Since(start)
+				acked.CompareAndSwap(0, int64(time.Since(start)))
 				return nil
 			}
 			run(t, feed.Config{Source: src, Client: &guidonv1.Client{Instance: "one"}})
@@ -128,10 +160,10 @@ func TestAcksAreSpreadAsTheServerAsks(t *testing.T) {
 			s.send(t, h.snapshot(t, 1, "identity", 1)...)
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if acked == 0 {
+			if acked.Load() == 0 {
 				t.Fatal("no ack within the spread")
 			}
-			if acked > time.Second {
+			if acked.Load() > int64(time.Second) {
 				later++
 			}
 		}
@@ -148,22 +180,14 @@ func TestAckThatFailsLosesNothing(t *testing.T) {
 		var h history
 		h.put(true, "checkout")
 		src := newSource()
-		counts := []map[int64]int64{{5: 1}, {5: 2, 6: 1}}
-		f, acks := acknowledging(t, src, feed.Config{Pierced: func() map[int64]int64 {
-			if len(counts) == 0 {
-				return nil
-			}
-			defer func() { counts = counts[1:] }()
-			return counts[0]
-		}})
-		works := src.ack
-		src.ack = func(context.Context, *guidonv1.SyncServiceAckRequest) error { return errors.New("lost") }
+		f, said := acknowledging(t, src, feed.Config{})
+		said.set(true, map[int64]int64{5: 1})
 		s := <-src.opened
 		s.send(t, hello(1))
 		s.send(t, h.snapshot(t, 1, "identity", 1)...)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		src.ack = works
+		said.set(false, map[int64]int64{5: 2, 6: 1})
 		for range 10 {
 			time.Sleep(15 * time.Second)
 			s.send(t, heartbeat(1))
@@ -171,10 +195,10 @@ func TestAckThatFailsLosesNothing(t *testing.T) {
 		if got := f.Stats().AckFailures.Load(); got != 1 {
 			t.Errorf("AckFailures = %d, want 1", got)
 		}
-		if len(*acks) == 0 {
+		if len(said.acks()) == 0 {
 			t.Fatal("no ack after the one that failed")
 		}
-		if diff := cmp.Diff(map[int64]int64{5: 3, 6: 1}, (*acks)[0].GetPierced()); diff != "" {
+		if diff := cmp.Diff(map[int64]int64{5: 3, 6: 1}, said.acks()[0].GetPierced()); diff != "" {
 			t.Errorf("pierced (-want +got):\n%s", diff)
 		}
 	})

@@ -21,6 +21,9 @@ type Bootstrap struct {
 	Snapshot    *eval.Snapshot
 }
 
+// defaultProject owns what a document defines, as it does in an import.
+var defaultProject = json.RawMessage(`{"project":"default"}`)
+
 var errNoBootstrap = errors.New("feed: there is no *.json file to begin with")
 
 // ReadBootstrap reads the *.json files of a file system. Either there is one, a
@@ -107,7 +110,7 @@ func readDocument(content []byte, rows map[eval.Name]eval.Row) error {
 		if _, twice := rows[id]; twice {
 			return fmt.Errorf("%s %q stands in two files", kind, name)
 		}
-		row, err := json.Marshal(map[string]json.RawMessage{member: definition})
+		row, err := json.Marshal(map[string]json.RawMessage{member: definition, "guidon": defaultProject})
 		if err != nil {
 			return err
 		}

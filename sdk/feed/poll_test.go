@@ -3,6 +3,8 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,11 +14,32 @@ import (
 )
 
 // polled is a server whose streams something on the way kills. It answers polls
-// with what a stream of h would begin with, and counts them.
-func polled(t testing.TB, src *source, h *history, asked *int) {
-	src.poll = func(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
-		*asked++
-		newest := int64(len(*h))
+// with what a stream would begin with, and counts them.
+type polled struct {
+	mu    sync.Mutex
+	h     history
+	asked int
+}
+
+func (p *polled) put(on bool, keys ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.h.put(on, keys...)
+}
+
+func (p *polled) polls() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+func (p *polled) answer(t testing.TB) func(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+	return func(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+		p.mu.Lock()
+		p.asked++
+		h := p.h
+		p.mu.Unlock()
+		newest := int64(len(h))
 		events := []event{hello(newest)}
 		switch have := want.GetHave().GetHaveRevision(); have {
 		case 0:
@@ -50,10 +73,9 @@ func TestPollsWhereStreamsAreKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var h history
-				h.put(true, "checkout")
-				src, asked := newSource(), 0
-				polled(t, src, &h, &asked)
+				src, server := newSource(), &polled{}
+				server.put(true, "checkout")
+				src.poll = server.answer(t)
 				f := run(t, feed.Config{Source: src})
 				for range 3 {
 					kill(t, <-src.opened)
@@ -64,28 +86,28 @@ func TestPollsWhereStreamsAreKilled(t *testing.T) {
 				if !value(t, f, "checkout") || f.Status().State != feed.StateReady {
 					t.Errorf("Status() = %+v after polls, want ready and the flag on", f.Status())
 				}
-				h.put(false, "checkout")
+				server.put(false, "checkout")
 				time.Sleep(30 * time.Second)
 				synctest.Wait()
 				if value(t, f, "checkout") {
 					t.Error("the second revision did not arrive by polls")
 				}
-				before := asked
+				before := server.polls()
 				time.Sleep(4 * time.Minute)
 				synctest.Wait()
-				if n := asked - before; n < 8 || n > 11 || f.Status().State != feed.StateReady {
+				if n := server.polls() - before; n < 8 || n > 11 || f.Status().State != feed.StateReady {
 					t.Errorf("%d polls in 4 minutes without news, and %s; want about 10, and ready", n, f.Status().State)
 				}
 				// Every now and then a stream is tried, and followed if it stays.
 				s := <-src.opened
 				s.send(t, hello(2))
-				before = asked
+				before = server.polls()
 				for range 40 {
 					time.Sleep(15 * time.Second)
 					s.send(t, heartbeat(2))
 				}
-				if asked != before {
-					t.Errorf("%d polls beside a stream that stays", asked-before)
+				if n := server.polls() - before; n != 0 {
+					t.Errorf("%d polls beside a stream that stays", n)
 				}
 			})
 		})
@@ -96,9 +118,10 @@ func TestPollsWhereStreamsAreKilled(t *testing.T) {
 func TestPollThatFailsIsFollowedByAStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		src, asked := newSource(), 0
+		var asked atomic.Int64
+		src := newSource()
 		src.poll = func(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
-			asked++
+			asked.Add(1)
 			return &guidonv1.SyncServiceGetDeltaResponse{}, nil // not even a hello
 		}
 		f := run(t, feed.Config{Source: src})
@@ -106,8 +129,8 @@ func TestPollThatFailsIsFollowedByAStream(t *testing.T) {
 			(<-src.opened).fail <- nil
 		}
 		<-src.opened
-		if asked != 3 {
-			t.Errorf("%d polls among 9 streams that were killed, want one after each three", asked)
+		if n := asked.Load(); n != 3 {
+			t.Errorf("%d polls among 9 streams that were killed, want one after each three", n)
 		}
 		if got := f.Stats().Malformed.Load(); got != 3 {
 			t.Errorf("Malformed = %d, want 3", got)
