@@ -29,6 +29,7 @@ type Client struct {
 	overrides  propagate.Overrides
 	propagator *propagate.Propagator
 	provider   *provider
+	decoded    decodedValues
 
 	stop    context.CancelFunc
 	running sync.WaitGroup

@@ -31,7 +31,7 @@ const serverKey = "gdn_server_4fzzwX0000testtesttest"
 // TestMain gives the examples a Guidon to talk to, where the environment says.
 func TestMain(m *testing.M) {
 	s := newServer()
-	s.put(boolean("checkout.new-pricing", true))
+	s.put(boolean("checkout.new-pricing", true), object("cart.limits", `{"small":{"items":50}}`, "small"))
 	if err := s.listen("127.0.0.1:0"); err != nil {
 		panic(err)
 	}
