@@ -76,6 +76,14 @@ func (n *network) Definition(ctx context.Context, want *guidonv1.SyncServiceGetD
 	return got, err
 }
 
+// Emergencies implements feed.Source.
+func (n *network) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+	if _, all := n.state(); all {
+		return nil, errCut
+	}
+	return n.Source.Emergencies(ctx, want)
+}
+
 // Sync implements feed.Source: each event of the stream, later and in order. A
 // snapshot, which a stream begins with, is not held back.
 func (n *network) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {
