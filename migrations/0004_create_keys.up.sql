@@ -11,6 +11,7 @@ CREATE TABLE api_keys (
     name         text COLLATE "C" NOT NULL,
     hash         bytea       NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
     hint         text        NOT NULL,
+    origins      text[]      NOT NULL DEFAULT '{}',
     created_at   timestamptz NOT NULL,
     created_by   text        NOT NULL,
     expires_at   timestamptz,

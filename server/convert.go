@@ -40,7 +40,7 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
 			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
 			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
-			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce,
+			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible,
 		}, err
 	case *guidonv1.Operation_SetState:
 		p := o.SetState
@@ -51,7 +51,7 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	case *guidonv1.Operation_SetAttributes:
 		p := o.SetAttributes
 		return store.SetAttributes{
-			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce,
+			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible,
 		}, nil
 	case *guidonv1.Operation_KillFlag:
 		p := o.KillFlag
@@ -134,6 +134,7 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 		Key: f.Key(), Environment: environment, Project: f.Project(), Kind: f.Kind(), Scope: f.Scope(), Type: f.Type().String(),
 		State: f.State(), DefaultVariant: f.DefaultVariant(), Archived: f.Archived(), Revision: f.Row().From,
 		Reads: f.Reads(), NotTravelling: f.NotTravelling(), Attach: f.Attach(), Overridable: f.Overridable(), Pierce: f.Pierce(),
+		ClientVisible: f.ClientVisible(),
 	}
 	var document struct {
 		Flag json.RawMessage `json:"flag"`
@@ -289,6 +290,7 @@ func toKey(k store.Key) *guidonv1.Key {
 		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint,
 		CreatedAt: toTime(k.CreatedAt), CreatedBy: k.CreatedBy, ExpiresAt: toTime(k.ExpiresAt),
 		RevokedAt: toTime(k.RevokedAt), LastUsedAt: toTime(k.LastUsedAt),
+		Origins: k.Origins,
 	}
 }
 

@@ -98,16 +98,20 @@ type PutFlag struct {
 	// Pierce is never, or empty: whether a kill may change the flag for
 	// requests that are under way. Nil leaves what is there.
 	Pierce *string
+	// ClientVisible lets client keys see the flag in this environment, or no
+	// longer. Nil leaves what is there; a new flag is not visible to them.
+	ClientVisible *bool
 }
 
 // SetAttributes changes how one flag of one environment is treated, and leaves
 // its definition as it is. What is nil stays as it is; see [PutFlag].
 type SetAttributes struct {
-	Environment string
-	Key         string
-	Attach      *bool
-	Overridable *bool
-	Pierce      *string
+	Environment   string
+	Key           string
+	Attach        *bool
+	Overridable   *bool
+	Pierce        *string
+	ClientVisible *bool
 }
 
 // SetState switches a flag of one environment on or off: flagd's state,

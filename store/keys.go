@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Key struct {
 	// which is good for all.
 	Environment string
 	Name        string
+	// Origins are the web origins whose pages may use a client key.
+	Origins []string
 	// Hint is the last four characters of the text.
 	Hint      string
 	CreatedAt time.Time
@@ -49,6 +52,9 @@ type NewKey struct {
 	Environment string
 	// Name is what people will know the key by. Required.
 	Name string
+	// Origins are the web origins, "https://shop.example", whose pages may use
+	// a client key; "*" is any. Other kinds have none.
+	Origins []string
 	// Expires is when the key stops working; zero for never.
 	Expires time.Time
 	// Actor and Reason are for the audit log. Actor is required.
@@ -61,13 +67,14 @@ type NewKey struct {
 const maxLiveKeys = 10_000
 
 const selectKey = `
-SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, hint, created_at, created_by,
+SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, hint, origins, created_at, created_by,
 	expires_at, revoked_at, last_used_at
 FROM api_keys`
 
 // keyRow is Key as the table has it.
 type keyRow struct {
 	ID, Kind, Environment, Name, Hint string
+	Origins                           []string
 	CreatedAt                         time.Time
 	CreatedBy                         string
 	ExpiresAt, RevokedAt, LastUsedAt  *time.Time
@@ -81,7 +88,7 @@ func (r keyRow) key() Key {
 		return *t
 	}
 	return Key{
-		ID: r.ID, Kind: KeyKind(r.Kind), Environment: r.Environment, Name: r.Name, Hint: r.Hint,
+		ID: r.ID, Kind: KeyKind(r.Kind), Environment: r.Environment, Name: r.Name, Hint: r.Hint, Origins: r.Origins,
 		CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy,
 		ExpiresAt: at(r.ExpiresAt), RevokedAt: at(r.RevokedAt), LastUsedAt: at(r.LastUsedAt),
 	}
@@ -94,9 +101,10 @@ func (k Key) record() json.RawMessage {
 		Environment string    `json:"environment,omitempty"`
 		Name        string    `json:"name"`
 		Hint        string    `json:"hint"`
+		Origins     []string  `json:"origins,omitempty"`
 		Expires     time.Time `json:"expires,omitzero"`
 		Revoked     time.Time `json:"revoked,omitzero"`
-	}{k.Kind, k.Environment, k.Name, k.Hint, k.ExpiresAt, k.RevokedAt})
+	}{k.Kind, k.Environment, k.Name, k.Hint, k.Origins, k.ExpiresAt, k.RevokedAt})
 	if err != nil {
 		panic(err) // strings and times always encode
 	}
@@ -108,8 +116,8 @@ SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS live, max(created_at) FILTE
 FROM api_keys`
 
 const insertKey = `
-INSERT INTO api_keys (id, kind, environment, name, hash, hint, created_at, created_by, expires_at)
-VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @at, @actor, @expires)`
+INSERT INTO api_keys (id, kind, environment, name, hash, hint, origins, created_at, created_by, expires_at)
+VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @origins, @at, @actor, @expires)`
 
 // CreateKey makes an API key and returns its text, which nobody can ask for
 // again. An environment that does not exist is ErrNotFound.
@@ -126,6 +134,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 	hash := text.Hash()
 	k := Key{
 		ID: newID(), Kind: n.Kind, Environment: n.Environment, Name: n.Name, Hint: text.hint(), CreatedBy: n.Actor,
+		Origins:   append([]string{}, n.Origins...), // none is no NULL
 		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond),
 	}
 	r := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
@@ -154,7 +163,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 			return nil, &FieldError{"expires_at", "is in the past"}
 		}
 		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
-			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint,
+			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint, "origins": k.Origins,
 			"at": at, "actor": n.Actor, "expires": expires,
 		})
 		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, driver(err)
@@ -189,6 +198,27 @@ func (n NewKey) check() error {
 	} {
 		if err := checkText(t.field, t.text, t.limit); err != nil {
 			return err
+		}
+	}
+	return n.checkOrigins()
+}
+
+// maxOrigins bounds the origins of one key.
+const maxOrigins = 100
+
+// checkOrigins wants each origin as a browser spells it: an allow-list that
+// never matches is found out too late.
+func (n NewKey) checkOrigins() error {
+	if len(n.Origins) > 0 && n.Kind != KeyClient {
+		return &FieldError{"origins", fmt.Sprintf("are for client keys; a %s key must not be in a page", n.Kind)}
+	}
+	if len(n.Origins) > maxOrigins {
+		return &FieldError{"origins", fmt.Sprintf("are %d, more than %d", len(n.Origins), maxOrigins)}
+	}
+	for i, origin := range n.Origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Host == "" || u.Scheme == "" || u.Scheme+"://"+strings.ToLower(u.Host) != origin || len(origin) > MaxNameBytes) {
+			return &FieldError{fmt.Sprintf("origins[%d]", i), fmt.Sprintf("%.128q is no origin: want https://host or https://host:port, in lower case, or *", origin)}
 		}
 	}
 	return nil

@@ -274,3 +274,31 @@ func FuzzAPIKeyParse(f *testing.F) {
 		}
 	})
 }
+
+func TestKeyOrigins(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	client := store.NewKey{
+		Kind: store.KeyClient, Environment: "production", Name: "web", Actor: "ada",
+		Origins: []string{"https://shop.example", "http://localhost:3000", "*"},
+	}
+	made, text := createKey(t, db, client)
+	found, err := db.KeyByText(t.Context(), text.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(client.Origins, found.Origins); diff != "" || made.ID != found.ID {
+		t.Errorf("origins (-asked +found):\n%s", diff)
+	}
+	for _, origin := range []string{"", "shop.example", "https://", "https://shop.example/", "https://Shop.example", "https://a@shop.example", "null"} {
+		client.Origins = []string{"https://shop.example", origin}
+		if _, _, err := db.CreateKey(t.Context(), client); !errors.Is(err, eval.ErrInvalid) || !strings.Contains(err.Error(), "origins[1]") {
+			t.Errorf("CreateKey with origin %q: %v, want one that names origins[1]", origin, err)
+		}
+	}
+	server := serverKey("page")
+	server.Origins = []string{"https://shop.example"}
+	if _, _, err := db.CreateKey(t.Context(), server); !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("CreateKey of a server key with an origin: %v, want one that is invalid", err)
+	}
+}

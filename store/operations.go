@@ -69,7 +69,7 @@ func (o PutFlag) step() (step, error) {
 		d.attribute("kind", t.flag.Kind)
 		d.attribute("type", t.flag.Type)
 		d.attribute("scope", t.flag.Scope)
-		d.treat(o.Attach, o.Overridable, o.Pierce)
+		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce)
 		if t.document, err = d.canonical(); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (o SetAttributes) step() (step, error) {
 		if err != nil {
 			return err
 		}
-		d.treat(o.Attach, o.Overridable, o.Pierce)
+		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce)
 		t.document, err = d.canonical()
 		return err
 	}
@@ -316,12 +316,15 @@ func (d document) mark(name string, on bool) {
 
 // treat sets what an operation says of how the flag is treated; nil says
 // nothing.
-func (d document) treat(attach, overridable *bool, pierce *string) {
+func (d document) treat(attach, overridable, client *bool, pierce *string) {
 	if attach != nil {
 		d.mark("attach", *attach)
 	}
 	if overridable != nil {
 		d.mark("overridable", *overridable)
+	}
+	if client != nil {
+		d.mark("client", *client)
 	}
 	if pierce != nil {
 		delete(d.guidon, "pierce")

@@ -109,6 +109,7 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("not travelling", join(f.GetNotTravelling()))
 				t.row("attach", f.GetAttach())
 				t.row("overridable", f.GetOverridable())
+				t.row("client visible", f.GetClientVisible())
 				t.row("pierce", f.GetPierce())
 				t.row("definition", compact(f.GetDefinition()))
 			})
@@ -156,11 +157,11 @@ func newFlagSetDefaultCommand(out *output, r *remote) *cobra.Command {
 
 func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 	var c change
-	var attach, overridable bool
+	var attach, overridable, clientVisible bool
 	var pierce string
 	cmd := &cobra.Command{
 		Use:   "set KEY",
-		Short: "Choose how a flag is treated: carried, overridden, killed; what is not named stays",
+		Short: "Choose how a flag is treated: carried, overridden, killed, seen by clients; what is not named stays",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op := &guidonv1.SetAttributes{Environment: c.environment, Key: args[0]}
@@ -173,6 +174,9 @@ func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 			if cmd.Flags().Changed("pierce") {
 				op.Pierce = &pierce
 			}
+			if cmd.Flags().Changed("client-visible") {
+				op.ClientVisible = &clientVisible
+			}
 			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r,
 				&guidonv1.Operation{Operation: &guidonv1.Operation_SetAttributes{SetAttributes: op}})
 		},
@@ -181,7 +185,8 @@ func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 	cmd.Flags().BoolVar(&attach, "attach", false, "carry the flag's variant in the header, for services with no evaluator")
 	cmd.Flags().BoolVar(&overridable, "overridable", false, "let overrides force the flag; see 'guidon override'")
 	cmd.Flags().StringVar(&pierce, "pierce", "", "never: a kill reaches new requests only, none under way; \"\" for all")
-	cmd.MarkFlagsOneRequired("attach", "overridable", "pierce")
+	cmd.Flags().BoolVar(&clientVisible, "client-visible", false, "let client keys, which are in browsers and apps, see the flag")
+	cmd.MarkFlagsOneRequired("attach", "overridable", "pierce", "client-visible")
 	return cmd
 }
 

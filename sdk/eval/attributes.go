@@ -27,6 +27,7 @@ type attributes struct {
 	archived             bool
 	attach               bool
 	overridable          bool
+	client               bool
 	requires             []requirement
 }
 
@@ -66,6 +67,8 @@ func readAttributes(v value) (attributes, error) {
 			a.attach, err = readBoolean(f.value)
 		case "overridable":
 			a.overridable, err = readBoolean(f.value)
+		case "client":
+			a.client, err = readBoolean(f.value)
 		case "requires":
 			a.requires, err = readRequires(f.value)
 		case "level":

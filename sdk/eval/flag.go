@@ -79,6 +79,10 @@ func (f *Flag) Attach() bool { return f.attributes.attach }
 // Overridable tells whether an override may force the flag.
 func (f *Flag) Overridable() bool { return f.attributes.overridable }
 
+// ClientVisible tells whether browsers and apps, which hold client keys, may
+// see the flag.
+func (f *Flag) ClientVisible() bool { return f.attributes.client }
+
 // Pierce returns what an emergency may do to a pinned request; empty means the
 // installation's default.
 func (f *Flag) Pierce() string { return f.attributes.pierce }

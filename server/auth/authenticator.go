@@ -73,9 +73,16 @@ func New(cfg Config) *Authenticator {
 // [store.ErrUnavailable] for a key that was not seen before and cannot be
 // looked up now.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
+	return a.AuthenticateOr(ctx, header, a.cfg.OpenEnvironment)
+}
+
+// AuthenticateOr is Authenticate for a listener of its own: a request without a
+// key may use the environment called open as if it carried its server key. An
+// empty name is none.
+func (a *Authenticator) AuthenticateOr(ctx context.Context, header http.Header, open string) (Principal, error) {
 	presented, err := key(header)
-	if presented == "" && err == nil && a.cfg.OpenEnvironment != "" {
-		return Principal{KeyID: "open", Name: a.cfg.OpenEnvironment, Kind: Server, environment: a.cfg.OpenEnvironment}, nil
+	if presented == "" && err == nil && open != "" {
+		return Principal{KeyID: "open", Name: open, Kind: Server, environment: open, open: true}, nil
 	}
 	if presented == "" && err == nil {
 		err = errNoKey
@@ -156,7 +163,8 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 		return Principal{}, fmt.Errorf("%w: %w", ErrNoPrincipal, v.err)
 	}
 	return Principal{
-		KeyID: v.key.ID, Name: v.key.Name, Kind: Kind(v.key.Kind), environment: v.key.Environment, text: &text,
+		KeyID: v.key.ID, Name: v.key.Name, Kind: Kind(v.key.Kind), environment: v.key.Environment,
+		origins: v.key.Origins, text: &text,
 	}, nil
 }
 

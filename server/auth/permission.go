@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"slices"
 
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/evaluation/v1/evaluationv1connect"
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/evaluation/v2/evaluationv2connect"
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/sync/v1/syncv1connect"
+
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 )
 
@@ -37,26 +41,33 @@ type permission struct {
 var (
 	anyKind   = []Kind{Server, Admin}
 	adminOnly = []Kind{Admin}
+	// valuesTo may see what flags come to, definitionsTo how.
+	valuesTo      = []Kind{Server, Client, Relay, Admin}
+	definitionsTo = []Kind{Server, Relay, Admin}
 )
 
-// permissions holds every RPC of guidon.v1; a test walks the descriptors.
+// OFREP stands for the paths of OFREP in the table.
+const OFREP = "/ofrep/v1/evaluate/flags"
+
+// permissions holds every RPC of guidon.v1 and of flagd's protocols; a test
+// walks the descriptors.
 var permissions = map[string]permission{
 	guidonv1connect.EvaluationServiceEvaluateProcedure:    {ActionEvaluate, anyKind},
 	guidonv1connect.EvaluationServiceEvaluateAllProcedure: {ActionEvaluate, anyKind},
 	guidonv1connect.EvaluationServiceExplainProcedure:     {ActionEvaluate, anyKind},
 
-	guidonv1connect.SyncServiceSyncProcedure:           {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetDefinitionProcedure:  {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetEmergenciesProcedure: {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetSnapshotProcedure:    {ActionSync, anyKind},
-	guidonv1connect.SyncServiceAckProcedure:            {ActionSync, anyKind},
-	guidonv1connect.SyncServiceGetDeltaProcedure:       {ActionSync, anyKind},
+	guidonv1connect.SyncServiceSyncProcedure:           {ActionSync, definitionsTo},
+	guidonv1connect.SyncServiceGetDefinitionProcedure:  {ActionSync, definitionsTo},
+	guidonv1connect.SyncServiceGetEmergenciesProcedure: {ActionSync, definitionsTo},
+	guidonv1connect.SyncServiceGetSnapshotProcedure:    {ActionSync, definitionsTo},
+	guidonv1connect.SyncServiceAckProcedure:            {ActionSync, definitionsTo},
+	guidonv1connect.SyncServiceGetDeltaProcedure:       {ActionSync, definitionsTo},
 
 	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceHistoryProcedure: {ActionReadHistory, adminOnly},
 
-	guidonv1connect.EnvironmentServiceGetProcedure:  {ActionReadEnvironment, anyKind},
+	guidonv1connect.EnvironmentServiceGetProcedure:  {ActionReadEnvironment, definitionsTo},
 	guidonv1connect.EnvironmentServiceListProcedure: {ActionListEnvironments, adminOnly},
 
 	guidonv1connect.ChangeServiceApplyProcedure:  {ActionChange, adminOnly},
@@ -75,6 +86,27 @@ var permissions = map[string]permission{
 	guidonv1connect.OverrideServiceListProcedure:   {ActionReadOverrides, adminOnly},
 	guidonv1connect.OverrideServiceCreateProcedure: {ActionManageOverrides, adminOnly},
 	guidonv1connect.OverrideServiceRevokeProcedure: {ActionManageOverrides, adminOnly},
+
+	OFREP: {ActionEvaluate, valuesTo},
+
+	evaluationv1connect.ServiceResolveAllProcedure:     {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceResolveBooleanProcedure: {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceResolveStringProcedure:  {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceResolveFloatProcedure:   {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceResolveIntProcedure:     {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceResolveObjectProcedure:  {ActionEvaluate, valuesTo},
+	evaluationv1connect.ServiceEventStreamProcedure:    {ActionEvaluate, valuesTo},
+
+	evaluationv2connect.ServiceResolveBooleanProcedure: {ActionEvaluate, valuesTo},
+	evaluationv2connect.ServiceResolveStringProcedure:  {ActionEvaluate, valuesTo},
+	evaluationv2connect.ServiceResolveFloatProcedure:   {ActionEvaluate, valuesTo},
+	evaluationv2connect.ServiceResolveIntProcedure:     {ActionEvaluate, valuesTo},
+	evaluationv2connect.ServiceResolveObjectProcedure:  {ActionEvaluate, valuesTo},
+	evaluationv2connect.ServiceEventStreamProcedure:    {ActionEvaluate, valuesTo},
+
+	syncv1connect.FlagSyncServiceSyncFlagsProcedure:     {ActionSync, definitionsTo},
+	syncv1connect.FlagSyncServiceFetchAllFlagsProcedure: {ActionSync, definitionsTo},
+	syncv1connect.FlagSyncServiceGetMetadataProcedure:   {ActionSync, definitionsTo},
 }
 
 // Known reports whether procedure ("/guidon.v1.FlagService/List") is in the

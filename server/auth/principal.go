@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"slices"
 
 	"github.com/guidon-flags/guidon/store"
 )
@@ -24,6 +27,11 @@ type Kind string
 const (
 	// Server is a key of one environment: it evaluates, syncs and reads flags.
 	Server Kind = "server"
+	// Client is a key of one environment that is no secret, for it is in
+	// browsers and apps: it gets the values of client-visible flags.
+	Client Kind = "client"
+	// Relay is a key of one environment: it syncs on behalf of others.
+	Relay Kind = "relay"
 	// Admin is a key of the installation: it does everything.
 	Admin Kind = "admin"
 )
@@ -36,8 +44,12 @@ type Principal struct {
 	// Name is what people call the key.
 	Name string
 	Kind Kind
-	// environment that a server key belongs to; empty for an admin key.
+	// environment that the key belongs to; empty for an admin key.
 	environment string
+	// origins are the web origins whose pages may use the key.
+	origins []string
+	// open says that there is no key, and that none was needed.
+	open bool
 	// text is for asking again; behind a pointer it never prints.
 	text *store.KeyText
 }
@@ -51,17 +63,27 @@ func (p Principal) String() string {
 }
 
 // Environment is the environment a call that asks for the one called name is
-// about. A server key stands for its own environment: an empty name means that
-// one, and any other is [ErrDenied], whether it exists or not. An admin key
-// gets what it asks for, an empty name included.
+// about. A key of one environment stands for it: an empty name means that one,
+// and any other is [ErrDenied], whether it exists or not. An admin key gets what
+// it asks for, an empty name included.
 func (p Principal) Environment(name string) (string, error) {
 	switch {
 	case p.Kind == Admin:
 		return name, nil
-	case p.Kind == Server && p.environment != "" && (name == "" || name == p.environment):
+	case p.Kind != "" && p.environment != "" && (name == "" || name == p.environment):
 		return p.environment, nil
 	}
 	return "", fmt.Errorf("%w: this key is not for environment %q", ErrDenied, name)
+}
+
+// AllowsOrigin reports whether a page of a web origin may use the key. Where no
+// key is needed, pages that this machine serves may go without.
+func (p Principal) AllowsOrigin(origin string) bool {
+	if p.open {
+		u, err := url.Parse(origin)
+		return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+	}
+	return slices.Contains(p.origins, origin) || slices.Contains(p.origins, "*")
 }
 
 type principalKey struct{}

@@ -1025,7 +1025,10 @@ type PutFlag struct {
 	Overridable *bool `protobuf:"varint,13,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
 	// pierce is never, or empty: whether a kill may change the flag for requests
 	// that are under way.
-	Pierce        *string `protobuf:"bytes,14,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
+	Pierce *string `protobuf:"bytes,14,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
+	// client_visible lets client keys, which are in browsers and apps, see the
+	// flag. A new flag is not visible to them.
+	ClientVisible *bool `protobuf:"varint,20,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1159,13 @@ func (x *PutFlag) GetPierce() string {
 		return *x.Pierce
 	}
 	return ""
+}
+
+func (x *PutFlag) GetClientVisible() bool {
+	if x != nil && x.ClientVisible != nil {
+		return *x.ClientVisible
+	}
+	return false
 }
 
 // SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -1290,6 +1300,7 @@ type SetAttributes struct {
 	Attach        *bool                  `protobuf:"varint,3,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
 	Overridable   *bool                  `protobuf:"varint,4,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
 	Pierce        *string                `protobuf:"bytes,5,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
+	ClientVisible *bool                  `protobuf:"varint,10,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,6 +1368,13 @@ func (x *SetAttributes) GetPierce() string {
 		return *x.Pierce
 	}
 	return ""
+}
+
+func (x *SetAttributes) GetClientVisible() bool {
+	if x != nil && x.ClientVisible != nil {
+		return *x.ClientVisible
+	}
+	return false
 }
 
 // KillFlag makes a flag serve a variant whatever its definition says, for
@@ -1847,7 +1865,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\tkill_flag\x18\x1f \x01(\v2\x13.guidon.v1.KillFlagH\x00R\bkillFlag\x128\n" +
 	"\vunkill_flag\x18  \x01(\v2\x15.guidon.v1.UnkillFlagH\x00R\n" +
 	"unkillFlagB\v\n" +
-	"\toperation\"\xe6\x03\n" +
+	"\toperation\"\xa5\x04\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -1866,12 +1884,14 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"createOnly\x12\x1b\n" +
 	"\x06attach\x18\f \x01(\bH\x02R\x06attach\x88\x01\x01\x12%\n" +
 	"\voverridable\x18\r \x01(\bH\x03R\voverridable\x88\x01\x01\x12\x1b\n" +
-	"\x06pierce\x18\x0e \x01(\tH\x04R\x06pierce\x88\x01\x01B\b\n" +
+	"\x06pierce\x18\x0e \x01(\tH\x04R\x06pierce\x88\x01\x01\x12*\n" +
+	"\x0eclient_visible\x18\x14 \x01(\bH\x05R\rclientVisible\x88\x01\x01B\b\n" +
 	"\x06_ownerB\x0e\n" +
 	"\f_descriptionB\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
-	"\a_pierce\"T\n" +
+	"\a_pierceB\x11\n" +
+	"\x0f_client_visible\"T\n" +
 	"\bSetState\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -1879,16 +1899,19 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x11SetDefaultVariant\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
-	"\avariant\x18\x03 \x01(\tR\avariant\"\xca\x01\n" +
+	"\avariant\x18\x03 \x01(\tR\avariant\"\x89\x02\n" +
 	"\rSetAttributes\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1b\n" +
 	"\x06attach\x18\x03 \x01(\bH\x00R\x06attach\x88\x01\x01\x12%\n" +
 	"\voverridable\x18\x04 \x01(\bH\x01R\voverridable\x88\x01\x01\x12\x1b\n" +
-	"\x06pierce\x18\x05 \x01(\tH\x02R\x06pierce\x88\x01\x01B\t\n" +
+	"\x06pierce\x18\x05 \x01(\tH\x02R\x06pierce\x88\x01\x01\x12*\n" +
+	"\x0eclient_visible\x18\n" +
+	" \x01(\bH\x03R\rclientVisible\x88\x01\x01B\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
-	"\a_pierce\"X\n" +
+	"\a_pierceB\x11\n" +
+	"\x0f_client_visible\"X\n" +
 	"\bKillFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +

@@ -62,10 +62,11 @@ type Flag struct {
 	// travel allow-list. If there are any, the flag is decided at the root of a
 	// request and carried in the header.
 	NotTravelling []string `protobuf:"bytes,18,rep,name=not_travelling,json=notTravelling,proto3" json:"not_travelling,omitempty"`
-	// attach, overridable and pierce are as PutFlag describes them.
-	Attach      bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
-	Overridable bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
-	Pierce      string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
+	// attach, overridable, pierce and client_visible are as PutFlag describes them.
+	Attach        bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
+	Overridable   bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
+	Pierce        string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
+	ClientVisible bool   `protobuf:"varint,30,opt,name=client_visible,json=clientVisible,proto3" json:"client_visible,omitempty"`
 	// killed is set while an emergency decides what the flag serves; definition,
 	// state and default_variant are as they would be without.
 	Killed        *Killed `protobuf:"bytes,22,opt,name=killed,proto3" json:"killed,omitempty"`
@@ -248,6 +249,13 @@ func (x *Flag) GetPierce() string {
 		return x.Pierce
 	}
 	return ""
+}
+
+func (x *Flag) GetClientVisible() bool {
+	if x != nil {
+		return x.ClientVisible
+	}
+	return false
 }
 
 func (x *Flag) GetKilled() *Killed {
@@ -787,7 +795,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x05\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -814,7 +822,8 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x0enot_travelling\x18\x12 \x03(\tR\rnotTravelling\x12\x16\n" +
 	"\x06attach\x18\x13 \x01(\bR\x06attach\x12 \n" +
 	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
-	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12)\n" +
+	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12%\n" +
+	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12)\n" +
 	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\"\xc0\x01\n" +
 	"\x06Killed\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +

@@ -26,9 +26,11 @@ const (
 type Key struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// kind is server (one environment: evaluate and sync) or admin (everything).
+	// kind is server (one environment: evaluate and sync), client (one
+	// environment: values of client-visible flags, for browsers and apps), relay
+	// (one environment: what a relay needs) or admin (everything).
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// environment of a server key; empty for an admin key.
+	// environment of the key; empty for an admin key.
 	Environment string `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
 	Name        string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	// hint is the last four characters of the key.
@@ -38,7 +40,9 @@ type Key struct {
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	// last_used_at is exact to a minute.
-	LastUsedAt    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	// origins are the web origins whose pages may use a client key.
+	Origins       []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +147,13 @@ func (x *Key) GetLastUsedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Key) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
 type KeyServiceCreateRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Kind        string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -150,7 +161,10 @@ type KeyServiceCreateRequest struct {
 	// name is for people, 1 to 100 characters.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// expires_at is optional.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// origins are the web origins ("https://shop.example") whose pages may use a
+	// client key; "*" is any. Apps send no origin and need none listed.
+	Origins       []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +223,13 @@ func (x *KeyServiceCreateRequest) GetName() string {
 func (x *KeyServiceCreateRequest) GetExpiresAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *KeyServiceCreateRequest) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
 	}
 	return nil
 }
@@ -463,7 +484,7 @@ var File_guidon_v1_key_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x03\n" +
+	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x03\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -480,13 +501,15 @@ const file_guidon_v1_key_proto_rawDesc = "" +
 	"revoked_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12<\n" +
 	"\flast_used_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"\x9e\x01\n" +
+	"lastUsedAt\x12\x18\n" +
+	"\aorigins\x18\x14 \x03(\tR\aorigins\"\xb8\x01\n" +
 	"\x17KeyServiceCreateRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x129\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"P\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
+	"\aorigins\x18\x14 \x03(\tR\aorigins\"P\n" +
 	"\x18KeyServiceCreateResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.guidon.v1.KeyR\x03key\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"S\n" +

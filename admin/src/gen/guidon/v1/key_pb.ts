@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/key.proto.
  */
 export const file_guidon_v1_key: GenFile = /*@__PURE__*/
-  fileDesc("ChNndWlkb24vdjEva2V5LnByb3RvEglndWlkb24udjEipgIKA0tleRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEhMKC2Vudmlyb25tZW50GAMgASgJEgwKBG5hbWUYBCABKAkSDAoEaGludBgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAcgASgJEi4KCmV4cGlyZXNfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiegoXS2V5U2VydmljZUNyZWF0ZVJlcXVlc3QSDAoEa2luZBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKGEtleVNlcnZpY2VDcmVhdGVSZXNwb25zZRIbCgNrZXkYASABKAsyDi5ndWlkb24udjEuS2V5EgwKBHRleHQYAiABKAkiPgoVS2V5U2VydmljZUxpc3RSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIk8KFktleVNlcnZpY2VMaXN0UmVzcG9uc2USHAoEa2V5cxgBIAMoCzIOLmd1aWRvbi52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiUKF0tleVNlcnZpY2VSZXZva2VSZXF1ZXN0EgoKAmlkGAEgASgJIjcKGEtleVNlcnZpY2VSZXZva2VSZXNwb25zZRIbCgNrZXkYASABKAsyDi5ndWlkb24udjEuS2V5MoUCCgpLZXlTZXJ2aWNlElMKBkNyZWF0ZRIiLmd1aWRvbi52MS5LZXlTZXJ2aWNlQ3JlYXRlUmVxdWVzdBojLmd1aWRvbi52MS5LZXlTZXJ2aWNlQ3JlYXRlUmVzcG9uc2UiABJNCgRMaXN0EiAuZ3VpZG9uLnYxLktleVNlcnZpY2VMaXN0UmVxdWVzdBohLmd1aWRvbi52MS5LZXlTZXJ2aWNlTGlzdFJlc3BvbnNlIgASUwoGUmV2b2tlEiIuZ3VpZG9uLnYxLktleVNlcnZpY2VSZXZva2VSZXF1ZXN0GiMuZ3VpZG9uLnYxLktleVNlcnZpY2VSZXZva2VSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChNndWlkb24vdjEva2V5LnByb3RvEglndWlkb24udjEitwIKA0tleRIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEhMKC2Vudmlyb25tZW50GAMgASgJEgwKBG5hbWUYBCABKAkSDAoEaGludBgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAcgASgJEi4KCmV4cGlyZXNfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHb3JpZ2lucxgUIAMoCSKLAQoXS2V5U2VydmljZUNyZWF0ZVJlcXVlc3QSDAoEa2luZBgBIAEoCRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEi4KCmV4cGlyZXNfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB29yaWdpbnMYFCADKAkiRQoYS2V5U2VydmljZUNyZWF0ZVJlc3BvbnNlEhsKA2tleRgBIAEoCzIOLmd1aWRvbi52MS5LZXkSDAoEdGV4dBgCIAEoCSI+ChVLZXlTZXJ2aWNlTGlzdFJlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiTwoWS2V5U2VydmljZUxpc3RSZXNwb25zZRIcCgRrZXlzGAEgAygLMg4uZ3VpZG9uLnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJQoXS2V5U2VydmljZVJldm9rZVJlcXVlc3QSCgoCaWQYASABKAkiNwoYS2V5U2VydmljZVJldm9rZVJlc3BvbnNlEhsKA2tleRgBIAEoCzIOLmd1aWRvbi52MS5LZXkyhQIKCktleVNlcnZpY2USUwoGQ3JlYXRlEiIuZ3VpZG9uLnYxLktleVNlcnZpY2VDcmVhdGVSZXF1ZXN0GiMuZ3VpZG9uLnYxLktleVNlcnZpY2VDcmVhdGVSZXNwb25zZSIAEk0KBExpc3QSIC5ndWlkb24udjEuS2V5U2VydmljZUxpc3RSZXF1ZXN0GiEuZ3VpZG9uLnYxLktleVNlcnZpY2VMaXN0UmVzcG9uc2UiABJTCgZSZXZva2USIi5ndWlkb24udjEuS2V5U2VydmljZVJldm9rZVJlcXVlc3QaIy5ndWlkb24udjEuS2V5U2VydmljZVJldm9rZVJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Key is an API key without its secret.
@@ -26,14 +26,16 @@ export type Key = Message<"guidon.v1.Key"> & {
   id: string;
 
   /**
-   * kind is server (one environment: evaluate and sync) or admin (everything).
+   * kind is server (one environment: evaluate and sync), client (one
+   * environment: values of client-visible flags, for browsers and apps), relay
+   * (one environment: what a relay needs) or admin (everything).
    *
    * @generated from field: string kind = 2;
    */
   kind: string;
 
   /**
-   * environment of a server key; empty for an admin key.
+   * environment of the key; empty for an admin key.
    *
    * @generated from field: string environment = 3;
    */
@@ -77,6 +79,13 @@ export type Key = Message<"guidon.v1.Key"> & {
    * @generated from field: google.protobuf.Timestamp last_used_at = 10;
    */
   lastUsedAt?: Timestamp | undefined;
+
+  /**
+   * origins are the web origins whose pages may use a client key.
+   *
+   * @generated from field: repeated string origins = 20;
+   */
+  origins: string[];
 };
 
 /**
@@ -113,6 +122,14 @@ export type KeyServiceCreateRequest = Message<"guidon.v1.KeyServiceCreateRequest
    * @generated from field: google.protobuf.Timestamp expires_at = 4;
    */
   expiresAt?: Timestamp | undefined;
+
+  /**
+   * origins are the web origins ("https://shop.example") whose pages may use a
+   * client key; "*" is any. Apps send no origin and need none listed.
+   *
+   * @generated from field: repeated string origins = 20;
+   */
+  origins: string[];
 };
 
 /**
