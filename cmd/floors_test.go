@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"server/auth":                  2,
 	"server/hub":                   2,
 	"server/fleet":                 2,
+	"sdk/guidontest":               3, // for tests of applications
 
 	"server": 4,
 

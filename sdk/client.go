@@ -42,6 +42,8 @@ type Client struct {
 // until Close, whatever becomes of ctx, which gives its values only. Use
 // [Client.WaitReady], or OpenFeature's SetProviderAndWait, to wait for the first.
 //
+// An empty url is for flags without a server: see [WithBootstrap].
+//
 // An error means that url or an option is wrong, and that nothing was started.
 // A server that cannot be reached, or that refuses the key, is no error: it is
 // tried again for ever, and [Client.Status] says why.
@@ -56,17 +58,22 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		o.http = &http.Client{Transport: transport, CheckRedirect: neverRedirect}
 		c.idle = transport.CloseIdleConnections
 	}
-	source := feed.Connect(guidonv1connect.NewSyncServiceClient(o.http, o.url,
-		connect.WithReadMaxBytes(maxMessage),
-		// Payloads are compressed once, by the server, for everybody.
-		connect.WithAcceptCompression("gzip", nil, nil),
-		connect.WithInterceptors(authorization(o.key)),
-	))
+	var source feed.Source
+	if o.url != "" {
+		source = feed.Connect(guidonv1connect.NewSyncServiceClient(o.http, o.url,
+			connect.WithReadMaxBytes(maxMessage),
+			// Payloads are compressed once, by the server, for everybody.
+			connect.WithAcceptCompression("gzip", nil, nil),
+			connect.WithInterceptors(authorization(o.key)),
+		))
+	}
 	if o.source != nil {
 		source = o.source(source)
 	}
 	c.feed = feed.New(feed.Config{
 		Source:       source,
+		Cache:        o.cacheFile(),
+		Bootstrap:    o.bootstrap,
 		Client:       &guidonv1.Client{Service: o.service, Instance: newInstance(), Sdk: "guidon-go", Version: moduleVersion()},
 		Log:          o.log,
 		Status:       func(s feed.Status) { c.provider.observe(s) },

@@ -2,8 +2,11 @@ package guidon
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -33,6 +36,8 @@ type options struct {
 	context      func(*http.Request) map[string]any
 	destinations []string
 	source       func(feed.Source) feed.Source
+	cache        string
+	bootstrap    *feed.Bootstrap
 	http         *http.Client
 }
 
@@ -42,6 +47,7 @@ func newOptions(address string, opts []Option) (options, error) {
 	switch {
 	case err != nil:
 		return o, fmt.Errorf("guidon: %w", err)
+	case address == "":
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return o, fmt.Errorf("guidon: url %q is not of the form https://host", u.Redacted())
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
@@ -53,8 +59,13 @@ func newOptions(address string, opts []Option) (options, error) {
 			return o, fmt.Errorf("guidon: %w", err)
 		}
 	}
+	if address == "" && o.bootstrap == nil && o.source == nil {
+		return o, errNowhere
+	}
 	return o, nil
 }
+
+var errNowhere = errors.New("guidon: url \"\" is not of the form https://host, and without a server there must be flags to begin with: see WithBootstrap")
 
 var (
 	keyForm  = regexp.MustCompile(`^gdn_(server|client|admin|relay)_[0-9A-Za-z]+$`)
@@ -141,6 +152,32 @@ func WithSource(wrap func(feed.Source) feed.Source) Option {
 	})
 }
 
+// WithCache keeps the newest flags and keys in a directory, for a start while no
+// server can be reached: the service then begins with what it had. The directory
+// is made if it is missing. Its files hold the environment's propagation keys, so
+// only their owner may read them; those of several servers or keys, and of
+// several processes, do not get in each other's way. Defaults to none.
+func WithCache(dir string) Option {
+	return optionFunc(func(o *options) error {
+		if dir == "" {
+			return errors.New("the cache directory has no name")
+		}
+		o.cache = dir
+		return nil
+	})
+}
+
+// WithBootstrap begins with the flags of the *.json files of a file system, such
+// as an [embed.FS], until the server's arrive: either one revision as a server
+// exports it at /guidon/v1/environments/…/revisions/…, or flagd documents. With
+// an empty url there is no server, and the flags stay.
+func WithBootstrap(files fs.FS) Option {
+	return optionFunc(func(o *options) (err error) {
+		o.bootstrap, err = feed.ReadBootstrap(files)
+		return err
+	})
+}
+
 // WithHTTPClient connects through client, for a proxy, certificates or
 // unencrypted HTTP/2 of one's own. It must have no overall timeout, which would
 // cut the stream. Defaults to a client of bounded timeouts that follows no
@@ -153,4 +190,14 @@ func WithHTTPClient(client *http.Client) Option {
 		o.http = client
 		return nil
 	})
+}
+
+// cacheFile names the file after what says whose flags it holds: one directory
+// may serve several environments.
+func (o options) cacheFile() string {
+	if o.cache == "" || o.url == "" {
+		return ""
+	}
+	name := sha256.Sum256([]byte(o.url + "\x00" + o.key))
+	return filepath.Join(o.cache, hex.EncodeToString(name[:8])+".guidon")
 }

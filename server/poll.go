@@ -52,7 +52,7 @@ func (s *Server) news(ctx context.Context, e *hub.Environment, have *guidonv1.Sy
 	defer context.AfterFunc(s.draining, cancel)() //nolint:contextcheck // the server's end, besides the call's
 	first := e.Head()
 	for head := range e.Watch(ctx, 0) {
-		if head.Keys() != first.Keys() || len(head.Since(have.GetHaveRevision(), have.GetHaveDigest())) > 0 {
+		if head.Keys() != first.Keys() || head.OverrideKeys() != first.OverrideKeys() || len(head.Since(have.GetHaveRevision(), have.GetHaveDigest())) > 0 {
 			break
 		}
 	}

@@ -113,3 +113,10 @@ func (f *Feed) takeKeys(keys *guidonv1.PropagationKeys) {
 	f.acks.wake()
 	f.saves.wake()
 }
+
+// takeOverrideKeys passes on what verifies override tokens.
+func (f *Feed) takeOverrideKeys(keys *guidonv1.OverrideKeys) {
+	f.config.OverrideKeys(keys)
+	f.overrides.Store(keys)
+	f.saves.wake()
+}

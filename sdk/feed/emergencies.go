@@ -141,11 +141,23 @@ func (e *emergencies) answer(ctx context.Context, revision int64, c *logCall, as
 		c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	} else {
 		c.log = log
-		if held := e.newest.Load(); held == nil || held.Revision() < log.Revision() {
-			e.newest.Store(&log) // under the lock: it never goes back
-		}
+		e.keep(log)
 	}
 	close(c.done)
+}
+
+// take keeps a log that the stream brought ahead of its snapshot.
+func (e *emergencies) take(log eval.Emergencies) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keep(log)
+}
+
+// keep keeps the newer one; under the lock, so that it never goes back.
+func (e *emergencies) keep(log eval.Emergencies) {
+	if held := e.newest.Load(); held == nil || held.Revision() < log.Revision() {
+		e.newest.Store(&log)
+	}
 }
 
 // end refuses further questions, stops those under way and waits for them.

@@ -68,6 +68,9 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Source == nil {
+		c.Source = nowhere{}
+	}
 	if c.Status == nil {
 		c.Status = func(Status) {}
 	}
@@ -116,6 +119,7 @@ type Feed struct {
 	appliedAt atomic.Int64 // unix nanoseconds of the newest snapshot
 	keysHeld  atomic.Pointer[[]string]
 	keys      atomic.Pointer[guidonv1.PropagationKeys] // those in force
+	overrides atomic.Pointer[guidonv1.OverrideKeys]
 	saves     saver
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
@@ -170,7 +174,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	defer f.end()
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	if f.config.Source == nil {
+	if f.config.Source == (nowhere{}) {
 		f.transition(func(*condition) {})
 		<-ctx.Done()
 		return nil

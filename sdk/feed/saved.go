@@ -37,6 +37,7 @@ type saved struct {
 	environment string
 	snapshot    *eval.Snapshot
 	keys        *guidonv1.PropagationKeys
+	overrides   *guidonv1.OverrideKeys
 }
 
 // encode is the content of the file: the magic, the SHA-256 of the rest, and
@@ -44,6 +45,7 @@ type saved struct {
 func (s saved) encode() []byte {
 	message := &guidonv1.LastKnownGood{
 		Environment: s.environment, Revision: s.snapshot.Revision(), Digest: s.snapshot.Digest().String(), PropagationKeys: s.keys,
+		OverrideKeys: s.overrides,
 	}
 	for row := range s.snapshot.Rows() {
 		message.Rows = append(message.Rows, &guidonv1.Row{
@@ -76,7 +78,7 @@ func decodeSaved(content []byte) (saved, error) {
 		return saved{}, errors.New("it names no environment")
 	}
 	snapshot, err := compileWhole(message.GetRevision(), message.GetDigest(), message.GetRows())
-	return saved{message.GetEnvironment(), snapshot, message.GetPropagationKeys()}, err
+	return saved{message.GetEnvironment(), snapshot, message.GetPropagationKeys(), message.GetOverrideKeys()}, err
 }
 
 // compileWhole makes a snapshot of rows that came from elsewhere than a stream.
@@ -190,6 +192,9 @@ func (f *Feed) restore() {
 			if last.keys != nil {
 				f.takeKeys(last.keys)
 			}
+			if last.overrides != nil {
+				f.takeOverrideKeys(last.overrides)
+			}
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -207,7 +212,7 @@ func (f *Feed) restore() {
 func (f *Feed) beginWith(environment string, snapshot *eval.Snapshot) {
 	f.unconfirmed = environment != ""
 	state := StateStale
-	if f.config.Source == nil {
+	if f.config.Source == (nowhere{}) {
 		state = StateReady // there is no server that could know better
 	}
 	f.appliedAt.Store(time.Now().UnixNano())
@@ -260,7 +265,7 @@ func (s *saver) save(ctx context.Context) {
 	if f.provisional.Load() || environment == "" {
 		return
 	}
-	last := saved{environment, f.Snapshot(), f.keys.Load()}
+	last := saved{environment, f.Snapshot(), f.keys.Load(), f.overrides.Load()}
 	if last.snapshot == nil || f.condition.Load().environment != environment {
 		return // what comes next is saved
 	}

@@ -272,4 +272,3 @@ func TestBootstrapOfAnExport(t *testing.T) {
 		}
 	}
 }
-

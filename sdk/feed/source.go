@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -79,3 +80,26 @@ func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckReq
 func (s connectSource) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
 	return s.client.GetEmergencies(ctx, want)
 }
+
+// nowhere is the source of a feed that has none.
+type nowhere struct{}
+
+var errNowhere = errors.New("feed: there is no server")
+
+func (nowhere) Sync(context.Context, *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {
+	return func(yield func(*guidonv1.SyncServiceSyncResponse, error) bool) { yield(nil, errNowhere) }
+}
+
+func (nowhere) Definition(context.Context, *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
+	return nil, errNowhere
+}
+
+func (nowhere) Emergencies(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
+	return nil, errNowhere
+}
+
+func (nowhere) Poll(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
+	return nil, errNowhere
+}
+
+func (nowhere) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return errNowhere }

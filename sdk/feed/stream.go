@@ -118,7 +118,13 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 	case *guidonv1.SyncServiceSyncResponse_PropagationKeys:
 		s.feed.takeKeys(e.PropagationKeys)
 	case *guidonv1.SyncServiceSyncResponse_OverrideKeys:
-		s.feed.config.OverrideKeys(e.OverrideKeys)
+		s.feed.takeOverrideKeys(e.OverrideKeys)
+	case *guidonv1.SyncServiceSyncResponse_Emergencies:
+		log, err := decodeEmergencies(e.Emergencies, 0)
+		if err != nil {
+			return err
+		}
+		s.feed.emergencies.take(log)
 	case *guidonv1.SyncServiceSyncResponse_Heartbeat:
 		return s.heartbeat(ctx, e.Heartbeat.GetRevision())
 	case *guidonv1.SyncServiceSyncResponse_GoingAway:
@@ -157,7 +163,7 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 		f.takeKeys(keys)
 	}
 	if keys := hello.GetOverrideKeys(); keys != nil {
-		f.config.OverrideKeys(keys)
+		f.takeOverrideKeys(keys)
 	}
 	s.agree(ctx, hello.GetRevision())
 	return nil

@@ -26,6 +26,8 @@ const (
 // Since returns the events that lead a client from what it has to h, encoded
 // once for all clients that have the same: a delta, or a snapshot where the
 // client has nothing, too little, or something with another digest (in hex).
+// Emergencies that are news to it come first, so that nothing large and nothing
+// that the client cannot use keeps them back.
 // Nothing is returned to a client that has h already or something newer.
 func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncResponse {
 	switch revision := h.Revision(); {
@@ -36,9 +38,11 @@ func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncRespo
 	}
 	i, ok := slices.BinarySearchFunc(h.steps, have, func(s step, have int64) int { return cmp.Compare(s.from, have) })
 	if !ok || h.steps[i].digest != digest {
-		return h.encode(0, h.encodeSnapshot)
+		return h.encode(0, func() []*guidonv1.SyncServiceSyncResponse { return append(h.emergencies(0), h.whole()...) })
 	}
-	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse { return h.encodeDelta(h.steps[i:]) })
+	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse {
+		return append(h.emergencies(have), h.encodeDelta(h.steps[i:])...)
+	})
 }
 
 // encode returns what its function returned the first time it was asked for key.
@@ -56,6 +60,16 @@ func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncRespon
 	return once()
 }
 
+// emergencies returns the emergency log, if it has grown since a revision.
+func (h *Head) emergencies(since int64) []*guidonv1.SyncServiceSyncResponse {
+	if h.snapshot.Emergencies().Newest() <= since {
+		return nil
+	}
+	return []*guidonv1.SyncServiceSyncResponse{{Event: &guidonv1.SyncServiceSyncResponse_Emergencies{
+		Emergencies: &guidonv1.SyncServiceGetEmergenciesResponse{Revision: h.Revision(), Rows: Rows(h.snapshot.EmergencyRows())},
+	}}}
+}
+
 // encodeDelta merges steps: each row comes once, as it is now. Where most of
 // the snapshot changed, the snapshot is smaller.
 func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
@@ -66,7 +80,7 @@ func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
 		}
 	}
 	if len(names) > 16 && 2*len(names) > h.snapshot.Len() {
-		return h.encode(0, h.encodeSnapshot)
+		return h.whole()
 	}
 	rows := &guidonv1.Rows{}
 	for name := range names {
@@ -84,6 +98,9 @@ func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
 		Encoding: encoding, Payload: payload, CommittedAt: timestamppb.New(h.committedAt),
 	}}}}
 }
+
+// whole is the snapshot, encoded once.
+func (h *Head) whole() []*guidonv1.SyncServiceSyncResponse { return h.encode(-1, h.encodeSnapshot) }
 
 func (h *Head) encodeSnapshot() []*guidonv1.SyncServiceSyncResponse {
 	payload, encoding := pack(&guidonv1.Rows{Upserts: Rows(h.snapshot.Rows())})

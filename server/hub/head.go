@@ -24,7 +24,7 @@ type Head struct {
 	superseded chan struct{}
 
 	// encoded holds what watchers asked for, by the revision they have; 0 is
-	// the snapshot. Whoever asks first encodes.
+	// nothing, -1 stands for the snapshot alone. Whoever asks first encodes.
 	mu      sync.Mutex
 	encoded map[int64]func() []*guidonv1.SyncServiceSyncResponse
 }

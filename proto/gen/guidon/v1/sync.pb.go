@@ -354,6 +354,7 @@ type SyncServiceSyncResponse struct {
 	//	*SyncServiceSyncResponse_Heartbeat
 	//	*SyncServiceSyncResponse_GoingAway
 	//	*SyncServiceSyncResponse_OverrideKeys
+	//	*SyncServiceSyncResponse_Emergencies
 	Event         isSyncServiceSyncResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -459,6 +460,15 @@ func (x *SyncServiceSyncResponse) GetOverrideKeys() *OverrideKeys {
 	return nil
 }
 
+func (x *SyncServiceSyncResponse) GetEmergencies() *SyncServiceGetEmergenciesResponse {
+	if x != nil {
+		if x, ok := x.Event.(*SyncServiceSyncResponse_Emergencies); ok {
+			return x.Emergencies
+		}
+	}
+	return nil
+}
+
 type isSyncServiceSyncResponse_Event interface {
 	isSyncServiceSyncResponse_Event()
 }
@@ -491,6 +501,11 @@ type SyncServiceSyncResponse_OverrideKeys struct {
 	OverrideKeys *OverrideKeys `protobuf:"bytes,7,opt,name=override_keys,json=overrideKeys,proto3,oneof"`
 }
 
+type SyncServiceSyncResponse_Emergencies struct {
+	// emergencies come before the snapshot or delta that they are part of.
+	Emergencies *SyncServiceGetEmergenciesResponse `protobuf:"bytes,8,opt,name=emergencies,proto3,oneof"`
+}
+
 func (*SyncServiceSyncResponse_Hello) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_Snapshot) isSyncServiceSyncResponse_Event() {}
@@ -504,6 +519,8 @@ func (*SyncServiceSyncResponse_Heartbeat) isSyncServiceSyncResponse_Event() {}
 func (*SyncServiceSyncResponse_GoingAway) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_OverrideKeys) isSyncServiceSyncResponse_Event() {}
+
+func (*SyncServiceSyncResponse_Emergencies) isSyncServiceSyncResponse_Event() {}
 
 // Hello is the first event of a stream.
 type Hello struct {
@@ -1552,6 +1569,7 @@ type LastKnownGood struct {
 	Digest          string           `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	Rows            []*Row           `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty"`
 	PropagationKeys *PropagationKeys `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
+	OverrideKeys    *OverrideKeys    `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1617,6 +1635,13 @@ func (x *LastKnownGood) GetRows() []*Row {
 func (x *LastKnownGood) GetPropagationKeys() *PropagationKeys {
 	if x != nil {
 		return x.PropagationKeys
+	}
+	return nil
+}
+
+func (x *LastKnownGood) GetOverrideKeys() *OverrideKeys {
+	if x != nil {
+		return x.OverrideKeys
 	}
 	return nil
 }
@@ -1782,7 +1807,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
 	"\x03sdk\x18\x03 \x01(\tR\x03sdk\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xa4\x03\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xf6\x03\n" +
 	"\x17SyncServiceSyncResponse\x12(\n" +
 	"\x05hello\x18\x01 \x01(\v2\x10.guidon.v1.HelloH\x00R\x05hello\x126\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x18.guidon.v1.SnapshotChunkH\x00R\bsnapshot\x12(\n" +
@@ -1791,7 +1816,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\theartbeat\x18\x05 \x01(\v2\x14.guidon.v1.HeartbeatH\x00R\theartbeat\x125\n" +
 	"\n" +
 	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAway\x12>\n" +
-	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeysB\a\n" +
+	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeys\x12P\n" +
+	"\vemergencies\x18\b \x01(\v2,.guidon.v1.SyncServiceGetEmergenciesResponseH\x00R\vemergenciesB\a\n" +
 	"\x05event\"\x8b\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
@@ -1863,13 +1889,14 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04have\x18\x01 \x01(\v2!.guidon.v1.SyncServiceSyncRequestR\x04have\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"Y\n" +
 	"\x1bSyncServiceGetDeltaResponse\x12:\n" +
-	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\xd0\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\x8e\x02\n" +
 	"\rLastKnownGood\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\"\n" +
 	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12E\n" +
-	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\"\xfa\x02\n" +
+	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x12<\n" +
+	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\"\xfa\x02\n" +
 	"\x15SyncServiceAckRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12)\n" +
 	"\x06client\x18\x02 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12\x1a\n" +
@@ -1945,43 +1972,45 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	13, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
 	14, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
 	9,  // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
-	27, // 10: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	28, // 11: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
-	7,  // 12: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	28, // 13: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
-	9,  // 14: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
-	8,  // 15: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	10, // 16: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	27, // 17: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	28, // 18: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 19: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 20: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
-	0,  // 21: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	3,  // 22: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
-	28, // 23: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
-	5,  // 24: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
-	0,  // 25: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
-	7,  // 26: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	4,  // 27: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	28, // 28: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	26, // 29: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 30: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	15, // 31: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	17, // 32: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	19, // 33: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	21, // 34: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	24, // 35: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 36: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	16, // 37: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	18, // 38: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	20, // 39: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	22, // 40: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	25, // 41: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	36, // [36:42] is the sub-list for method output_type
-	30, // [30:36] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	18, // 10: guidon.v1.SyncServiceSyncResponse.emergencies:type_name -> guidon.v1.SyncServiceGetEmergenciesResponse
+	27, // 11: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	28, // 12: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	7,  // 13: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	28, // 14: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	9,  // 15: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
+	8,  // 16: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	10, // 17: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
+	27, // 18: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	28, // 19: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 20: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 21: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
+	0,  // 22: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	3,  // 23: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
+	28, // 24: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 25: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
+	0,  // 26: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
+	7,  // 27: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	9,  // 28: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
+	4,  // 29: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	28, // 30: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	26, // 31: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 32: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	15, // 33: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	17, // 34: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	19, // 35: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	21, // 36: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	24, // 37: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 38: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	16, // 39: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	18, // 40: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	20, // 41: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	22, // 42: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	25, // 43: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	38, // [38:44] is the sub-list for method output_type
+	32, // [32:38] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -1997,6 +2026,7 @@ func file_guidon_v1_sync_proto_init() {
 		(*SyncServiceSyncResponse_Heartbeat)(nil),
 		(*SyncServiceSyncResponse_GoingAway)(nil),
 		(*SyncServiceSyncResponse_OverrideKeys)(nil),
+		(*SyncServiceSyncResponse_Emergencies)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
