@@ -50,20 +50,20 @@ func (s *split) add(f *Flag, described value) bool {
 	return s.sum <= maxWeight
 }
 
-// share runs fractional; false means no match.
-func (r *run) share(n *node, s scope) (share, bool) {
+// share runs fractional; nil means no match.
+func (r *run) share(n *node, s scope) *share {
 	var key textBuffer
 	sp := r.bucketing(&key, n, s)
 	if sp == nil || sp.sum == 0 {
-		return share{}, false
+		return nil
 	}
 	bucket := bucketOfHash(murmur3.Sum32(key.bytes()), sp.sum)
 	for i := range sp.shares {
 		if bucket < sp.shares[i].end {
-			return sp.shares[i], true
+			return &sp.shares[i]
 		}
 	}
-	return share{}, false
+	return nil
 }
 
 // bucketOfHash scales a hash to [0, sum).

@@ -142,11 +142,10 @@ func (r *run) outcome(n *node) int32 {
 				return noMatch
 			}
 		case opSplit:
-			share, ok := r.share(n, 0)
-			if !ok {
-				return noMatch
+			if share := r.share(n, 0); share != nil {
+				return share.variant
 			}
-			return share.variant
+			return noMatch
 		default:
 			return r.flag.named(r.value(n, 0))
 		}
@@ -246,8 +245,10 @@ func (r *run) value(n *node, s scope) value {
 	case opSemVer, opVersion:
 		return r.semVer(n, s)
 	case opFractional, opSplit:
-		share, _ := r.share(n, s)
-		return share.variantValue
+		if share := r.share(n, s); share != nil {
+			return share.variantValue
+		}
+		return null
 	case opLog:
 		return r.first(n, s)
 	default:
