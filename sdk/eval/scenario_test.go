@@ -27,7 +27,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
-	total := 0
+	total, reached := 0, map[string]bool{}
 	for _, file := range files {
 		archive, err := txtar.ParseFile(file)
 		if err != nil {
@@ -50,6 +50,9 @@ func TestScenarios(t *testing.T) {
 				total++
 				c := parseScenario(t, file, text, section.Name == "rules")
 				got := c.run(t, sections)
+				for word := range strings.FieldsSeq(got) {
+					reached[word] = true
+				}
 				if got != c.want {
 					changed = true
 					lines[j] = strings.TrimSuffix(text, c.want+"\n") + got + "\n"
@@ -68,6 +71,14 @@ func TestScenarios(t *testing.T) {
 	}
 	if total < 400 {
 		t.Errorf("only %d cases", total)
+	}
+	for _, outcome := range []fmt.Stringer{
+		eval.ReasonStatic, eval.ReasonDefault, eval.ReasonTargetingMatch, eval.ReasonDisabled, eval.ReasonError,
+		eval.CodeFlagNotFound, eval.CodeParseError, eval.CodeTypeMismatch, eval.CodeGeneral,
+	} {
+		if !reached[outcome.String()] {
+			t.Errorf("no case comes to %s", outcome)
+		}
 	}
 }
 
