@@ -92,6 +92,10 @@ MESH ?=
 bench: postgres ## Print the benchmarks beside their floors
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./sdk/... ./server/...
 
+.PHONY: bench-write
+bench-write: postgres ## Print what writing costs, with fsync on, beside pgbench's bare statements
+	$(GO) test -run '^$$' -bench 'Write|TenThousandFlags' -benchtime $(BENCHTIME) ./store
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)
