@@ -20,16 +20,19 @@ CREATE TABLE api_keys (
     CHECK ((kind = 'admin') = (environment IS NULL))
 ) WITH (fillfactor = 80);
 
--- The keys that sign the guidon header, sealed under the master key. The one
--- that is not retired signs; retired ones verify.
+-- The keys that sign the guidon header, sealed under the master key. One that is
+-- not activated yet is being handed out, and verifies; the one that is activated
+-- and not retired signs; retired ones verify.
 -- Retained: a retired key as long as the revisions it may have signed.
 CREATE TABLE propagation_keys (
-    environment text COLLATE "C" NOT NULL REFERENCES environments (name),
-    kid         text        NOT NULL CHECK (kid ~ '^[A-Za-z0-9-]{1,16}$'),
-    sealed      bytea       NOT NULL,
-    created_at  timestamptz NOT NULL,
-    retired_at  timestamptz,
+    environment  text COLLATE "C" NOT NULL REFERENCES environments (name),
+    kid          text        NOT NULL CHECK (kid ~ '^[A-Za-z0-9-]{1,16}$'),
+    sealed       bytea       NOT NULL,
+    created_at   timestamptz NOT NULL,
+    activated_at timestamptz,
+    retired_at   timestamptz CHECK (retired_at IS NULL OR activated_at IS NOT NULL),
     PRIMARY KEY (environment, kid)
 );
 
-CREATE UNIQUE INDEX propagation_keys_signer ON propagation_keys (environment) WHERE retired_at IS NULL;
+CREATE UNIQUE INDEX propagation_keys_signer ON propagation_keys (environment) WHERE activated_at IS NOT NULL AND retired_at IS NULL;
+CREATE UNIQUE INDEX propagation_keys_next ON propagation_keys (environment) WHERE activated_at IS NULL;

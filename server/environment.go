@@ -40,10 +40,14 @@ func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceG
 	if err != nil {
 		return nil, err
 	}
-	return &guidonv1.EnvironmentServiceGetResponse{Environment: toEnvironment(e)}, nil
+	out := toEnvironment(e)
+	if out.PropagationKey, err = s.propagationKey(ctx, e); err != nil {
+		return nil, err
+	}
+	return &guidonv1.EnvironmentServiceGetResponse{Environment: out}, nil
 }
 
-func (s environments) List(_ context.Context, req *guidonv1.EnvironmentServiceListRequest) (*guidonv1.EnvironmentServiceListResponse, error) {
+func (s environments) List(ctx context.Context, req *guidonv1.EnvironmentServiceListRequest) (*guidonv1.EnvironmentServiceListResponse, error) {
 	all, err := s.all()
 	if err != nil {
 		return nil, err
@@ -54,7 +58,11 @@ func (s environments) List(_ context.Context, req *guidonv1.EnvironmentServiceLi
 	}
 	out := &guidonv1.EnvironmentServiceListResponse{NextPageToken: next}
 	for _, e := range page {
-		out.Environments = append(out.Environments, toEnvironment(e))
+		shown := toEnvironment(e)
+		if shown.PropagationKey, err = s.propagationKey(ctx, e); err != nil {
+			return nil, err
+		}
+		out.Environments = append(out.Environments, shown)
 	}
 	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -21,7 +22,8 @@ const (
 // Serve answers requests on l until ctx ends, and then stops: it accepts no
 // more connections, tells each open stream to go elsewhere at a moment of its
 // own within Config.Drain, waits for calls under way, and closes what is left.
-// It returns nil if the stop was clean. A Server serves once.
+// Meanwhile it lets new propagation keys sign once everybody has them. It returns
+// nil if the stop was clean. A Server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -36,6 +38,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	beside, end := context.WithCancel(ctx)
+	var switching sync.WaitGroup
+	switching.Go(func() { s.switchKeys(beside) })
+	defer switching.Wait()
+	defer end()
 	stopped := make(chan error, 1)
 	unlisten := context.AfterFunc(ctx, func() {
 		s.drain()

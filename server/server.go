@@ -55,6 +55,10 @@ type Config struct {
 	// Drain is the time over which the streams of a server that stops are told
 	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
 	Drain time.Duration
+	// KeyWait is how long a new propagation key is handed out at least before it
+	// signs, and how long this server waits for instances to connect again after
+	// it began to serve. Defaults to 30s.
+	KeyWait time.Duration
 	// OpenEnvironment names an environment that calls without a key may use as
 	// if they carried its server key. Only for a listener that nothing else
 	// can reach. Defaults to none.
@@ -91,6 +95,7 @@ func New(cfg Config) *Server {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.StreamRate = cmp.Or(cfg.StreamRate, 500)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	cfg.KeyWait = cmp.Or(cfg.KeyWait, 30*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -61,6 +62,22 @@ func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env),
 		`SELECT revision FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
 	return r.Revision, err
+}
+
+// reasoned refuses what has no reason and is for an environment that asks for
+// one, or for none that there is.
+func reasoned(ctx context.Context, tx pgx.Tx, env, reason string) error {
+	found, err := writing[struct{ Protected bool }](ctx, tx,
+		`SELECT protected FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
+	switch {
+	case err != nil:
+		return err
+	case len(found) == 0:
+		return fmt.Errorf("environment %.128q: %w", env, ErrNotFound)
+	case found[0].Protected && strings.TrimSpace(reason) == "":
+		return &FieldError{"reason", fmt.Sprintf("is required: environment %q is protected", env)}
+	}
+	return nil
 }
 
 // lockedEnvironment is an environment whose row this transaction holds: nobody

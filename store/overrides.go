@@ -276,15 +276,8 @@ func (n NewOverride) check() error {
 
 // allowed asks whether the flag may be overridden as it is now.
 func (n NewOverride) allowed(ctx context.Context, tx pgx.Tx, at time.Time) error {
-	protected, err := writing[struct{ Protected bool }](ctx, tx,
-		`SELECT protected FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": n.Environment})
-	switch {
-	case err != nil:
+	if err := reasoned(ctx, tx, n.Environment, n.Reason); err != nil {
 		return err
-	case len(protected) == 0:
-		return fmt.Errorf("environment %.128q: %w", n.Environment, ErrNotFound)
-	case protected[0].Protected && strings.TrimSpace(n.Reason) == "":
-		return &FieldError{"reason", fmt.Sprintf("is required: environment %q is protected", n.Environment)}
 	}
 	flag, err := n.flag(ctx, tx)
 	if err != nil {

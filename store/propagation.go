@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,26 +24,33 @@ type PropagationKey struct {
 	ID        string
 	Secret    [32]byte
 	CreatedAt time.Time
+	// ActivatedAt is when the key began to sign; zero for one that is being
+	// handed out.
+	ActivatedAt time.Time
 	// RetiredAt is when the key stopped signing; zero for the signer. A
 	// retired key still verifies.
 	RetiredAt time.Time
 }
 
 const selectPropagationKeys = `
-SELECT kid, sealed, created_at, retired_at
+SELECT kid, sealed, created_at, activated_at, retired_at
 FROM propagation_keys
 WHERE environment = @environment
-ORDER BY retired_at DESC NULLS FIRST, created_at DESC`
+ORDER BY retired_at DESC NULLS FIRST, activated_at NULLS LAST, created_at DESC`
 
 type propagationRow struct {
-	Kid       string
-	Sealed    []byte
-	CreatedAt time.Time
-	RetiredAt *time.Time
+	Kid         string
+	Sealed      []byte
+	CreatedAt   time.Time
+	ActivatedAt *time.Time
+	RetiredAt   *time.Time
 }
 
-// PropagationKeys returns the keys of an environment, the signer first, and
-// makes one if there is none. It needs the master key: ErrMasterKey.
+func (r propagationRow) signs() bool { return r.ActivatedAt != nil && r.RetiredAt == nil }
+
+// PropagationKeys returns the keys of an environment: the signer, the one that
+// is to follow it if there is one, and the retired ones, the newest first. It
+// makes the first signer. It needs the master key: ErrMasterKey.
 func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []PropagationKey, signer string, err error) {
 	if db.master.IsZero() {
 		return nil, "", fmt.Errorf("propagation keys of %s: %w", env, ErrNoMasterKey)
@@ -54,7 +63,7 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 	if err != nil {
 		return nil, "", err
 	}
-	if len(rows) == 0 || rows[0].RetiredAt != nil {
+	if len(rows) == 0 || !rows[0].signs() {
 		if err := db.createPropagationKey(ctx, env); err != nil {
 			return nil, "", err
 		}
@@ -63,22 +72,33 @@ func (db *DB) PropagationKeys(ctx context.Context, env string) (keys []Propagati
 		}
 	}
 	for _, r := range rows {
-		secret, err := db.master.open(r.Sealed, forPropagation, env, r.Kid)
+		k, err := db.openPropagationKey(env, r)
 		if err != nil {
-			return nil, "", fmt.Errorf("propagation key %s of %s: %w", r.Kid, env, err)
-		}
-		k := PropagationKey{ID: r.Kid, Secret: secret, CreatedAt: r.CreatedAt}
-		if r.RetiredAt != nil {
-			k.RetiredAt = *r.RetiredAt
+			return nil, "", err
 		}
 		keys = append(keys, k)
 	}
 	return keys, keys[0].ID, nil
 }
 
+func (db *DB) openPropagationKey(env string, r propagationRow) (PropagationKey, error) {
+	secret, err := db.master.open(r.Sealed, forPropagation, env, r.Kid)
+	if err != nil {
+		return PropagationKey{}, fmt.Errorf("propagation key %s of %s: %w", r.Kid, env, err)
+	}
+	k := PropagationKey{ID: r.Kid, Secret: secret, CreatedAt: r.CreatedAt}
+	if r.ActivatedAt != nil {
+		k.ActivatedAt = *r.ActivatedAt
+	}
+	if r.RetiredAt != nil {
+		k.RetiredAt = *r.RetiredAt
+	}
+	return k, nil
+}
+
 const insertPropagationKey = `
-INSERT INTO propagation_keys (environment, kid, sealed, created_at)
-VALUES (@environment, @kid, @sealed, @at)`
+INSERT INTO propagation_keys (environment, kid, sealed, created_at, activated_at)
+VALUES (@environment, @kid, @sealed, @at, @activated)`
 
 // createPropagationKey makes the signer of an environment, unless another
 // replica made one since we looked: the installation's lock lets one look at
@@ -87,16 +107,149 @@ func (db *DB) createPropagationKey(ctx context.Context, env string) error {
 	r := audit.Record{Actor: "guidon", Reason: "first use"}
 	return db.installation(ctx, "create propagation key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
 		rows, err := writing[propagationRow](ctx, tx, selectPropagationKeys, pgx.StrictNamedArgs{"environment": env})
-		if err != nil || len(rows) > 0 && rows[0].RetiredAt == nil {
+		if err != nil || len(rows) > 0 && rows[0].signs() {
 			return nil, err
 		}
-		kid, secret := newSecret()
-		_, err = tx.Exec(ctx, insertPropagationKey, pgx.StrictNamedArgs{
-			"environment": env, "kid": kid, "sealed": db.master.seal(secret, forPropagation, env, kid), "at": at,
-		})
-		after, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
-		return []audit.Operation{{Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: after}}, driver(err)
+		_, operation, err := db.insertPropagationKey(ctx, tx, env, at, &at)
+		return []audit.Operation{operation}, err
 	})
+}
+
+func (db *DB) insertPropagationKey(ctx context.Context, tx pgx.Tx, env string, at time.Time, activated *time.Time) (string, audit.Operation, error) {
+	kid, secret := newSecret()
+	_, err := tx.Exec(ctx, insertPropagationKey, pgx.StrictNamedArgs{
+		"environment": env, "kid": kid, "sealed": db.master.seal(secret, forPropagation, env, kid), "at": at, "activated": activated,
+	})
+	return kid, audit.Operation{
+		Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: keyRecord(env, activated != nil),
+	}, driver(err)
+}
+
+// keyRecord is what the audit log says of a propagation key.
+func keyRecord(env string, signs bool) json.RawMessage {
+	raw, _ := json.Marshal(map[string]any{"environment": env, "signs": signs}) // always encodes
+	return raw
+}
+
+// A Rotation asks for another signer of an environment's headers.
+type Rotation struct {
+	Environment string
+	// Actor and Reason are for the audit log. Actor is required, and Reason
+	// where the environment is protected.
+	Actor, Reason string
+	// CorrelationID ties the audit entry to the request.
+	CorrelationID string
+}
+
+func (r Rotation) record() audit.Record {
+	return audit.Record{Actor: r.Actor, Reason: r.Reason, Correlation: r.CorrelationID}
+}
+
+func (r Rotation) check() error {
+	if strings.TrimSpace(r.Actor) == "" {
+		return &FieldError{"actor", "is required"}
+	}
+	return cmp.Or(checkText("actor", r.Actor, MaxTextBytes), checkText("reason", r.Reason, MaxTextBytes),
+		checkText("correlation_id", r.CorrelationID, MaxNameBytes))
+}
+
+// RotatePropagationKey makes the key that is to sign next and is handed out from
+// now on; see [DB.SwitchPropagationKey]. If there is one already it is returned
+// and nothing is changed. It needs the master key: ErrMasterKey.
+func (db *DB) RotatePropagationKey(ctx context.Context, asked Rotation) (kid string, err error) {
+	if err := asked.check(); err != nil {
+		return "", err
+	}
+	if _, _, err := db.PropagationKeys(ctx, asked.Environment); err != nil { // there is a signer, and its master key
+		return "", err
+	}
+	err = db.installation(ctx, "rotate propagation key", asked.record(), func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		if err := reasoned(ctx, tx, asked.Environment, asked.Reason); err != nil {
+			return nil, err
+		}
+		rows, err := writing[propagationRow](ctx, tx, selectPropagationKeys, pgx.StrictNamedArgs{"environment": asked.Environment})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			if r.ActivatedAt == nil {
+				kid = r.Kid
+				return nil, nil
+			}
+		}
+		if len(rows) >= maxPropagationKeys {
+			return nil, &FieldError{"environment", fmt.Sprintf("%s has %d propagation keys, the most that an SDK tells of: "+
+				"retired ones go with the revisions that they may have signed", asked.Environment, len(rows))}
+		}
+		var operation audit.Operation
+		kid, operation, err = db.insertPropagationKey(ctx, tx, asked.Environment, at, nil)
+		return []audit.Operation{operation}, err
+	})
+	if err == nil {
+		db.notify()
+	}
+	return kid, err
+}
+
+// maxPropagationKeys bounds the keys of an environment, retired ones included.
+const maxPropagationKeys = 16
+
+const switchPropagationKey = `
+WITH retired AS (
+	UPDATE propagation_keys SET retired_at = @at
+	WHERE environment = @environment AND activated_at IS NOT NULL AND retired_at IS NULL
+	RETURNING kid
+)
+SELECT kid FROM retired`
+
+const activatePropagationKey = `
+UPDATE propagation_keys SET activated_at = @at WHERE environment = @environment AND kid = @kid`
+
+// SwitchPropagationKey makes the key that was handed out the signer, and retires
+// the one before. It is for the caller to know that everybody has the key. A key
+// that signs already, or did, stays as it is.
+func (db *DB) SwitchPropagationKey(ctx context.Context, asked Rotation, kid string) error {
+	if err := asked.check(); err != nil {
+		return err
+	}
+	err := db.installation(ctx, "switch propagation key", asked.record(), func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		rows, err := writing[propagationRow](ctx, tx, selectPropagationKeys, pgx.StrictNamedArgs{"environment": asked.Environment})
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(rows, func(r propagationRow) bool { return r.Kid == kid })
+		if i < 0 {
+			return nil, fmt.Errorf("propagation key %.128q of %.128q: %w", kid, asked.Environment, ErrNotFound)
+		}
+		if rows[i].ActivatedAt != nil {
+			return nil, nil
+		}
+		type row struct{ Kid string }
+		args := pgx.StrictNamedArgs{"environment": asked.Environment, "at": at}
+		retired, err := writing[row](ctx, tx, switchPropagationKey, args)
+		if err != nil {
+			return nil, err
+		}
+		args["kid"] = kid
+		if _, err := tx.Exec(ctx, activatePropagationKey, args); err != nil {
+			return nil, driver(err)
+		}
+		operations := []audit.Operation{{
+			Action: audit.ActionSwitchPropagationKey, Kind: "propagation_key", Name: kid,
+			Before: keyRecord(asked.Environment, false), After: keyRecord(asked.Environment, true),
+		}}
+		for _, r := range retired {
+			operations = append(operations, audit.Operation{
+				Action: audit.ActionSwitchPropagationKey, Kind: "propagation_key", Name: r.Kid,
+				Before: keyRecord(asked.Environment, true), After: keyRecord(asked.Environment, false),
+			})
+		}
+		return operations, nil
+	})
+	if err == nil {
+		db.notify()
+	}
+	return err
 }
 
 // newSecret makes a key and a short ID to know it by.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/audit"
 	"github.com/guidon-flags/guidon/store/storetest"
@@ -117,5 +118,92 @@ func TestParseMasterKey(t *testing.T) {
 		if got, err := store.ParseMasterKey(text); !errors.Is(err, store.ErrMasterKey) || !got.IsZero() {
 			t.Errorf("ParseMasterKey(%q): %v, want ErrMasterKey", text, err)
 		}
+	}
+}
+
+// TestRotation: the next key is handed out beside the signer, signs when it is
+// told to, and the one before stays to verify.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	old, _, err := db.PropagationKeys(t.Context(), "staging")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := store.Rotation{Environment: "staging", Actor: "ada", Reason: "it is old"}
+	before := verify(t, db, audit.Installation)
+	next, err := db.RotatePropagationKey(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := db.RotatePropagationKey(t.Context(), asked); err != nil || again != next {
+		t.Errorf("rotated again: %s, %v, want the key that is being handed out, %s", again, err, next)
+	}
+	keys, signer, err := db.PropagationKeys(t.Context(), "staging")
+	if err != nil || len(keys) != 2 || signer != old[0].ID || keys[1].ID != next || !keys[1].ActivatedAt.IsZero() {
+		t.Errorf("while it is handed out: keys %+v, signer %s, %v", keys, signer, err)
+	}
+	for range 2 { // the second time does nothing
+		if err := db.SwitchPropagationKey(t.Context(), asked, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, signer, err = db.PropagationKeys(t.Context(), "staging")
+	if err != nil || len(keys) != 2 || signer != next || keys[1].ID != old[0].ID || keys[1].Secret != old[0].Secret || keys[1].RetiredAt.IsZero() {
+		t.Errorf("after the switch: keys %+v, signer %s, %v", keys, signer, err)
+	}
+	if err := db.SwitchPropagationKey(t.Context(), asked, old[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, signer, err = db.PropagationKeys(t.Context(), "staging"); err != nil || signer != next {
+		t.Errorf("a switch back made %s sign, %v", signer, err)
+	}
+	if after := verify(t, db, audit.Installation); after.Seq != before.Seq+2 {
+		t.Errorf("%d audit entries, want one for the key and one for the switch", after.Seq-before.Seq)
+	}
+	if other, _, err := db.PropagationKeys(t.Context(), "production"); err != nil || len(other) != 1 {
+		t.Errorf("another environment has keys %v, %v", other, err)
+	}
+}
+
+func TestBadRotations(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, env := range []string{"staging", "production"} {
+		if _, _, err := db.PropagationKeys(t.Context(), env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := verify(t, db, audit.Installation)
+	for name, tt := range map[string]struct {
+		asked store.Rotation
+		want  error
+	}{
+		"unknown environment":  {store.Rotation{Environment: "nowhere", Actor: "ada"}, store.ErrNotFound},
+		"nobody":               {store.Rotation{Environment: "staging"}, eval.ErrInvalid},
+		"protected, no reason": {store.Rotation{Environment: "production", Actor: "ada"}, eval.ErrInvalid},
+	} {
+		if _, err := db.RotatePropagationKey(t.Context(), tt.asked); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if err := db.SwitchPropagationKey(t.Context(), store.Rotation{Environment: "staging", Actor: "ada"}, "nothing"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a switch to a key that is not there: %v, want ErrNotFound", err)
+	}
+	if after := verify(t, db, audit.Installation); after != before {
+		t.Errorf("refused requests wrote %d audit entries", after.Seq-before.Seq)
+	}
+	asked := store.Rotation{Environment: "staging", Actor: "ada"}
+	for range 15 {
+		next, err := db.RotatePropagationKey(t.Context(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.SwitchPropagationKey(t.Context(), asked, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.RotatePropagationKey(t.Context(), asked); !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("a key more than an SDK tells of: %v, want ErrInvalid", err)
 	}
 }

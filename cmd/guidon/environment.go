@@ -20,6 +20,7 @@ func newEnvironmentCommand(out *output) *cobra.Command {
 		newEnvironmentListCommand(out, &r),
 		newEnvironmentGetCommand(out, &r),
 		newEnvironmentSetCommand(out, &r),
+		newEnvironmentRotateKeyCommand(out, &r),
 	)
 	return cmd
 }
@@ -74,6 +75,7 @@ func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("digest", e.GetDigest())
 				t.row("flags", e.GetFlagCount())
 				t.row("protected", e.GetProtected())
+				t.row("propagation key", keyState(e.GetPropagationKey()))
 				t.row("travel", travel(e.GetSettings()))
 				t.row("fractional", e.GetSettings().GetFractional())
 			})

@@ -28,6 +28,7 @@ const (
 	ActionReadKeys         Action = "keys.read"
 	ActionManageKeys       Action = "keys.manage"
 	ActionReadFleet        Action = "fleet.read"
+	ActionRotateKeys       Action = "environment.rotate_key"
 	ActionReadOverrides    Action = "overrides.read"
 	ActionManageOverrides  Action = "overrides.manage"
 )
@@ -67,8 +68,9 @@ var permissions = map[string]permission{
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceHistoryProcedure: {ActionReadHistory, adminOnly},
 
-	guidonv1connect.EnvironmentServiceGetProcedure:  {ActionReadEnvironment, definitionsTo},
-	guidonv1connect.EnvironmentServiceListProcedure: {ActionListEnvironments, adminOnly},
+	guidonv1connect.EnvironmentServiceGetProcedure:                  {ActionReadEnvironment, definitionsTo},
+	guidonv1connect.EnvironmentServiceRotatePropagationKeyProcedure: {ActionRotateKeys, adminOnly},
+	guidonv1connect.EnvironmentServiceListProcedure:                 {ActionListEnvironments, adminOnly},
 
 	guidonv1connect.ChangeServiceApplyProcedure:  {ActionChange, adminOnly},
 	guidonv1connect.ChangeServiceKillProcedure:   {ActionKill, adminOnly},

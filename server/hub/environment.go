@@ -178,7 +178,11 @@ func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
 		return head, err
 	}
 	message := &guidonv1.PropagationKeys{Signer: signer}
+	next := store.PropagationKey{}
 	for _, k := range keys {
+		if k.ActivatedAt.IsZero() {
+			next = store.PropagationKey{ID: k.ID, CreatedAt: k.CreatedAt}
+		}
 		message.Keys = append(message.Keys, &guidonv1.PropagationKey{Id: k.ID, Secret: k.Secret[:]})
 	}
 	signers, revoked, err := e.hub.cfg.Store.OverrideKeys(ctx, e.name)
@@ -195,7 +199,7 @@ func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
 	}
 	head = head.clone()
 	if !sameKeys {
-		head.keys = message
+		head.keys, head.next = message, next
 	}
 	if !sameOverrides {
 		head.overrides = overrides

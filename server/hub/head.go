@@ -7,6 +7,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // Head is an environment at the revision that was its newest when the head was
@@ -17,6 +18,7 @@ type Head struct {
 	digest      string // in hex
 	steps       []step
 	keys        *guidonv1.PropagationKeys
+	next        store.PropagationKey // without its secret
 	overrides   *guidonv1.OverrideKeys
 	committedAt time.Time
 	protected   bool
@@ -52,7 +54,7 @@ func newHead(s *eval.Snapshot) *Head {
 // clone returns a head with the same content that has not been published.
 func (h *Head) clone() *Head {
 	return &Head{
-		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, overrides: h.overrides, committedAt: h.committedAt,
+		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, next: h.next, overrides: h.overrides, committedAt: h.committedAt,
 		protected: h.protected, superseded: make(chan struct{}),
 	}
 }
@@ -101,6 +103,10 @@ func (h *Head) Keys() *guidonv1.PropagationKeys {
 	}
 	return h.keys
 }
+
+// NextKey returns the ID of the propagation key that is being handed out and is
+// to sign once everybody has it, and when it was made; empty for none.
+func (h *Head) NextKey() (id string, since time.Time) { return h.next.ID, h.next.CreatedAt }
 
 // OverrideKeys returns what verifies override tokens, on the terms of
 // [Head.Keys].

@@ -23,6 +23,7 @@ const (
 	ActionCreateKey            = "key.create"
 	ActionRevokeKey            = "key.revoke"
 	ActionCreatePropagationKey = "propagation_key.create"
+	ActionSwitchPropagationKey = "propagation_key.switch"
 	ActionCreateOverrideKey    = "override_key.create"
 	ActionCreateOverride       = "override.create"
 	ActionRevokeOverride       = "override.revoke"

@@ -38,6 +38,7 @@ type AuditEntry struct {
 	// action is what the operations of the entry have in common: flag.put,
 	// flag.state, flag.default, flag.attributes, flag.archive, flag.kill,
 	// flag.unkill, flag.describe, segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+	// propagation_key.switch,
 	// override_key.create, override.create, override.revoke; change if they have
 	// nothing in common.
 	Action   string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`

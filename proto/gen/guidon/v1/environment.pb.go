@@ -31,10 +31,11 @@ type Environment struct {
 	// protected environments ask for a reason with each change.
 	Protected bool `protobuf:"varint,4,opt,name=protected,proto3" json:"protected,omitempty"`
 	// flag_count counts the flags of the snapshot, archived ones included.
-	FlagCount     int32     `protobuf:"varint,5,opt,name=flag_count,json=flagCount,proto3" json:"flag_count,omitempty"`
-	Settings      *Settings `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FlagCount      int32                `protobuf:"varint,5,opt,name=flag_count,json=flagCount,proto3" json:"flag_count,omitempty"`
+	Settings       *Settings            `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
+	PropagationKey *PropagationKeyState `protobuf:"bytes,20,opt,name=propagation_key,json=propagationKey,proto3" json:"propagation_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Environment) Reset() {
@@ -109,6 +110,86 @@ func (x *Environment) GetSettings() *Settings {
 	return nil
 }
 
+func (x *Environment) GetPropagationKey() *PropagationKeyState {
+	if x != nil {
+		return x.PropagationKey
+	}
+	return nil
+}
+
+// PropagationKeyState says which key signs the headers of an environment.
+type PropagationKeyState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// signer is the ID of the key that signs.
+	Signer string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// next is the ID of the key that is being handed out, and is to sign; empty
+	// for none.
+	Next string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	// held of the connected instances acknowledged next.
+	Held          int32 `protobuf:"varint,3,opt,name=held,proto3" json:"held,omitempty"`
+	Connected     int32 `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropagationKeyState) Reset() {
+	*x = PropagationKeyState{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropagationKeyState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropagationKeyState) ProtoMessage() {}
+
+func (x *PropagationKeyState) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropagationKeyState.ProtoReflect.Descriptor instead.
+func (*PropagationKeyState) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PropagationKeyState) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *PropagationKeyState) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *PropagationKeyState) GetHeld() int32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *PropagationKeyState) GetConnected() int32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
 type EnvironmentServiceListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// page_size is 1 to 1000, 100 if 0.
@@ -120,7 +201,7 @@ type EnvironmentServiceListRequest struct {
 
 func (x *EnvironmentServiceListRequest) Reset() {
 	*x = EnvironmentServiceListRequest{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[1]
+	mi := &file_guidon_v1_environment_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -132,7 +213,7 @@ func (x *EnvironmentServiceListRequest) String() string {
 func (*EnvironmentServiceListRequest) ProtoMessage() {}
 
 func (x *EnvironmentServiceListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[1]
+	mi := &file_guidon_v1_environment_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -145,7 +226,7 @@ func (x *EnvironmentServiceListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceListRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceListRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{1}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *EnvironmentServiceListRequest) GetPageSize() int32 {
@@ -173,7 +254,7 @@ type EnvironmentServiceListResponse struct {
 
 func (x *EnvironmentServiceListResponse) Reset() {
 	*x = EnvironmentServiceListResponse{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	mi := &file_guidon_v1_environment_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -185,7 +266,7 @@ func (x *EnvironmentServiceListResponse) String() string {
 func (*EnvironmentServiceListResponse) ProtoMessage() {}
 
 func (x *EnvironmentServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	mi := &file_guidon_v1_environment_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -198,7 +279,7 @@ func (x *EnvironmentServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceListResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *EnvironmentServiceListResponse) GetEnvironments() []*Environment {
@@ -224,7 +305,7 @@ type EnvironmentServiceGetRequest struct {
 
 func (x *EnvironmentServiceGetRequest) Reset() {
 	*x = EnvironmentServiceGetRequest{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	mi := &file_guidon_v1_environment_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +317,7 @@ func (x *EnvironmentServiceGetRequest) String() string {
 func (*EnvironmentServiceGetRequest) ProtoMessage() {}
 
 func (x *EnvironmentServiceGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	mi := &file_guidon_v1_environment_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +330,7 @@ func (x *EnvironmentServiceGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceGetRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceGetRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EnvironmentServiceGetRequest) GetName() string {
@@ -268,7 +349,7 @@ type EnvironmentServiceGetResponse struct {
 
 func (x *EnvironmentServiceGetResponse) Reset() {
 	*x = EnvironmentServiceGetResponse{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	mi := &file_guidon_v1_environment_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +361,7 @@ func (x *EnvironmentServiceGetResponse) String() string {
 func (*EnvironmentServiceGetResponse) ProtoMessage() {}
 
 func (x *EnvironmentServiceGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	mi := &file_guidon_v1_environment_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +374,7 @@ func (x *EnvironmentServiceGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceGetResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceGetResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EnvironmentServiceGetResponse) GetEnvironment() *Environment {
@@ -303,11 +384,118 @@ func (x *EnvironmentServiceGetResponse) GetEnvironment() *Environment {
 	return nil
 }
 
+type EnvironmentServiceRotatePropagationKeyRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// reason says why; it is required where the environment is protected.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// force makes the new key sign at once, for a key that leaked: until they have
+	// it, instances pass headers of others on unread, and root requests themselves.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) Reset() {
+	*x = EnvironmentServiceRotatePropagationKeyRequest{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceRotatePropagationKeyRequest) ProtoMessage() {}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceRotatePropagationKeyRequest.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceRotatePropagationKeyRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type EnvironmentServiceRotatePropagationKeyResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	PropagationKey *PropagationKeyState   `protobuf:"bytes,1,opt,name=propagation_key,json=propagationKey,proto3" json:"propagation_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyResponse) Reset() {
+	*x = EnvironmentServiceRotatePropagationKeyResponse{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceRotatePropagationKeyResponse) ProtoMessage() {}
+
+func (x *EnvironmentServiceRotatePropagationKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceRotatePropagationKeyResponse.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceRotatePropagationKeyResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EnvironmentServiceRotatePropagationKeyResponse) GetPropagationKey() *PropagationKeyState {
+	if x != nil {
+		return x.PropagationKey
+	}
+	return nil
+}
+
 var File_guidon_v1_environment_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\"\xc3\x01\n" +
+	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\"\x8c\x02\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -315,7 +503,13 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\tprotected\x18\x04 \x01(\bR\tprotected\x12\x1d\n" +
 	"\n" +
 	"flag_count\x18\x05 \x01(\x05R\tflagCount\x12/\n" +
-	"\bsettings\x18\x06 \x01(\v2\x13.guidon.v1.SettingsR\bsettings\"[\n" +
+	"\bsettings\x18\x06 \x01(\v2\x13.guidon.v1.SettingsR\bsettings\x12G\n" +
+	"\x0fpropagation_key\x18\x14 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey\"s\n" +
+	"\x13PropagationKeyState\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04held\x18\x03 \x01(\x05R\x04held\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\x05R\tconnected\"[\n" +
 	"\x1dEnvironmentServiceListRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -326,10 +520,17 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\x1cEnvironmentServiceGetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"Y\n" +
 	"\x1dEnvironmentServiceGetResponse\x128\n" +
-	"\venvironment\x18\x01 \x01(\v2\x16.guidon.v1.EnvironmentR\venvironment2\xcf\x01\n" +
+	"\venvironment\x18\x01 \x01(\v2\x16.guidon.v1.EnvironmentR\venvironment\"\x7f\n" +
+	"-EnvironmentServiceRotatePropagationKeyRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"y\n" +
+	".EnvironmentServiceRotatePropagationKeyResponse\x12G\n" +
+	"\x0fpropagation_key\x18\x01 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey2\xdf\x02\n" +
 	"\x12EnvironmentService\x12]\n" +
 	"\x04List\x12(.guidon.v1.EnvironmentServiceListRequest\x1a).guidon.v1.EnvironmentServiceListResponse\"\x00\x12Z\n" +
-	"\x03Get\x12'.guidon.v1.EnvironmentServiceGetRequest\x1a(.guidon.v1.EnvironmentServiceGetResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x03Get\x12'.guidon.v1.EnvironmentServiceGetRequest\x1a(.guidon.v1.EnvironmentServiceGetResponse\"\x00\x12\x8d\x01\n" +
+	"\x14RotatePropagationKey\x128.guidon.v1.EnvironmentServiceRotatePropagationKeyRequest\x1a9.guidon.v1.EnvironmentServiceRotatePropagationKeyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_environment_proto_rawDescOnce sync.Once
@@ -343,28 +544,35 @@ func file_guidon_v1_environment_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_environment_proto_rawDescData
 }
 
-var file_guidon_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_guidon_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_guidon_v1_environment_proto_goTypes = []any{
-	(*Environment)(nil),                    // 0: guidon.v1.Environment
-	(*EnvironmentServiceListRequest)(nil),  // 1: guidon.v1.EnvironmentServiceListRequest
-	(*EnvironmentServiceListResponse)(nil), // 2: guidon.v1.EnvironmentServiceListResponse
-	(*EnvironmentServiceGetRequest)(nil),   // 3: guidon.v1.EnvironmentServiceGetRequest
-	(*EnvironmentServiceGetResponse)(nil),  // 4: guidon.v1.EnvironmentServiceGetResponse
-	(*Settings)(nil),                       // 5: guidon.v1.Settings
+	(*Environment)(nil),                                    // 0: guidon.v1.Environment
+	(*PropagationKeyState)(nil),                            // 1: guidon.v1.PropagationKeyState
+	(*EnvironmentServiceListRequest)(nil),                  // 2: guidon.v1.EnvironmentServiceListRequest
+	(*EnvironmentServiceListResponse)(nil),                 // 3: guidon.v1.EnvironmentServiceListResponse
+	(*EnvironmentServiceGetRequest)(nil),                   // 4: guidon.v1.EnvironmentServiceGetRequest
+	(*EnvironmentServiceGetResponse)(nil),                  // 5: guidon.v1.EnvironmentServiceGetResponse
+	(*EnvironmentServiceRotatePropagationKeyRequest)(nil),  // 6: guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	(*EnvironmentServiceRotatePropagationKeyResponse)(nil), // 7: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	(*Settings)(nil),                                       // 8: guidon.v1.Settings
 }
 var file_guidon_v1_environment_proto_depIdxs = []int32{
-	5, // 0: guidon.v1.Environment.settings:type_name -> guidon.v1.Settings
-	0, // 1: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
-	0, // 2: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
-	1, // 3: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
-	3, // 4: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
-	2, // 5: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
-	4, // 6: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 0: guidon.v1.Environment.settings:type_name -> guidon.v1.Settings
+	1, // 1: guidon.v1.Environment.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	0, // 2: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
+	0, // 3: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
+	1, // 4: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	2, // 5: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
+	4, // 6: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
+	6, // 7: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	3, // 8: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
+	5, // 9: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
+	7, // 10: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_environment_proto_init() }
@@ -379,7 +587,7 @@ func file_guidon_v1_environment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_environment_proto_rawDesc), len(file_guidon_v1_environment_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

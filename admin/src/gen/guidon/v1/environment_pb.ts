@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/environment.proto.
  */
 export const file_guidon_v1_environment: GenFile = /*@__PURE__*/
-  fileDesc("ChtndWlkb24vdjEvZW52aXJvbm1lbnQucHJvdG8SCWd1aWRvbi52MSKLAQoLRW52aXJvbm1lbnQSDAoEbmFtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhIKCmZsYWdfY291bnQYBSABKAUSJQoIc2V0dGluZ3MYBiABKAsyEy5ndWlkb24udjEuU2V0dGluZ3MiRgodRW52aXJvbm1lbnRTZXJ2aWNlTGlzdFJlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiZwoeRW52aXJvbm1lbnRTZXJ2aWNlTGlzdFJlc3BvbnNlEiwKDGVudmlyb25tZW50cxgBIAMoCzIWLmd1aWRvbi52MS5FbnZpcm9ubWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiLAocRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVxdWVzdBIMCgRuYW1lGAEgASgJIkwKHUVudmlyb25tZW50U2VydmljZUdldFJlc3BvbnNlEisKC2Vudmlyb25tZW50GAEgASgLMhYuZ3VpZG9uLnYxLkVudmlyb25tZW50Ms8BChJFbnZpcm9ubWVudFNlcnZpY2USXQoETGlzdBIoLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBopLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2UiABJaCgNHZXQSJy5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVxdWVzdBooLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VHZXRSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_guidon_v1_change]);
+  fileDesc("ChtndWlkb24vdjEvZW52aXJvbm1lbnQucHJvdG8SCWd1aWRvbi52MSLEAQoLRW52aXJvbm1lbnQSDAoEbmFtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhIKCmZsYWdfY291bnQYBSABKAUSJQoIc2V0dGluZ3MYBiABKAsyEy5ndWlkb24udjEuU2V0dGluZ3MSNwoPcHJvcGFnYXRpb25fa2V5GBQgASgLMh4uZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5U3RhdGUiVAoTUHJvcGFnYXRpb25LZXlTdGF0ZRIOCgZzaWduZXIYASABKAkSDAoEbmV4dBgCIAEoCRIMCgRoZWxkGAMgASgFEhEKCWNvbm5lY3RlZBgEIAEoBSJGCh1FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJnCh5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2USLAoMZW52aXJvbm1lbnRzGAEgAygLMhYuZ3VpZG9uLnYxLkVudmlyb25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIsChxFbnZpcm9ubWVudFNlcnZpY2VHZXRSZXF1ZXN0EgwKBG5hbWUYASABKAkiTAodRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVzcG9uc2USKwoLZW52aXJvbm1lbnQYASABKAsyFi5ndWlkb24udjEuRW52aXJvbm1lbnQiYwotRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVmb3JjZRgDIAEoCCJpCi5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlc3BvbnNlEjcKD3Byb3BhZ2F0aW9uX2tleRgBIAEoCzIeLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleVN0YXRlMt8CChJFbnZpcm9ubWVudFNlcnZpY2USXQoETGlzdBIoLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBopLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2UiABJaCgNHZXQSJy5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVxdWVzdBooLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VHZXRSZXNwb25zZSIAEo0BChRSb3RhdGVQcm9wYWdhdGlvbktleRI4Lmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlcXVlc3QaOS5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_guidon_v1_change]);
 
 /**
  * @generated from message guidon.v1.Environment
@@ -55,6 +55,11 @@ export type Environment = Message<"guidon.v1.Environment"> & {
    * @generated from field: guidon.v1.Settings settings = 6;
    */
   settings?: Settings | undefined;
+
+  /**
+   * @generated from field: guidon.v1.PropagationKeyState propagation_key = 20;
+   */
+  propagationKey?: PropagationKeyState | undefined;
 };
 
 /**
@@ -63,6 +68,47 @@ export type Environment = Message<"guidon.v1.Environment"> & {
  */
 export const EnvironmentSchema: GenMessage<Environment> = /*@__PURE__*/
   messageDesc(file_guidon_v1_environment, 0);
+
+/**
+ * PropagationKeyState says which key signs the headers of an environment.
+ *
+ * @generated from message guidon.v1.PropagationKeyState
+ */
+export type PropagationKeyState = Message<"guidon.v1.PropagationKeyState"> & {
+  /**
+   * signer is the ID of the key that signs.
+   *
+   * @generated from field: string signer = 1;
+   */
+  signer: string;
+
+  /**
+   * next is the ID of the key that is being handed out, and is to sign; empty
+   * for none.
+   *
+   * @generated from field: string next = 2;
+   */
+  next: string;
+
+  /**
+   * held of the connected instances acknowledged next.
+   *
+   * @generated from field: int32 held = 3;
+   */
+  held: number;
+
+  /**
+   * @generated from field: int32 connected = 4;
+   */
+  connected: number;
+};
+
+/**
+ * Describes the message guidon.v1.PropagationKeyState.
+ * Use `create(PropagationKeyStateSchema)` to create a new message.
+ */
+export const PropagationKeyStateSchema: GenMessage<PropagationKeyState> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 1);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceListRequest
@@ -86,7 +132,7 @@ export type EnvironmentServiceListRequest = Message<"guidon.v1.EnvironmentServic
  * Use `create(EnvironmentServiceListRequestSchema)` to create a new message.
  */
 export const EnvironmentServiceListRequestSchema: GenMessage<EnvironmentServiceListRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 1);
+  messageDesc(file_guidon_v1_environment, 2);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceListResponse
@@ -110,7 +156,7 @@ export type EnvironmentServiceListResponse = Message<"guidon.v1.EnvironmentServi
  * Use `create(EnvironmentServiceListResponseSchema)` to create a new message.
  */
 export const EnvironmentServiceListResponseSchema: GenMessage<EnvironmentServiceListResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 2);
+  messageDesc(file_guidon_v1_environment, 3);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceGetRequest
@@ -127,7 +173,7 @@ export type EnvironmentServiceGetRequest = Message<"guidon.v1.EnvironmentService
  * Use `create(EnvironmentServiceGetRequestSchema)` to create a new message.
  */
 export const EnvironmentServiceGetRequestSchema: GenMessage<EnvironmentServiceGetRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 3);
+  messageDesc(file_guidon_v1_environment, 4);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceGetResponse
@@ -144,10 +190,60 @@ export type EnvironmentServiceGetResponse = Message<"guidon.v1.EnvironmentServic
  * Use `create(EnvironmentServiceGetResponseSchema)` to create a new message.
  */
 export const EnvironmentServiceGetResponseSchema: GenMessage<EnvironmentServiceGetResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 4);
+  messageDesc(file_guidon_v1_environment, 5);
 
 /**
- * EnvironmentService reads environments: the unit of pinning.
+ * @generated from message guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+ */
+export type EnvironmentServiceRotatePropagationKeyRequest = Message<"guidon.v1.EnvironmentServiceRotatePropagationKeyRequest"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * reason says why; it is required where the environment is protected.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * force makes the new key sign at once, for a key that leaked: until they have
+   * it, instances pass headers of others on unread, and root requests themselves.
+   *
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceRotatePropagationKeyRequest.
+ * Use `create(EnvironmentServiceRotatePropagationKeyRequestSchema)` to create a new message.
+ */
+export const EnvironmentServiceRotatePropagationKeyRequestSchema: GenMessage<EnvironmentServiceRotatePropagationKeyRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 6);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+ */
+export type EnvironmentServiceRotatePropagationKeyResponse = Message<"guidon.v1.EnvironmentServiceRotatePropagationKeyResponse"> & {
+  /**
+   * @generated from field: guidon.v1.PropagationKeyState propagation_key = 1;
+   */
+  propagationKey?: PropagationKeyState | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.
+ * Use `create(EnvironmentServiceRotatePropagationKeyResponseSchema)` to create a new message.
+ */
+export const EnvironmentServiceRotatePropagationKeyResponseSchema: GenMessage<EnvironmentServiceRotatePropagationKeyResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 7);
+
+/**
+ * EnvironmentService reads environments, the unit of pinning, and changes the
+ * keys that sign their headers.
  *
  * @generated from service guidon.v1.EnvironmentService
  */
@@ -167,6 +263,19 @@ export const EnvironmentService: GenService<{
     methodKind: "unary";
     input: typeof EnvironmentServiceGetRequestSchema;
     output: typeof EnvironmentServiceGetResponseSchema;
+  },
+  /**
+   * RotatePropagationKey makes a new key for the guidon header and hands it out.
+   * It signs once every connected instance has acknowledged it; the old one
+   * verifies for as long as revisions are retained. While one is being handed
+   * out no other is made.
+   *
+   * @generated from rpc guidon.v1.EnvironmentService.RotatePropagationKey
+   */
+  rotatePropagationKey: {
+    methodKind: "unary";
+    input: typeof EnvironmentServiceRotatePropagationKeyRequestSchema;
+    output: typeof EnvironmentServiceRotatePropagationKeyResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_environment, 0);

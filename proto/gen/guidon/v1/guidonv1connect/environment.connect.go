@@ -37,12 +37,20 @@ const (
 	EnvironmentServiceListProcedure = "/guidon.v1.EnvironmentService/List"
 	// EnvironmentServiceGetProcedure is the fully-qualified name of the EnvironmentService's Get RPC.
 	EnvironmentServiceGetProcedure = "/guidon.v1.EnvironmentService/Get"
+	// EnvironmentServiceRotatePropagationKeyProcedure is the fully-qualified name of the
+	// EnvironmentService's RotatePropagationKey RPC.
+	EnvironmentServiceRotatePropagationKeyProcedure = "/guidon.v1.EnvironmentService/RotatePropagationKey"
 )
 
 // EnvironmentServiceClient is a client for the guidon.v1.EnvironmentService service.
 type EnvironmentServiceClient interface {
 	List(context.Context, *v1.EnvironmentServiceListRequest) (*v1.EnvironmentServiceListResponse, error)
 	Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error)
+	// RotatePropagationKey makes a new key for the guidon header and hands it out.
+	// It signs once every connected instance has acknowledged it; the old one
+	// verifies for as long as revisions are retained. While one is being handed
+	// out no other is made.
+	RotatePropagationKey(context.Context, *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error)
 }
 
 // NewEnvironmentServiceClient constructs a client for the guidon.v1.EnvironmentService service. By
@@ -68,13 +76,20 @@ func NewEnvironmentServiceClient(httpClient connect.HTTPClient, baseURL string, 
 			connect.WithSchema(environmentServiceMethods.ByName("Get")),
 			connect.WithClientOptions(opts...),
 		),
+		rotatePropagationKey: connect.NewClient[v1.EnvironmentServiceRotatePropagationKeyRequest, v1.EnvironmentServiceRotatePropagationKeyResponse](
+			httpClient,
+			baseURL+EnvironmentServiceRotatePropagationKeyProcedure,
+			connect.WithSchema(environmentServiceMethods.ByName("RotatePropagationKey")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // environmentServiceClient implements EnvironmentServiceClient.
 type environmentServiceClient struct {
-	list *connect.Client[v1.EnvironmentServiceListRequest, v1.EnvironmentServiceListResponse]
-	get  *connect.Client[v1.EnvironmentServiceGetRequest, v1.EnvironmentServiceGetResponse]
+	list                 *connect.Client[v1.EnvironmentServiceListRequest, v1.EnvironmentServiceListResponse]
+	get                  *connect.Client[v1.EnvironmentServiceGetRequest, v1.EnvironmentServiceGetResponse]
+	rotatePropagationKey *connect.Client[v1.EnvironmentServiceRotatePropagationKeyRequest, v1.EnvironmentServiceRotatePropagationKeyResponse]
 }
 
 // List calls guidon.v1.EnvironmentService.List.
@@ -95,10 +110,24 @@ func (c *environmentServiceClient) Get(ctx context.Context, req *v1.EnvironmentS
 	return nil, err
 }
 
+// RotatePropagationKey calls guidon.v1.EnvironmentService.RotatePropagationKey.
+func (c *environmentServiceClient) RotatePropagationKey(ctx context.Context, req *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error) {
+	response, err := c.rotatePropagationKey.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // EnvironmentServiceHandler is an implementation of the guidon.v1.EnvironmentService service.
 type EnvironmentServiceHandler interface {
 	List(context.Context, *v1.EnvironmentServiceListRequest) (*v1.EnvironmentServiceListResponse, error)
 	Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error)
+	// RotatePropagationKey makes a new key for the guidon header and hands it out.
+	// It signs once every connected instance has acknowledged it; the old one
+	// verifies for as long as revisions are retained. While one is being handed
+	// out no other is made.
+	RotatePropagationKey(context.Context, *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error)
 }
 
 // NewEnvironmentServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -120,12 +149,20 @@ func NewEnvironmentServiceHandler(svc EnvironmentServiceHandler, opts ...connect
 		connect.WithSchema(environmentServiceMethods.ByName("Get")),
 		connect.WithHandlerOptions(opts...),
 	)
+	environmentServiceRotatePropagationKeyHandler := connect.NewUnaryHandlerSimple(
+		EnvironmentServiceRotatePropagationKeyProcedure,
+		svc.RotatePropagationKey,
+		connect.WithSchema(environmentServiceMethods.ByName("RotatePropagationKey")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.EnvironmentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case EnvironmentServiceListProcedure:
 			environmentServiceListHandler.ServeHTTP(w, r)
 		case EnvironmentServiceGetProcedure:
 			environmentServiceGetHandler.ServeHTTP(w, r)
+		case EnvironmentServiceRotatePropagationKeyProcedure:
+			environmentServiceRotatePropagationKeyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -141,4 +178,8 @@ func (UnimplementedEnvironmentServiceHandler) List(context.Context, *v1.Environm
 
 func (UnimplementedEnvironmentServiceHandler) Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.Get is not implemented"))
+}
+
+func (UnimplementedEnvironmentServiceHandler) RotatePropagationKey(context.Context, *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.RotatePropagationKey is not implemented"))
 }
