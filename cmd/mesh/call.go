@@ -52,7 +52,7 @@ func (m *Mesh) callAll(ctx context.Context, from *instance, t trip) error {
 		if !made {
 			continue
 		}
-		below := trip{Request: t.Request, Path: t.Path + "." + strconv.Itoa(n), Mode: t.Mode, Redeliver: luck < 30}
+		below := trip{Request: t.Request, Path: t.Path + "." + strconv.Itoa(n), Mode: t.Mode, Redeliver: luck < 30, Met: t.Met}
 		if t.Mode != pinned {
 			below.Subject, below.Decided = t.Subject, t.Decided
 		}

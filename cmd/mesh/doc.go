@@ -19,6 +19,11 @@
 // group with two answers is a divergence. An explicit ERROR is not one: it is
 // what Guidon promises where the state cannot be had, and is counted apart.
 //
+// Flags are killed, too, and let live again. A kill may change a request under
+// way, but only forward, and only to what the kill says: the recorder takes down
+// by which kill each answer was decided, and finds whoever went back behind one
+// that the request had met (K2) or did not serve one that he knew of (K3).
+//
 // The same is done without propagation (mode off), and with a carrier that
 // strips the pin and takes along only the decisions made so far (mode
 // decisions), as sticky-decision schemes do. These are the controls: if they do

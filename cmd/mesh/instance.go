@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/open-feature/go-sdk/openfeature"
 	"github.com/open-feature/go-sdk/openfeature/isolated"
@@ -57,6 +57,8 @@ func (s *service) open(ctx context.Context) (_ *instance, err error) {
 			i.close(ctx)
 		}
 	}()
+	changed := func(openfeature.EventDetails) { s.mesh.kills.Reached(i, i.client.Snapshot().Revision(), time.Now()) }
+	i.api.AddHandler(openfeature.ProviderConfigChange, &changed)
 	start, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := i.api.SetProviderAndWait(start, i.client.Provider()); err != nil {
@@ -106,6 +108,7 @@ func (i *instance) close(ctx context.Context) {
 	defer cancel()
 	_ = i.api.Shutdown(ctx) // the provider is at its end either way
 	_ = i.client.Close()
+	i.of.mesh.kills.Gone(i)
 	i.of.mesh.tally(i.client.Propagator().Stats())
 }
 
@@ -114,10 +117,6 @@ var errAsked = errors.New("failed as it was asked to")
 // work is what every call of every kind comes to: evaluate, call on, and
 // evaluate again, when the world has moved on.
 func (i *instance) work(ctx context.Context, t trip) error {
-	t.Decided = maps.Clone(t.Decided)
-	if t.Decided == nil {
-		t.Decided = map[string]answer{}
-	}
 	i.look(ctx, t)
 	if t.Fail {
 		return errAsked
@@ -133,35 +132,50 @@ func (i *instance) work(ctx context.Context, t trip) error {
 const partner = "partner-7"
 
 // look evaluates the flags of this service as any application would, through
-// OpenFeature, and tells the recorder. In mode decisions it adds to t.Decided.
+// OpenFeature, and tells the recorder. It adds to t.Met, and in mode decisions to
+// t.Decided.
 func (i *instance) look(ctx context.Context, t trip) {
-	recorder := i.of.mesh.recorder
+	recorder, at := i.of.mesh.recorder, i.of.name+" "+t.Path
+	log := i.client.Snapshot().Emergencies() // what this instance knows at least
+	tell := func(f flag, subject string, detail resolved) {
+		if detail.code != "" {
+			recorder.Failed(detail.code)
+			return
+		}
+		if t.Mode != pinned {
+			detail.emergency = 0 // nothing is promised
+		}
+		g := group{f.key, subject, detail.emergency}
+		recorder.Evaluated(t.Request, at, g, detail.answer)
+		if t.Mode != pinned {
+			return
+		}
+		if met := t.Met[f.key]; met > detail.emergency && met > detail.pin {
+			recorder.Backward(t.Request, at, g, met)
+		}
+		if known, ok := log.After(f.key, detail.pin); ok && known.Revision > detail.emergency {
+			recorder.Ignoring(t.Request, at, g, known.Revision)
+		}
+		t.Met[f.key] = max(t.Met[f.key], detail.emergency)
+	}
 	var who openfeature.EvaluationContext // empty: the pin knows for whom
 	if t.Mode != pinned {
 		who = openfeature.NewEvaluationContext(t.Subject.Key, t.Subject.attributes())
 	}
 	for _, f := range i.of.reads {
-		got, decided := t.Decided[f.key]
-		if t.Mode != decisions || !decided {
-			detail := evaluate(ctx, i.flags, f, who)
-			if detail.code != "" {
-				recorder.Failed(detail.code)
-				continue
-			}
-			got = detail.answer
-			if t.Mode == decisions {
-				t.Decided[f.key] = got
-			}
+		if known, decided := t.Decided[f.key]; decided {
+			tell(f, "", resolved{answer: known})
+			continue
 		}
-		recorder.Evaluated(t.Request, i.of.name+" "+t.Path, group{flag: f.key}, got)
+		detail := evaluate(ctx, i.flags, f, who)
+		tell(f, "", detail)
+		if t.Mode == decisions && detail.code == "" {
+			t.Decided[f.key] = detail.answer
+		}
 	}
 	other := openfeature.NewEvaluationContext(partner, map[string]any{"plan": "pro", "country": "NZ", "device": "desk"})
 	for _, f := range i.of.reads[:2] {
-		if detail := evaluate(ctx, i.flags, f, other); detail.code != "" {
-			recorder.Failed(detail.code)
-		} else {
-			recorder.Evaluated(t.Request, i.of.name+" "+t.Path, group{f.key, partner}, detail.answer)
-		}
+		tell(f, partner, evaluate(ctx, i.flags, f, other))
 	}
 	state, ok := propagate.FromContext(ctx)
 	if !ok || t.Mode != pinned {
@@ -178,7 +192,9 @@ func (i *instance) look(ctx context.Context, t trip) {
 // A resolved is an evaluation without its type.
 type resolved struct {
 	answer
-	code string // of an explicit ERROR; empty if all went well
+	code      string // of an explicit ERROR; empty if all went well
+	pin       int64
+	emergency int64 // revision of the kill that decided; 0 for none
 }
 
 func evaluate(ctx context.Context, flags *openfeature.Client, f flag, who openfeature.EvaluationContext) resolved {
@@ -201,6 +217,10 @@ func evaluate(ctx context.Context, flags *openfeature.Client, f flag, who openfe
 
 func resolve[T any](d openfeature.GenericEvaluationDetails[T]) resolved {
 	r := resolved{answer: answer{d.Variant, fmt.Sprint(d.Value)}}
+	r.pin, _ = d.FlagMetadata.GetInt("pinnedRevision") // 0 if there is none
+	if origin, err := d.FlagMetadata.GetString("origin"); err == nil && origin == string(propagate.OriginEmergency) {
+		r.emergency, _ = d.FlagMetadata.GetInt("revision")
+	}
 	if d.Reason != openfeature.ErrorReason {
 		return r
 	}

@@ -48,6 +48,7 @@ func meshCommand(understood *bool) *cobra.Command {
 	config := Config{
 		Seed: uint64(time.Now().UnixNano()) % 1_000_000, Evaluations: 10_000_000, Control: 1_000_000, Rate: 100, Lag: 2 * time.Second,
 		Instances: 2, Concurrency: 24, Chaos: 500 * time.Millisecond,
+		KillEvery: 500 * time.Millisecond,
 	}
 	var data, report string
 	cmd := &cobra.Command{
@@ -82,6 +83,7 @@ func meshCommand(understood *bool) *cobra.Command {
 	f.IntVar(&config.Instances, "instances", config.Instances, "instances of each service")
 	f.IntVar(&config.Concurrency, "concurrency", config.Concurrency, "requests under way at the same time")
 	f.DurationVar(&config.Chaos, "chaos", config.Chaos, "time between two restarts, and between two partitions")
+	f.DurationVar(&config.KillEvery, "kill-every", config.KillEvery, "time between two kills; 0 for none")
 	if err := cmd.MarkFlagRequired("data"); err != nil {
 		panic(err) // the flag is not defined: a mistake in this file
 	}
@@ -100,6 +102,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("--instances %d: must be 1 to 16", c.Instances)
 	case c.Concurrency < 1 || c.Concurrency > 1024:
 		return fmt.Errorf("--concurrency %d: must be 1 to 1024", c.Concurrency)
+	case c.KillEvery < 0 || c.KillEvery > 0 && c.KillEvery < 10*time.Millisecond:
+		return fmt.Errorf("--kill-every %v: must be 0, or 10ms or more", c.KillEvery)
 	case c.Chaos < 10*time.Millisecond:
 		return fmt.Errorf("--chaos %v: must be 10ms or more", c.Chaos)
 	}

@@ -41,6 +41,9 @@ type Config struct {
 	// Chaos is the time between two restarts; partitions come as often.
 	Chaos time.Duration
 
+	// KillEvery is the time between two kills of the pinned run; 0 for none.
+	KillEvery time.Duration
+
 	// For tests: options of every SDK, and what becomes of the calls of some
 	// service on their way out.
 	sdk   []guidon.Option
@@ -52,6 +55,7 @@ type Mesh struct {
 	config   Config
 	guidon   *guidonServer
 	recorder *recorder
+	kills    kills
 	broker   *broker
 	services map[string]*service
 	conns    map[string]*grpc.ClientConn
@@ -74,7 +78,7 @@ const maxRequests = 200_000
 func Open(ctx context.Context, config Config, g *guidonServer) (_ *Mesh, err error) {
 	m := &Mesh{
 		config: config, guidon: g, recorder: newRecorder(maxRequests), services: map[string]*service{}, conns: map[string]*grpc.ClientConn{},
-		http1: transport(false), http2: transport(true), base: context.WithoutCancel(ctx),
+		kills: kills{published: map[emergency]bool{}}, http1: transport(false), http2: transport(true), base: context.WithoutCancel(ctx),
 		chance: rand.New(rand.NewPCG(config.Seed, 2)), //nolint:gosec // repeatable, not secret
 		stats:  propagate.Stats{Headers: map[propagate.Outcome]uint64{}, Events: map[propagate.EventKind]uint64{}},
 	}
@@ -197,6 +201,9 @@ func (m *Mesh) Run(ctx context.Context, what mode, evaluations int, changes *tog
 		return err
 	})
 	fire.Go(func() error { return m.disturb(firing) })
+	if what == pinned {
+		fire.Go(func() error { return m.kill(firing, changes) })
+	}
 	select {
 	case <-warm:
 	case <-firing.Done():

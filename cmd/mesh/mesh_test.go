@@ -14,8 +14,8 @@ import (
 func TestMesh(t *testing.T) {
 	t.Parallel()
 	config := Config{
-		Seed: 1, Evaluations: 60_000, Control: 20_000, Rate: 100, Lag: 2 * time.Second,
-		Instances: 2, Concurrency: 8, Chaos: 200 * time.Millisecond,
+		Seed: 1, Evaluations: 40_000, Control: 10_000, Rate: 100, Lag: 2 * time.Second,
+		Instances: 2, Concurrency: 8, Chaos: 500 * time.Millisecond, KillEvery: 400 * time.Millisecond,
 	}
 	report, err := config.run(t.Context(), startTestGuidon(t))
 	var text bytes.Buffer

@@ -12,8 +12,11 @@ import (
 // maxExamples bounds the divergences that are told in full.
 const maxExamples = 3
 
-// A group is what must have one answer.
-type group struct{ flag, subject string }
+// A group is what must have one answer: before a kill of its flag, and after it.
+type group struct {
+	flag, subject string
+	emergency     int64 // revision of the kill that decided; 0 for none
+}
 
 // An answer is what one evaluation gave.
 type answer struct{ Variant, Value string }
@@ -24,6 +27,10 @@ type recorder struct {
 	requests []record // by number
 	// evaluations are those that were compared; errors are apart.
 	evaluations, divergent atomic.Int64
+	// backward are those that went back behind a kill which the request had met
+	// on its way (K2), ignoring those of an instance that knew of a kill and did
+	// not serve it (K3).
+	backward, ignoring atomic.Int64
 
 	mu       sync.Mutex
 	errors   map[string]int
@@ -31,6 +38,7 @@ type recorder struct {
 	counts   map[string]int
 	bytes    []int
 	fetches  []time.Duration
+	killed   map[emergency]answer
 }
 
 type record struct {
@@ -38,6 +46,10 @@ type record struct {
 	groups map[group]seen
 	roots  map[string]bool
 	torn   bool
+	// met is the kill that decided first, by flag; pierced says that it was not
+	// the only one, or that none decided before.
+	met     map[string]int64
+	pierced bool
 }
 
 // seen is the first answer of a group, and where it was given.
@@ -47,7 +59,7 @@ type seen struct {
 }
 
 func newRecorder(requests int) *recorder {
-	return &recorder{requests: make([]record, requests), errors: map[string]int{}, counts: map[string]int{}}
+	return &recorder{requests: make([]record, requests), errors: map[string]int{}, counts: map[string]int{}, killed: map[emergency]answer{}}
 }
 
 // Evaluated takes an answer down.
@@ -57,7 +69,16 @@ func (r *recorder) Evaluated(request int, at string, g group, a answer) {
 	of.mu.Lock()
 	defer of.mu.Unlock()
 	if of.groups == nil {
-		of.groups = map[group]seen{}
+		of.groups, of.met = map[group]seen{}, map[string]int64{}
+	}
+	if met, known := of.met[g.flag]; known && met != g.emergency {
+		of.pierced = true
+	}
+	of.met[g.flag] = g.emergency
+	if g.emergency != 0 && !r.dead(emergency{g.flag, g.emergency}, a) {
+		of.torn = true
+		r.divergent.Add(1)
+		r.example(fmt.Sprintf("request %d: kill %d of %s is %+v at %s, and something else elsewhere", request, g.emergency, g.flag, a, at))
 	}
 	first, known := of.groups[g]
 	if !known {
@@ -70,6 +91,29 @@ func (r *recorder) Evaluated(request int, at string, g group, a answer) {
 	of.torn = true
 	r.divergent.Add(1)
 	r.example(fmt.Sprintf("request %d, %s for %q: %+v at %s, %+v at %s", request, g.flag, g.subject, first.answer, first.at, a, at))
+}
+
+// dead reports whether a is what every request gets of a kill.
+func (r *recorder) dead(e emergency, a answer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, known := r.killed[e]
+	if !known {
+		r.killed[e] = a
+	}
+	return !known || first == a
+}
+
+// Backward takes down an answer from before a kill that the request had met.
+func (r *recorder) Backward(request int, at string, g group, met int64) {
+	r.backward.Add(1)
+	r.example(fmt.Sprintf("request %d, %s at %s: kill %d decides, and the request has met kill %d", request, g.flag, at, g.emergency, met))
+}
+
+// Ignoring takes down an answer from before a kill that the instance knew of.
+func (r *recorder) Ignoring(request int, at string, g group, known int64) {
+	r.ignoring.Add(1)
+	r.example(fmt.Sprintf("request %d, %s at %s: kill %d decides, and the instance knows of kill %d", request, g.flag, at, g.emergency, known))
 }
 
 // Rooted takes down which root an evaluation descended from.
@@ -119,8 +163,9 @@ func (r *recorder) example(text string) {
 	}
 }
 
-// torn counts requests with a divergence, and those that several roots answered.
-func (r *recorder) torn() (torn, manyRoots int) {
+// judged counts requests: with a divergence, with answers of several roots, and
+// with values that a kill changed under way.
+func (r *recorder) judged() (torn, manyRoots, pierced int) {
 	for i := range r.requests {
 		of := &r.requests[i]
 		of.mu.Lock()
@@ -130,9 +175,12 @@ func (r *recorder) torn() (torn, manyRoots int) {
 		if len(of.roots) > 1 {
 			manyRoots++
 		}
+		if of.pierced {
+			pierced++
+		}
 		of.mu.Unlock()
 	}
-	return torn, manyRoots
+	return torn, manyRoots, pierced
 }
 
 // percentile is the nearest-rank percentile, 0 without values.

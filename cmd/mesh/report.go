@@ -42,17 +42,32 @@ type Result struct {
 	// OrphanRoots are requests that arrived inside the zone without a header.
 	OrphanRoots uint64 `json:"orphanRoots"`
 	// ManyRoots are requests whose evaluations descend from several roots.
-	ManyRoots int            `json:"manyRoots"`
-	Changes   int            `json:"changes"`
-	PerSecond float64        `json:"changesPerSecond"`
-	Seconds   float64        `json:"seconds"`
-	Counts    map[string]int `json:"counts"`
-	Examples  []string       `json:"examples,omitempty"`
+	ManyRoots int `json:"manyRoots"`
+	// Pierced are requests of which a kill changed a value under way; Backward
+	// are evaluations that went back behind one (K2), Ignoring those of an
+	// instance that knew better (K3), and Unpublished kills that nobody made (K1).
+	Pierced     int   `json:"pierced"`
+	Backward    int64 `json:"backward"`
+	Ignoring    int64 `json:"ignoring"`
+	Unpublished int   `json:"unpublished"`
+	// KillLast are milliseconds from the acknowledgement of a kill until the last
+	// instance evaluates by it, the lag of streams and partitions included;
+	// KillBeyond are those of each instance beyond the lag of its stream.
+	KillLastP50   float64        `json:"killLastP50Ms"`
+	KillLastP99   float64        `json:"killLastP99Ms"`
+	KillLastMax   float64        `json:"killLastMaxMs"`
+	KillBeyondP50 float64        `json:"killBeyondP50Ms"`
+	KillBeyondP99 float64        `json:"killBeyondP99Ms"`
+	Changes       int            `json:"changes"`
+	PerSecond     float64        `json:"changesPerSecond"`
+	Seconds       float64        `json:"seconds"`
+	Counts        map[string]int `json:"counts"`
+	Examples      []string       `json:"examples,omitempty"`
 }
 
 func (m *Mesh) result(what mode, requests, changes int, took time.Duration) Result {
 	r := m.recorder
-	torn, manyRoots := r.torn()
+	torn, manyRoots, pierced := r.judged()
 	n := r.evaluations.Load()
 	res := Result{
 		Mode: what, Requests: requests, Torn: torn, TornPercent: 100 * float64(torn) / float64(max(requests, 1)),
@@ -63,6 +78,15 @@ func (m *Mesh) result(what mode, requests, changes int, took time.Duration) Resu
 		OrphanRoots: m.stats.Events[propagate.OrphanRooted], ManyRoots: manyRoots,
 		Changes: changes, PerSecond: float64(changes) / took.Seconds(), Seconds: took.Seconds(), Counts: r.counts, Examples: r.examples,
 	}
+	res.Pierced, res.Backward, res.Ignoring = pierced, r.backward.Load(), r.ignoring.Load()
+	for e := range r.killed {
+		if !m.kills.published[e] {
+			res.Unpublished++
+		}
+	}
+	last, beyond := m.kills.last, m.kills.beyond
+	res.KillLastP50, res.KillLastP99, res.KillLastMax = milliseconds(percentile(last, 50)), milliseconds(percentile(last, 99)), milliseconds(percentile(last, 100))
+	res.KillBeyondP50, res.KillBeyondP99 = milliseconds(percentile(beyond, 50)), milliseconds(percentile(beyond, 99))
 	if res.Divergent == 0 {
 		res.Bound = 3 / float64(max(n, 1))
 	}
@@ -78,6 +102,9 @@ type Report struct {
 	Seed    uint64   `json:"seed"`
 	Results []Result `json:"results"`
 }
+
+// enoughKills is from how many on some request must have met one.
+const enoughKills = 20
 
 // verdict is nil if the run proves what it should.
 func (r Report) verdict() error {
@@ -95,6 +122,11 @@ func (r Report) verdict() error {
 		case res.Mode != pinned:
 		case res.Divergent > 0:
 			wrong("%d of %d evaluations diverged, for example %s", res.Divergent, res.Evaluations, res.Examples[0])
+		case res.Backward > 0 || res.Ignoring > 0 || res.Unpublished > 0:
+			wrong("%d evaluations went back behind a kill, %d ignored one, %d kills were never made; for example %s",
+				res.Backward, res.Ignoring, res.Unpublished, append(res.Examples, "")[0])
+		case res.Counts["kills"] >= enoughKills && res.Pierced == 0:
+			wrong("no kill of %d changed a request under way: nothing was shown of kills", res.Counts["kills"])
 		case res.OrphanRoots > 0 || res.ManyRoots > 0:
 			wrong("%d headers were lost, %d requests had several roots", res.OrphanRoots, res.ManyRoots)
 		}
@@ -124,6 +156,9 @@ func (r Report) Write(out io.Writer) error {
 				fmt.Fprintf(out, "  0 of %d evaluations diverged: at 95 %% confidence fewer than %.2g of all do (3/N)\n", res.Evaluations, res.Bound)
 			}
 			fmt.Fprintf(out, "  pins not local %.2f %% · %d definitions fetched, p50 %.2f ms, p99 %.2f ms\n", res.NotLocalPercent, res.Fetches, res.FetchP50, res.FetchP99)
+			fmt.Fprintf(out, "  %d kills changed %d requests under way, %d evaluations went back, %d ignored one\n", res.Counts["kills"], res.Pierced, res.Backward, res.Ignoring)
+			fmt.Fprintf(out, "  kill to the last instance p50 %.0f ms, p99 %.0f ms, max %.0f ms; beyond the lag of its stream, to each p50 %.1f ms, p99 %.1f ms\n",
+				res.KillLastP50, res.KillLastP99, res.KillLastMax, res.KillBeyondP50, res.KillBeyondP99)
 			fmt.Fprintf(out, "  header p50 %d bytes, p99 %d bytes · orphan roots %d\n", res.HeaderP50, res.HeaderP99, res.OrphanRoots)
 		}
 		fmt.Fprintf(out, "  explicit errors: %s\n  happened: %s\n", list(res.Errors), list(res.Counts))

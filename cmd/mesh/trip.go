@@ -26,6 +26,9 @@ type trip struct {
 	Subject *subject `json:"s,omitempty"`
 	// Decided are the answers by flag that travel in mode decisions: names and values, which is more than any such scheme carries.
 	Decided map[string]answer `json:"d,omitempty"`
+	// Met are the kills, by flag, that decided on the way here: what the mesh
+	// itself knows of the request.
+	Met map[string]int64 `json:"k,omitempty"`
 }
 
 // A subject is whom a request is for, with everything the edge knows.
@@ -53,6 +56,7 @@ func parseTrip(values []string) (t trip, err error) {
 	if len(values) != 1 {
 		return t, fmt.Errorf("%d %s headers, want one", len(values), tripHeader)
 	}
+	t.Decided, t.Met = map[string]answer{}, map[string]int64{}
 	return t, json.Unmarshal([]byte(values[0]), &t)
 }
 
