@@ -73,18 +73,27 @@ func (l Emergencies) After(flag string, revision int64) (Emergency, bool) {
 	return entries[len(entries)-1], true
 }
 
-// Since returns, for each flag that had an emergency after a revision, its
-// newest; sorted by flag.
-func (l Emergencies) Since(revision int64) []Emergency {
-	if l.Newest() <= revision {
+// Has tells whether there was an emergency at a revision.
+func (l Emergencies) Has(revision int64) bool {
+	if l.log == nil {
+		return false
+	}
+	_, ok := slices.BinarySearchFunc(l.log.entries, revision, func(e Emergency, revision int64) int { return cmp.Compare(e.Revision, revision) })
+	return ok
+}
+
+// Between returns, for each flag that had an emergency after one revision and no
+// later than another, its newest of these; sorted by flag.
+func (l Emergencies) Between(after, until int64) []Emergency {
+	if l.Newest() <= after {
 		return nil
 	}
 	newest := map[string]Emergency{}
 	for _, e := range slices.Backward(l.log.entries) {
-		if e.Revision <= revision {
+		if e.Revision <= after {
 			break
 		}
-		if _, ok := newest[e.Flag]; !ok {
+		if _, ok := newest[e.Flag]; !ok && e.Revision <= until {
 			newest[e.Flag] = e
 		}
 	}

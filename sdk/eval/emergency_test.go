@@ -111,7 +111,7 @@ func TestKill(t *testing.T) {
 func TestEmergencies(t *testing.T) {
 	t.Parallel()
 	var none eval.Emergencies
-	if _, ok := none.After("a", 0); ok || none.Newest() != 0 || none.Since(0) != nil || len(slices.Collect(none.All())) != 0 {
+	if _, ok := none.After("a", 0); ok || none.Newest() != 0 || none.Between(0, 9) != nil || none.Has(0) || len(slices.Collect(none.All())) != 0 {
 		t.Error("the zero Emergencies has some")
 	}
 	s := with(t, compile(t), 9,
@@ -129,12 +129,15 @@ func TestEmergencies(t *testing.T) {
 	}
 	for revision, want := range map[int64]string{0: "a7 b7", 2: "a7 b7", 3: "a7 b7", 6: "a7 b7", 7: "", 9: ""} {
 		var flags []string
-		for _, e := range log.Since(revision) {
+		for _, e := range log.Between(revision, 9) {
 			flags = append(flags, fmt.Sprint(e.Flag, e.Revision))
 		}
 		if got := strings.Join(flags, " "); got != want {
-			t.Errorf("Since(%d) = %q, want %q", revision, got, want)
+			t.Errorf("Between(%d, 9) = %q, want %q", revision, got, want)
 		}
+	}
+	if e := log.Between(0, 6); len(e) != 1 || e[0].Revision != 3 || !log.Has(3) || !log.Has(7) || log.Has(4) {
+		t.Errorf("Between(0, 6) = %v, and the log has 3: %v, 7: %v, 4: %v", e, log.Has(3), log.Has(7), log.Has(4))
 	}
 	e, _ := log.After("b", 3)
 	if n, ok := e.Resolution().As(eval.Integer).Integer(); n != 1 || !ok || e.Resolution().Reason() != eval.ReasonStatic {

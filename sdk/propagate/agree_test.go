@@ -3,6 +3,7 @@ package propagate_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -30,8 +31,8 @@ func TestEveryHopAgrees(t *testing.T) {
 	})
 	// The test proves nothing unless hops did answer, from other revisions than
 	// their newest, and rarely had to give up.
-	if total.answered < 500 || total.stale < 100 || total.errors > total.answered/4 {
-		t.Errorf("%d answers, %d of them not from the newest revision, %d errors: too few cases", total.answered, total.stale, total.errors)
+	if total.answered < 500 || total.stale < 100 || total.killed < 20 || total.errors > total.answered/4 {
+		t.Errorf("%d answers, %d of them not from the newest revision, %d of kills under way, %d errors: too few cases", total.answered, total.stale, total.killed, total.errors)
 	}
 }
 
@@ -50,12 +51,13 @@ func TestHopsDisagreeWithoutPropagation(t *testing.T) {
 	}
 }
 
-type tally struct{ requests, torn, answered, stale, errors int }
+type tally struct{ requests, torn, answered, stale, killed, errors int }
 
 func (n *tally) add(m *mesh) {
 	n.requests++
 	n.answered += m.answered
 	n.stale += m.stale
+	n.killed += m.killed
 	n.errors += m.errors
 	for _, answers := range m.answers {
 		if len(answers) > 1 {
@@ -72,8 +74,10 @@ type mesh struct {
 	instances []*instance
 	services  []*propagate.Propagator
 
-	answers                 map[string]map[string]bool // by flag: every variant and value given
-	answered, stale, errors int
+	// answers holds every variant and value given, by flag and, after a kill that
+	// reached the request under way, by the revision of that.
+	answers                         map[string]map[string]bool
+	answered, stale, killed, errors int
 }
 
 var meshFlags = []string{"a", "b", "c", "d", "e"}
@@ -152,10 +156,12 @@ func anyContext(t *rapid.T) map[string]any {
 // request lets one request run through the mesh while the environment changes.
 func (m *mesh) request(t *rapid.T) {
 	at := rapid.IntRange(0, len(m.services)-1).Draw(t, "root")
-	m.visit(m.services[at].Root(context.Background(), anyContext(t)), t, at, 0)
+	m.visit(m.services[at].Root(context.Background(), anyContext(t)), t, at, 0, map[string]int64{})
 }
 
-func (m *mesh) visit(ctx context.Context, t *rapid.T, at, depth int) {
+// visit lets one service handle the request. reached is the kill, by flag, that
+// the way to here has met: no answer may go back behind it.
+func (m *mesh) visit(ctx context.Context, t *rapid.T, at, depth int, reached map[string]int64) {
 	for range rapid.IntRange(3, 9).Draw(t, "steps") {
 		switch rapid.IntRange(0, 7).Draw(t, "step") {
 		case 0, 1:
@@ -167,12 +173,17 @@ func (m *mesh) visit(ctx context.Context, t *rapid.T, at, depth int) {
 		case 4, 5:
 			call := anyContext(t)
 			for _, key := range rapid.Permutation(meshFlags).Draw(t, "flags") {
-				m.evaluate(ctx, at, key, call)
+				m.evaluate(ctx, t, at, key, call, reached)
 			}
 		default:
 			if depth < 2 {
 				to := rapid.IntRange(0, len(m.services)-1).Draw(t, "to")
-				m.visit(hop(ctx, m.services[at], m.services[to]), t, to, depth+1)
+				below, met := hop(ctx, m.services[at], m.services[to]), maps.Clone(reached)
+				m.visit(below, t, to, depth+1, met)
+				if seen, ok := m.services[to].Seen(below); ok {
+					m.services[at].Join(ctx, []string{seen})
+					maps.Copy(reached, met)
+				}
 			}
 		}
 	}
@@ -180,7 +191,13 @@ func (m *mesh) visit(ctx context.Context, t *rapid.T, at, depth int) {
 
 func (m *mesh) change(t *rapid.T) {
 	key := rapid.SampledFrom(meshFlags).Draw(t, "flag")
-	switch rapid.IntRange(0, 7).Draw(t, "change") {
+	switch rapid.IntRange(0, 10).Draw(t, "change") {
+	case 8, 9:
+		m.world.kill(t, key, rapid.SampledFrom([]string{"off", "stop"}).Draw(t, "kill"), fmt.Sprintf("%q", rapid.SampledFrom([]string{"no", "never"}).Draw(t, "killed")))
+	case 10:
+		if _, killed := m.world.at(m.world.head()).Row(eval.Name{Kind: eval.KindEmergency, Name: key}); killed {
+			m.world.unkill(t, key)
+		}
 	case 0:
 		m.world.change(t, nil, []eval.Name{{Kind: eval.KindFlag, Name: key}})
 	case 1:
@@ -194,8 +211,22 @@ func (m *mesh) change(t *rapid.T) {
 	}
 }
 
-func (m *mesh) evaluate(ctx context.Context, at int, key string, call map[string]any) {
+func (m *mesh) evaluate(ctx context.Context, t *rapid.T, at int, key string, call map[string]any, reached map[string]int64) {
 	r := m.services[at].Evaluate(ctx, key, eval.String, call)
+	known, killed := m.instances[at].Emergencies().After(key, r.Pinned)
+	met := int64(0)
+	if r.Origin == propagate.OriginEmergency {
+		met = r.Revision
+	}
+	if r.Reason() != eval.ReasonError && r.Pinned != 0 {
+		if killed && met < known.Revision {
+			t.Fatalf("K3: %s is served as of %d where the kill of %d is known", key, met, known.Revision)
+		}
+		if met < reached[key] {
+			t.Fatalf("K2: %s goes back from the kill of %d to that of %d", key, reached[key], met)
+		}
+		reached[key] = met
+	}
 	if s, ok := propagate.FromContext(ctx); ok {
 		subject, claimed := call["targetingKey"].(string)
 		if pin, sealed := s.Pin(); sealed && claimed && (!pin.HasSubject || subject != pin.Subject) {
@@ -211,6 +242,10 @@ func (m *mesh) evaluate(ctx context.Context, at int, key string, call map[string
 	m.answered++
 	if r.Pinned != 0 && r.Pinned != m.instances[at].held.Load() {
 		m.stale++
+	}
+	if r.Pinned != 0 && met != 0 {
+		m.killed++
+		key = fmt.Sprintf("%s killed at %d", key, met)
 	}
 	if m.answers[key] == nil {
 		m.answers[key] = map[string]bool{}

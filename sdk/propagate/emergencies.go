@@ -74,6 +74,29 @@ func (k *known) marked(flag string) int64 {
 	return k.marks[i].Emergency
 }
 
+// contradicts reports whether a log and what the request has met cannot both be
+// whole. It takes a server that lost a kill when it was restored: the log is then
+// of no use for this request, since its value must not go back.
+func (k *known) contradicts(log eval.Emergencies, pin int64) bool {
+	if k.until <= pin {
+		return false
+	}
+	if len(k.marks) == 0 {
+		return log.Revision() >= k.until && !log.Has(k.until)
+	}
+	for _, e := range log.Between(pin, k.until) {
+		if k.marked(e.Flag) < e.Revision {
+			return true
+		}
+	}
+	for _, m := range k.marks {
+		if e, _ := log.After(m.Flag, pin); m.Emergency <= log.Revision() && e.Revision < m.Emergency {
+			return true
+		}
+	}
+	return false
+}
+
 // outgoing returns what is known of the request's emergencies here and now: what
 // came with it, what answers brought, and what this process itself knows.
 func (s *State) outgoing() *known {
@@ -90,14 +113,30 @@ func (s *State) renew(log eval.Emergencies) *known {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := *s.met.Load()
-	if newest := log.Newest(); newest > max(next.until, s.pin.Revision) {
-		next = known{until: newest, marks: marksOf(log.Since(s.pin.Revision))}
-	}
+	s.raise(&next, log)
 	if next.value == "" {
 		s.write(&next)
 	}
 	s.met.Store(&next)
 	return &next
+}
+
+// raise makes k what the log knows, if that is more.
+func (s *State) raise(k *known, log eval.Emergencies) {
+	if newest := log.Newest(); newest > max(k.until, s.pin.Revision) && !k.contradicts(log, s.pin.Revision) {
+		*k = known{until: newest, marks: marksOf(log.Between(s.pin.Revision, newest))}
+	}
+}
+
+// served keeps in mind what the log knew when it gave an answer, in case a later
+// one has lost it.
+func (s *State) served(log eval.Emergencies) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := *s.met.Load()
+	if s.raise(&next, log); next.until > s.met.Load().until {
+		s.met.Store(&next)
+	}
 }
 
 // write signs the header of k. A process that must not sign goes on with what it
@@ -197,34 +236,33 @@ func (s *State) unite(k *known) {
 // strict says that the flag must not be answered without that log.
 func (e *evaluation) emergency(ctx context.Context, after int64, strict bool) (settled bool) {
 	log := e.p.config.Snapshots.Emergencies()
-	marked, missing := int64(0), false
+	missing := false
 	if e.state != nil {
 		if met := e.state.met.Load(); met != nil && met.until > after {
-			marked = met.marked(e.key)
 			if met.until > log.Revision() && met.needs(e.key, log.Revision()) {
 				fetched, err := e.emergenciesAt(ctx, met.until)
 				if missing = err != nil; !missing {
 					log = fetched
 				}
 			}
+			missing = missing || met.contradicts(log, e.state.pin.Revision)
 		}
 	}
-	if log.Newest() <= after && marked <= after && !missing {
+	if missing && strict {
+		e.p.counters.flag(EmergencyUnavailable, e.key)
+		e.unavailable("an emergency that the request has met could not be had")
+		return true
+	}
+	if log.Newest() <= after {
 		return false // nearly always
 	}
 	found, ok := log.After(e.key, after)
-	if missing || marked > after && found.Revision < marked { // also of a log that has lost it: never back to the pinned value
-		if strict {
-			e.p.counters.flag(EmergencyUnavailable, e.key)
-			e.unavailable("an emergency that the request has met could not be had")
-			return true
-		}
-	}
 	if !ok {
 		return false
 	}
 	e.result.Resolution, e.result.Origin, e.result.Revision = found.Resolution(), OriginEmergency, found.Revision
 	if e.state != nil && e.result.Pinned != 0 {
+		e.state.served(log)
 		e.pierced(found.Revision)
 	}
 	return true

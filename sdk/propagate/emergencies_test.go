@@ -2,6 +2,7 @@ package propagate_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,13 +37,21 @@ func (w *world) emergency(t rapid.TB, flag string, active bool, entry string) in
 	var log []string
 	for e := range w.at(w.head()).Emergencies().All() {
 		if e.Flag == flag {
-			log = append(log, fmt.Sprintf(`{"revision":%d,"value":%v,"variant":%q}`, e.Revision, e.Value(), e.Variant))
+			log = append(log, fmt.Sprintf(`{"revision":%d,"value":%s,"variant":%q}`, e.Revision, jsonOf(e.Value()), e.Variant))
 		}
 	}
 	if entry != "" {
 		log = append(log, entry)
 	}
 	return w.publish(t, eval.Row{Kind: eval.KindEmergency, Name: flag, Document: canonical(t, fmt.Sprintf(`{"active":%t,"log":[%s]}`, active, strings.Join(log, ",")))})
+}
+
+func jsonOf(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 // got is an answer in short: variant, value, origin, error.
