@@ -25,6 +25,7 @@ CREATE TABLE environments (
     audit_seq  bigint      NOT NULL DEFAULT 0,
     audit_head bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (octet_length(audit_head) = 32),
     protected  boolean     NOT NULL DEFAULT false,
+    bytes      bigint      NOT NULL DEFAULT 0, -- of the rows as of revision
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);

@@ -47,9 +47,11 @@ CREATE TABLE flag_versions (
     to_revision   bigint CHECK (to_revision > from_revision),
     document      bytea  NOT NULL,
     hash          bytea  NOT NULL CHECK (octet_length(hash) = 32),
+    refers        text[] NOT NULL, -- 'segment/people', 'flag/basis': what the document needs besides itself
     PRIMARY KEY (environment, kind, name, from_revision)
 );
 
 CREATE UNIQUE INDEX flag_versions_open ON flag_versions (environment, kind, name) WHERE to_revision IS NULL;
+CREATE INDEX flag_versions_by_reference ON flag_versions USING gin (refers) WHERE to_revision IS NULL AND refers <> '{}';
 CREATE INDEX flag_versions_by_start ON flag_versions (environment, from_revision);
 CREATE INDEX flag_versions_by_end ON flag_versions (environment, to_revision) WHERE to_revision IS NOT NULL;

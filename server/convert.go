@@ -40,7 +40,7 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
 			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
 			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
-			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible,
+			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible, Requires: fromRequirements(p.GetRequires()),
 		}, err
 	case *guidonv1.Operation_SetState:
 		p := o.SetState
@@ -61,6 +61,25 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 		return store.UnkillFlag{Environment: p.GetEnvironment(), Key: p.GetKey()}, nil
 	case *guidonv1.Operation_ArchiveFlag:
 		return store.ArchiveFlag{Key: o.ArchiveFlag.GetKey()}, nil
+	case *guidonv1.Operation_RestoreFlag:
+		return store.RestoreFlag{Key: o.RestoreFlag.GetKey()}, nil
+	case *guidonv1.Operation_DeleteFlag:
+		return store.DeleteFlag{Key: o.DeleteFlag.GetKey()}, nil
+	case *guidonv1.Operation_DescribeFlag:
+		p := o.DescribeFlag
+		return store.DescribeFlag{
+			Key: p.GetKey(), Owner: p.Owner, Description: p.Description, Tags: fromTexts(p.GetTags()), Links: fromTexts(p.GetLinks()),
+		}, nil
+	case *guidonv1.Operation_SetSchema:
+		p := o.SetSchema
+		if p.GetSchema() == nil {
+			return store.SetSchema{Key: p.GetKey()}, nil
+		}
+		schema, err := fromStruct("schema", p.GetSchema())
+		return store.SetSchema{Key: p.GetKey(), Schema: schema}, err
+	case *guidonv1.Operation_DeleteSegment:
+		p := o.DeleteSegment
+		return store.DeleteSegment{Environment: p.GetEnvironment(), Name: p.GetName()}, nil
 	case *guidonv1.Operation_PutSegment:
 		p := o.PutSegment
 		condition, err := fromValue("condition", p.GetCondition())
@@ -72,6 +91,26 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 		return store.PutSettings{Environment: p.GetEnvironment(), Settings: fromSettings(p.GetSettings())}, nil
 	}
 	return nil, &store.FieldError{Field: "operation", Message: "is empty, or one that this server does not know"}
+}
+
+// fromTexts converts a list that may be unset, which is nil.
+func fromTexts(t *guidonv1.Texts) *[]string {
+	if t == nil {
+		return nil
+	}
+	values := t.GetValues()
+	return &values
+}
+
+func fromRequirements(r *guidonv1.Requirements) *[]store.Requirement {
+	if r == nil {
+		return nil
+	}
+	out := []store.Requirement{}
+	for _, r := range r.GetRequirements() {
+		out = append(out, store.Requirement{Flag: r.GetFlag(), Variants: r.GetVariants()})
+	}
+	return &out
 }
 
 func fromStruct(field string, s *structpb.Struct) ([]byte, error) {
@@ -142,6 +181,9 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 	if err := json.Unmarshal(f.Row().Document, &document); err != nil {
 		return nil, fmt.Errorf("document of flag %q: %w", f.Key(), err)
 	}
+	for _, r := range f.Requires() {
+		out.Requires = append(out.Requires, &guidonv1.Requirement{Flag: r.Flag, Variants: r.Variants})
+	}
 	out.Definition = &structpb.Struct{}
 	if err := protojson.Unmarshal(document.Flag, out.Definition); err != nil {
 		return nil, fmt.Errorf("definition of flag %q: %w", f.Key(), err)
@@ -162,7 +204,13 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 // describe adds what only the store knows: what describes the key in all
 // environments, and who wrote this version.
 func describe(out *guidonv1.Flag, f store.Flag) {
-	out.Owner, out.Description, out.Tags = f.Owner, f.Description, f.Tags
+	out.Owner, out.Description, out.Tags, out.Links = f.Owner, f.Description, f.Tags, f.Links
+	if f.Schema != nil {
+		schema := &structpb.Struct{}
+		if protojson.Unmarshal(f.Schema, schema) == nil { // it was one when it was written
+			out.Schema = schema
+		}
+	}
 	out.UpdatedAt, out.UpdatedBy = toTime(f.UpdatedAt), f.UpdatedBy
 }
 
@@ -248,6 +296,10 @@ func changeAction(o audit.Operation) string {
 		return string(store.ActionKilled)
 	case o.Action == audit.ActionUnkillFlag:
 		return string(store.ActionUnkilled)
+	case o.Action == audit.ActionRestoreFlag:
+		return string(store.ActionRestored)
+	case o.Action == audit.ActionDeleteFlag, o.Action == audit.ActionDeleteSegment:
+		return string(store.ActionDeleted)
 	case o.Action == audit.ActionRevokeKey, o.Action == audit.ActionRevokeOverride:
 		return "revoked"
 	case o.Before == nil:

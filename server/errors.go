@@ -47,6 +47,8 @@ var codes = []struct {
 	{store.ErrKeyReused, connect.CodeAlreadyExists, ""},
 	{store.ErrArchived, connect.CodeFailedPrecondition, ""},
 	{store.ErrPierceNever, connect.CodeFailedPrecondition, ""},
+	{store.ErrNotArchived, connect.CodeFailedPrecondition, ""},
+	{store.ErrInUse, connect.CodeFailedPrecondition, ""},
 	{store.ErrNotOverridable, connect.CodeFailedPrecondition, ""},
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
 	{errDraining, connect.CodeUnavailable, ""},

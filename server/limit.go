@@ -27,7 +27,8 @@ const (
 
 // bodyLimit is how long the body of a procedure may be.
 func bodyLimit(procedure string) int {
-	if procedure == guidonv1connect.ChangeServiceApplyProcedure {
+	switch procedure {
+	case guidonv1connect.ChangeServiceApplyProcedure, guidonv1connect.ChangeServiceDryRunProcedure:
 		return maxChange
 	}
 	return maxBody

@@ -144,6 +144,7 @@ func (s *Server) mux() http.Handler {
 	service(guidonv1connect.NewFleetServiceHandler(fleets{s}, options))
 	service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
 	service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
+	service(guidonv1connect.NewSegmentServiceHandler(segments{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
 
 	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))

@@ -115,7 +115,7 @@ func prepare(cs ChangeSet) (request, error) {
 			return r, &FieldError{"operations", fmt.Sprintf("operation %d is nil", i)}
 		}
 		s, err := o.step()
-		if s.environment == "" && s.action != audit.ActionArchiveFlag {
+		if s.environment == "" && !everywhere(o) {
 			err = &FieldError{"environment", "is required"}
 		}
 		if err != nil {
@@ -133,6 +133,15 @@ func prepare(cs ChangeSet) (request, error) {
 	var err error
 	r.hash, err = hashOf(cs)
 	return r, err
+}
+
+// everywhere reports whether an operation is about a key in all environments.
+func everywhere(o Operation) bool {
+	switch o.(type) {
+	case ArchiveFlag, RestoreFlag, DeleteFlag, DescribeFlag, SetSchema:
+		return true
+	}
+	return false
 }
 
 func (cs ChangeSet) check() error {
@@ -198,15 +207,18 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 	if len(d.refused.Operations) > 0 {
 		return Applied{}, &d.refused
 	}
+	if err := d.conform(); err != nil {
+		return Applied{}, err
+	}
 	flags, environments := d.finish()
 	for _, e := range environments {
-		if err := addDependents(ctx, tx, e); err != nil {
+		if err := e.complete(ctx, tx); err != nil {
 			return Applied{}, err
 		}
 		if err := d.validate(e, r.IsolateInvalid); err != nil {
 			return Applied{}, err
 		}
-		if err := d.dependentsKilled(ctx, tx, e); err != nil {
+		if err := d.dependentsKilled(e); err != nil {
 			return Applied{}, err
 		}
 	}
@@ -215,6 +227,11 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 	}
 
 	applied = d.result(environments, len(flags) == 0)
+	if r.DryRun {
+		if applied.Drafts, err = drafts(environments); err != nil {
+			return Applied{}, err
+		}
+	}
 	if r.DryRun || applied.Unchanged && r.IdempotencyKey == "" {
 		return applied, errRollback
 	}
@@ -237,7 +254,9 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 	every, describes := false, false
 	environments := slices.Collect(maps.Keys(r.Expect))
 	var flags []string
+	var named []eval.Name
 	for _, s := range r.steps {
+		named = append(named, flagOf(s.name))
 		environments = append(environments, s.environment)
 		every = every || s.environment == ""
 		describes = describes || s.describes
@@ -258,7 +277,7 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 		queue(b, &chain, lockInstallation, nil)
 	}
 	r.lookUp(b, &earlier)
-	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": every, "environments": environments, "flags": flags})
+	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": every, "environments": environments, "flags": flags, "refers": refers(named)})
 	queue(b, &known, selectFlagRows, pgx.StrictNamedArgs{"keys": flags})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return nil, nil, nil, driver(err)
@@ -266,7 +285,13 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 
 	d := &draft{environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
 	for _, e := range locked {
-		d.environments[e.Name] = &environmentDraft{lockedEnvironment: e, rows: map[eval.Name]*rowDraft{}}
+		d.environments[e.Name] = &environmentDraft{lockedEnvironment: e, rows: map[eval.Name]*rowDraft{}, asked: map[eval.Name]bool{}, sought: map[string]bool{}}
+		for _, name := range named {
+			d.environments[e.Name].asked[name] = true
+		}
+		for _, key := range flags {
+			d.environments[e.Name].sought[key] = true
+		}
 		d.at = latest(d.at, e.Now, e.UpdatedAt)
 	}
 	for _, r := range rows {
@@ -288,6 +313,15 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 // clock was set back.
 func latest(times ...time.Time) time.Time {
 	return slices.MaxFunc(times, time.Time.Compare)
+}
+
+func (e *environmentDraft) holdAll(rows []openRow) error {
+	for _, r := range rows {
+		if err := e.hold(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hold keeps a row that was read; one that a step edited already stays.
@@ -321,42 +355,29 @@ func expected(ctx context.Context, tx pgx.Tx, d *draft, expect map[string]int64)
 	return nil
 }
 
-// addDependents reads the flags that a changed segment or changed settings may
-// break: those that refer to one of them, directly or through segments.
-func addDependents(ctx context.Context, tx pgx.Tx, e *environmentDraft) error {
-	var references []string
-	settings := false
-	for _, name := range e.changed() {
-		settings = settings || name.Kind == eval.KindSettings
-		if name.Kind == eval.KindSegment {
-			references = append(references, reference(name.Name))
+// drafts shows what a dry run compiled.
+func drafts(environments []*environmentDraft) (map[string]Draft, error) {
+	out := map[string]Draft{}
+	for _, e := range environments {
+		before, err := e.compileBefore()
+		if err != nil {
+			return nil, err
 		}
-	}
-	if len(references) == 0 && !settings {
-		return nil
-	}
-	for i := 0; i < len(references); i++ { // grows as segments are found that refer to one
-		for name, r := range e.rows {
-			again := reference(name.Name)
-			if name.Kind == eval.KindSegment && strings.Contains(string(r.document), references[i]) && !slices.Contains(references, again) {
-				references = append(references, again)
+		after, err := e.compile()
+		if err != nil {
+			return nil, err
+		}
+		draft := Draft{Before: before, After: after}
+		for name := range e.affected {
+			if e.affected[name] && name.Kind == eval.KindFlag {
+				draft.Affected = append(draft.Affected, name.Name)
 			}
 		}
+		slices.Sort(draft.Affected)
+		out[e.Name] = draft
 	}
-	rows, err := openFlags(ctx, tx, e.Name, references, settings)
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := e.hold(r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return out, nil
 }
-
-// reference is how a canonical document refers to a segment.
-func reference(segment string) string { return `"$ref":` + string(quote(segment)) }
 
 // result is what the caller is told.
 func (d *draft) result(changed []*environmentDraft, sameFlags bool) Applied {
@@ -365,7 +386,9 @@ func (d *draft) result(changed []*environmentDraft, sameFlags bool) Applied {
 		Changes: d.changes, Warnings: d.warnings,
 	}
 	for _, c := range d.changes {
-		a.Revisions[c.Environment] = d.environments[c.Environment].Revision
+		if e := d.environments[c.Environment]; e != nil {
+			a.Revisions[c.Environment] = e.Revision
+		}
 	}
 	for _, e := range changed {
 		a.Revisions[e.Name] = e.Revision + 1
@@ -388,7 +411,7 @@ func (d *draft) write(b *pgx.Batch, r request, flags []*flagDraft, environments 
 			return err
 		}
 		writeRevision(b, e.Name, e.Revision+1, r, d.at)
-		e.publish(b, head, d.at)
+		e.publish(b, head, e.Bytes+e.grown, d.at)
 	}
 	if len(d.describes) == 0 {
 		return nil

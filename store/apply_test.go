@@ -129,7 +129,10 @@ func TestDryRunWritesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wet.ChangeID = ""
+	if d := dry.Drafts["development"]; d.Before.Flag("a") != nil || d.After.Flag("a") == nil || len(d.Affected) != 1 {
+		t.Errorf("the draft is %+v, want flag a in After and Affected", d)
+	}
+	wet.ChangeID, dry.Drafts = "", nil
 	if diff := cmp.Diff(wet, dry); diff != "" {
 		t.Errorf("the dry run said otherwise (-applied +dry):\n%s", diff)
 	}

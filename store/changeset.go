@@ -9,7 +9,12 @@ const (
 	// for the import of an environment of 10,000 flags with its segments.
 	MaxOperations = 20_000
 	// MaxDefinitionBytes bounds the definitions of a change set taken together.
-	MaxDefinitionBytes = 32 << 20
+	MaxDefinitionBytes = 16 << 20
+	// MaxEnvironmentBytes bounds the names and documents of an environment
+	// taken together.
+	MaxEnvironmentBytes = 100 << 20
+	// MaxSchemaBytes bounds the JSON Schema of a flag in canonical form.
+	MaxSchemaBytes = 64 << 10
 	// MaxDocumentBytes bounds one definition in canonical form.
 	MaxDocumentBytes = 512 << 10
 	// MaxTextBytes bounds a reason, a description and an actor.
@@ -18,6 +23,11 @@ const (
 	MaxNameBytes = 200
 	// MaxTags bounds the tags of one flag.
 	MaxTags = 50
+	// MaxLinks bounds the links of one flag.
+	MaxLinks = 20
+	// MaxRequires bounds the prerequisites of one flag, and the variants that
+	// one of them names.
+	MaxRequires = 20
 )
 
 // A ChangeSet is the only unit of writing: an ordered list of operations on
@@ -53,7 +63,8 @@ type ChangeSet struct {
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],
-// [SetAttributes], [ArchiveFlag], [PutSegment], [PutSettings], [KillFlag] and
+// [SetAttributes], [ArchiveFlag], [RestoreFlag], [DeleteFlag], [DescribeFlag],
+// [SetSchema], [PutSegment], [DeleteSegment], [PutSettings], [KillFlag] and
 // [UnkillFlag].
 type Operation interface{ step() (step, error) }
 
@@ -101,6 +112,14 @@ type PutFlag struct {
 	// ClientVisible lets client keys see the flag in this environment, or no
 	// longer. Nil leaves what is there; a new flag is not visible to them.
 	ClientVisible *bool
+	// Requires lists the flag's prerequisites. Nil leaves what is there.
+	Requires *[]Requirement
+}
+
+// Requirement is a prerequisite: Flag must resolve to one of Variants.
+type Requirement struct {
+	Flag     string   `json:"flag"`
+	Variants []string `json:"variants"`
 }
 
 // SetAttributes changes how one flag of one environment is treated, and leaves
@@ -135,6 +154,44 @@ type SetDefaultVariant struct {
 // default. It cannot be edited any more.
 type ArchiveFlag struct {
 	Key string
+}
+
+// RestoreFlag takes an archived flag back into use in every environment that
+// has it. It stays DISABLED until it is switched on: what it was before it was
+// archived may be long ago.
+type RestoreFlag struct {
+	Key string
+}
+
+// DeleteFlag removes an archived flag from every environment. What it was
+// stays readable at older revisions, and its key stays taken, so that no
+// service which still asks for it meets another flag.
+type DeleteFlag struct {
+	Key string
+}
+
+// DescribeFlag changes what is said of a key in all environments. It makes no
+// revision. What is nil stays as it is.
+type DescribeFlag struct {
+	Key                string
+	Owner, Description *string
+	Tags               *[]string
+	// Links are http and https URLs.
+	Links *[]string
+}
+
+// SetSchema gives a flag of kind config the JSON Schema that the value of each
+// of its variants must meet, in all environments. Nil takes it away.
+type SetSchema struct {
+	Key string
+	// Schema is a JSON Schema, draft 2020-12, that refers to no other document.
+	Schema []byte
+}
+
+// DeleteSegment removes a segment that no flag and no segment refers to.
+type DeleteSegment struct {
+	Environment string
+	Name        string
 }
 
 // PutSegment writes a named condition that targeting refers to by $ref.
@@ -175,6 +232,17 @@ type Applied struct {
 	// that cannot be recomputed downstream, with the attribute that does not
 	// travel; a flag that was isolated.
 	Warnings []string
+	// Drafts holds, for a dry run, what was compiled to validate it, by
+	// environment.
+	Drafts map[string]Draft `json:"-"`
+}
+
+// Draft is the part of an environment that a change set concerns: the flags it
+// changes, those that read what it changes, and what they all need.
+type Draft struct {
+	Before, After *eval.Snapshot
+	// Affected are the keys of the flags that may resolve differently, sorted.
+	Affected []string
 }
 
 // Changed is what became of one row.
@@ -199,5 +267,7 @@ const (
 	ActionArchived  ChangeAction = "archived"
 	ActionKilled    ChangeAction = "killed"
 	ActionUnkilled  ChangeAction = "unkilled"
+	ActionRestored  ChangeAction = "restored"
+	ActionDeleted   ChangeAction = "deleted"
 	ActionUnchanged ChangeAction = "unchanged"
 )

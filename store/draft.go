@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,6 +31,14 @@ type environmentDraft struct {
 	lockedEnvironment
 	rows       map[eval.Name]*rowDraft
 	operations []audit.Operation
+	// affected are the rows that changed and those that read what changed.
+	affected map[eval.Name]bool
+	// asked and sought are what was read already: who refers to a row, and the
+	// flag of a key. whole says that all flags were.
+	asked  map[eval.Name]bool
+	sought map[string]bool
+	whole  bool
+	grown  int64 // bytes
 }
 
 // rowDraft is a row that a step may edit, validation needs, or both.
@@ -40,6 +47,9 @@ type rowDraft struct {
 	before   []byte // nil if there was no such row
 	document []byte
 	step     int // index of the last operation that edited it
+	// refersTo are the references of referring, a document.
+	referring []byte
+	refersTo  []eval.Name
 }
 
 func (r *rowDraft) changed() bool { return !bytes.Equal(r.before, r.document) }
@@ -49,15 +59,10 @@ type flagDraft struct {
 	flagRow
 	stored    *flagRow // nil for a new key
 	described bool
+	step      int // index of the last operation on the key itself
 }
 
-const (
-	lifecycleActive   = "active"
-	lifecycleArchived = "archived"
-	lifecycleDeleted  = "deleted"
-
-	defaultProject = "default"
-)
+const defaultProject = "default"
 
 var flagKinds = []string{"release", "experiment", "ops", "permission", "config"}
 
@@ -79,6 +84,12 @@ func (d *draft) reasoned(r request) error {
 
 // run carries out one step in the environments it is for.
 func (d *draft) run(index int, s step, isolate bool) {
+	if s.key != nil {
+		if err := d.editKey(index, s); err != nil {
+			d.refused.add(operationError(index, "", s.name, err))
+		}
+		return
+	}
 	environments := d.reach(s)
 	if len(environments) == 0 {
 		d.refused.add(&OperationError{Index: index, Name: flagOf(s.name), Err: ErrNotFound})
@@ -115,9 +126,7 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	if row == nil {
 		row = &rowDraft{}
 	}
-	creates := s.name.Kind == eval.KindEmergency ||
-		s.action == audit.ActionPutFlag || s.action == audit.ActionPutSegment || s.action == audit.ActionPutSettings
-	if row.document == nil && !creates {
+	if row.document == nil && !s.creates && s.name.Kind != eval.KindEmergency {
 		return ErrNotFound
 	}
 	t := target{environment: environment, revision: env.Revision + 1, document: row.document, isolate: isolate}
@@ -130,7 +139,7 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	}
 	if s.name.Kind == eval.KindFlag {
 		t.flag = d.flag(s.name.Name)
-		if t.flag.Lifecycle == lifecycleDeleted {
+		if t.flag.Lifecycle == lifecycleDeleted && row.document == nil {
 			return fmt.Errorf("%w: the key was deleted and is not used again", ErrExists)
 		}
 	}
@@ -151,8 +160,12 @@ func (d *draft) note(s step, env *environmentDraft, row *rowDraft, t target) {
 		c.Action = ActionUnchanged
 	case row.document == nil:
 		c.Action = ActionCreated
+	case t.document == nil:
+		c.Action = ActionDeleted
 	case s.action == audit.ActionArchiveFlag:
 		c.Action = ActionArchived
+	case s.action == audit.ActionRestoreFlag:
+		c.Action = ActionRestored
 	}
 	if s.name.Kind == eval.KindEmergency && c.Action != ActionUnchanged {
 		c.Action = ActionKilled
@@ -177,7 +190,7 @@ func (d *draft) note(s step, env *environmentDraft, row *rowDraft, t target) {
 func (d *draft) flag(key string) *flagDraft {
 	f := d.flags[key]
 	if f == nil {
-		f = &flagDraft{flagRow: flagRow{Key: key, Tags: []string{}, Lifecycle: lifecycleActive}}
+		f = &flagDraft{flagRow: flagRow{Key: key, Tags: []string{}, Links: []string{}, Lifecycle: lifecycleActive}}
 		d.flags[key] = f
 	}
 	return f
@@ -217,29 +230,6 @@ func (f *flagDraft) claim(o PutFlag, inferred eval.Type, typeErr error, isolate 
 		}
 	}
 	return row, nil
-}
-
-// describe takes over what a put says about the key; empty says nothing.
-func (f *flagDraft) describe(owner, description string, tags []string) {
-	was := f.flagRow
-	f.Owner, f.Description = cmp.Or(owner, f.Owner), cmp.Or(description, f.Description)
-	if len(tags) > 0 {
-		f.Tags = slices.Compact(slices.Sorted(slices.Values(tags)))
-	}
-	f.described = !bytes.Equal(was.description(), f.description())
-}
-
-// description is what the installation's chain records about a key, as JSON.
-func (f *flagRow) description() []byte {
-	raw, err := json.Marshal(struct {
-		Description string   `json:"description"`
-		Owner       string   `json:"owner"`
-		Tags        []string `json:"tags"`
-	}{f.Description, f.Owner, f.Tags})
-	if err != nil {
-		panic(err) // strings always encode
-	}
-	return raw
 }
 
 // finish settles what is to be written: the keys that are new or changed, in
@@ -292,26 +282,23 @@ func compareNames(a, b eval.Name) int {
 // validate compiles and evaluates what changed in an environment, and the
 // flags that read it, with the same code that will serve them.
 func (d *draft) validate(e *environmentDraft, isolate bool) error {
-	var names []eval.Name
-	rows := make([]eval.Row, 0, len(e.rows))
-	for name, r := range e.rows {
-		if r.document == nil {
-			continue
-		}
-		from := r.from
-		if r.changed() {
-			from = e.Revision + 1
-		}
-		if r.changed() || name.Kind == eval.KindFlag {
-			names = append(names, name)
-		}
-		rows = append(rows, eval.Row{Kind: name.Kind, Name: name.Name, From: from, Document: r.document})
+	if err := e.fits(); err != nil {
+		return err
 	}
-	slices.SortFunc(names, compareNames)
-	snapshot, err := eval.Compile(e.Revision+1, rows)
+	if d.keepUsed(e) {
+		return nil // what would not compile without it says the same again
+	}
+	snapshot, err := e.compile()
 	if err != nil {
 		return err
 	}
+	var names []eval.Name
+	for name := range e.affected {
+		if r := e.rows[name]; e.affected[name] && r != nil && r.document != nil {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, compareNames)
 	if err := d.judge(e, snapshot.Validate(names...), isolate); err != nil {
 		return err
 	}
@@ -326,6 +313,40 @@ func (d *draft) validate(e *environmentDraft, isolate bool) error {
 		}
 	}
 	return nil
+}
+
+// fits refuses what would make the environment larger than an SDK takes.
+func (e *environmentDraft) fits() error {
+	e.grown = 0
+	for _, name := range e.changed() {
+		r := e.rows[name]
+		if r.before != nil {
+			e.grown -= int64(len(name.Name) + len(r.before))
+		}
+		if r.document != nil {
+			e.grown += int64(len(name.Name) + len(r.document))
+		}
+	}
+	if size := e.Bytes + e.grown; e.grown > 0 && size > MaxEnvironmentBytes {
+		return &FieldError{"operations", fmt.Sprintf("environment %q would be of %d bytes, more than %d", e.Name, size, MaxEnvironmentBytes)}
+	}
+	return nil
+}
+
+// compile makes a snapshot of the rows that are held as they will be.
+func (e *environmentDraft) compile() (*eval.Snapshot, error) {
+	rows := make([]eval.Row, 0, len(e.rows))
+	for name, r := range e.rows {
+		if r.document == nil {
+			continue
+		}
+		from := r.from
+		if r.changed() {
+			from = e.Revision + 1
+		}
+		rows = append(rows, eval.Row{Kind: name.Kind, Name: name.Name, From: from, Document: r.document})
+	}
+	return eval.Compile(e.Revision+1, rows)
 }
 
 // judge turns the problems of an environment into refusals, or into warnings
@@ -343,6 +364,9 @@ func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
 	}
 	for _, p := range invalid.Problems {
 		r := e.rows[p.Name]
+		if r != nil && p.Name.Kind == eval.KindFlag && isArchived(r.document) {
+			continue // nobody evaluates it
+		}
 		isolated := p.Name.Kind == eval.KindFlag && (isolate || r != nil && !r.changed() && wasInvalid(p.Name))
 		if isolated {
 			d.warnings = append(d.warnings, fmt.Sprintf("%s in %s is isolated: %s: %s", p.Name, e.Name, p.Path, p.Message))
@@ -370,13 +394,20 @@ func (e *environmentDraft) blame(name eval.Name) int {
 	if r := e.rows[name]; r != nil && r.changed() {
 		return r.step
 	}
-	index := 0
+	nearest, any := -1, 0
 	for n, r := range e.rows {
-		if n.Kind != eval.KindFlag && r.changed() {
-			index = max(index, r.step)
+		if !r.changed() {
+			continue
+		}
+		any = max(any, r.step)
+		if user := e.rows[name]; user != nil && (n.Kind == eval.KindSettings || slices.Contains(user.references(), n)) {
+			nearest = max(nearest, r.step)
 		}
 	}
-	return index
+	if nearest >= 0 {
+		return nearest
+	}
+	return any
 }
 
 // operationError places an error of a step: a field of the operation or a JSON

@@ -1,12 +1,9 @@
 package store
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store/audit"
@@ -144,9 +141,8 @@ func (o UnkillFlag) step() (step, error) {
 
 // dependentsKilled refuses to kill a flag that others require and that are not
 // killed themselves: what they come to would change with it, unnamed.
-func (d *draft) dependentsKilled(ctx context.Context, tx pgx.Tx, e *environmentDraft) error {
+func (d *draft) dependentsKilled(e *environmentDraft) error {
 	var killed []eval.Name
-	var references []string
 	for _, name := range e.changed() {
 		if name.Kind != eval.KindEmergency {
 			continue
@@ -154,16 +150,12 @@ func (d *draft) dependentsKilled(ctx context.Context, tx pgx.Tx, e *environmentD
 		if log, err := readEmergencies(e.rows[name].document); err != nil || !log.Active {
 			continue
 		}
-		killed, references = append(killed, name), append(references, `"flag":`+string(quote(name.Name)))
+		killed = append(killed, name)
 	}
 	if len(killed) == 0 {
 		return nil
 	}
-	rows, err := openFlags(ctx, tx, e.Name, references, false)
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	snapshot, err := e.whole(ctx, tx)
+	snapshot, err := e.compile()
 	if err != nil {
 		return err
 	}
@@ -181,35 +173,6 @@ func (d *draft) dependentsKilled(ctx context.Context, tx pgx.Tx, e *environmentD
 		}
 	}
 	return nil
-}
-
-// whole compiles the environment as the change set would leave it.
-func (e *environmentDraft) whole(ctx context.Context, tx pgx.Tx) (*eval.Snapshot, error) {
-	open, err := openFlags(ctx, tx, e.Name, nil, true)
-	if err != nil {
-		return nil, err
-	}
-	var rows []eval.Row
-	for _, r := range open {
-		kind, err := eval.ParseKind(r.Kind)
-		if err != nil {
-			return nil, err
-		}
-		if e.rows[eval.Name{Kind: kind, Name: r.Name}] == nil {
-			rows = append(rows, eval.Row{Kind: kind, Name: r.Name, From: r.FromRevision, Document: r.Document})
-		}
-	}
-	for name, r := range e.rows {
-		if r.document == nil {
-			continue
-		}
-		from := r.from
-		if r.changed() {
-			from = e.Revision + 1
-		}
-		rows = append(rows, eval.Row{Kind: name.Kind, Name: name.Name, From: from, Document: r.document})
-	}
-	return eval.Compile(e.Revision+1, rows)
 }
 
 // flagOf names the flag that a row is about, for messages.

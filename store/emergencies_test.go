@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -145,9 +144,9 @@ func TestKillNamesAVariantForEachDependent(t *testing.T) {
 	db := storetest.New(t)
 	apply(t, db, put("staging", "base", onOff), put("staging", "mid", onOff), put("staging", "top", onOff), put("staging", "other", onOff))
 	require := func(key, required string) {
-		document := fmt.Sprintf(`{"flag":%s,"guidon":{"kind":"release","project":"default","requires":[{"flag":%q,"variants":["on"]}],"scope":"request","type":"boolean"}}`,
-			`{"defaultVariant":"off","state":"ENABLED","variants":{"off":false,"on":true}}`, required)
-		sql(t, fmt.Sprintf(`UPDATE flag_versions SET document = '%s'::text::bytea, hash = '\x%x' WHERE name = '%s'`, document, sha256.Sum256([]byte(document)), key))
+		op := put("staging", key, onOff)
+		op.Requires = &[]store.Requirement{{Flag: required, Variants: []string{"on"}}}
+		apply(t, db, op)
 	}
 	require("mid", "base")
 	require("top", "mid")

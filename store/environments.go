@@ -86,6 +86,7 @@ type lockedEnvironment struct {
 	Name      string
 	Protected bool
 	Revision  int64
+	Bytes     int64
 	AuditSeq  int64
 	AuditHead []byte
 	UpdatedAt time.Time
@@ -103,22 +104,22 @@ func (e lockedEnvironment) head() audit.Head {
 // for each other in a circle; the clock is read after.
 const lockEnvironments = `
 WITH locked AS MATERIALIZED (
-	SELECT name, protected, revision, audit_seq, audit_head, updated_at
+	SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at
 	FROM environments
 	WHERE @every OR name = ANY(@names)
 	ORDER BY name
 	FOR NO KEY UPDATE
 )
-SELECT name, protected, revision, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
+SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
 
 const publishRevision = `
 UPDATE environments
-SET revision = @revision, audit_seq = @seq, audit_head = @head, updated_at = @at
+SET revision = @revision, bytes = @bytes, audit_seq = @seq, audit_head = @head, updated_at = @at
 WHERE name = @name`
 
 // publish queues the step of an environment to its next revision.
-func (e lockedEnvironment) publish(b *pgx.Batch, head audit.Head, at time.Time) {
+func (e lockedEnvironment) publish(b *pgx.Batch, head audit.Head, bytes int64, at time.Time) {
 	b.Queue(publishRevision, pgx.StrictNamedArgs{
-		"name": e.Name, "revision": e.Revision + 1, "seq": head.Seq, "head": head.Hash[:], "at": at,
+		"name": e.Name, "revision": e.Revision + 1, "bytes": bytes, "seq": head.Seq, "head": head.Hash[:], "at": at,
 	})
 }

@@ -26,6 +26,11 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrArchived says that the flag is archived and cannot be edited.
 	ErrArchived = errors.New("flag is archived")
+	// ErrNotArchived says that only an archived flag can be deleted.
+	ErrNotArchived = errors.New("flag is not archived")
+	// ErrInUse says that others read what was to be archived or deleted. The
+	// error is an [*InUseError].
+	ErrInUse = errors.New("is in use")
 	// ErrNotOverridable says that no override may force the flag.
 	ErrNotOverridable = errors.New("flag is not overridable")
 	// ErrPierceNever says that no kill may change the flag for requests under way.

@@ -22,6 +22,9 @@ type Flag struct {
 	Owner       string
 	Description string
 	Tags        []string
+	Links       []string
+	// Schema is the JSON Schema that the values of a config flag must meet.
+	Schema []byte
 	// Lifecycle is active, archived or deleted.
 	Lifecycle string
 	// CreatedAt is when the key was made.
@@ -69,7 +72,7 @@ type FlagVersion struct {
 // ends the page early where the documents grow too large. found says whether
 // there is more.
 const selectFlags = `
-SELECT environment, key, project, kind, type, scope, owner, description, tags, lifecycle, created_at,
+SELECT environment, key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle, created_at,
 	document, from_revision, to_revision, updated_at, updated_by, reason, change_id, found
 FROM (
 	SELECT *, count(*) OVER () AS found, sum(octet_length(document)) OVER (ORDER BY key) - octet_length(document) AS bytes_before
@@ -88,7 +91,7 @@ ORDER BY key
 LIMIT @limit`
 
 const selectFlag = `
-		SELECT v.environment, f.key, f.project, f.kind, f.type, f.scope, f.owner, f.description, f.tags, f.lifecycle, f.created_at,
+		SELECT v.environment, f.key, f.project, f.kind, f.type, f.scope, f.owner, f.description, f.tags, f.links, f.schema, f.lifecycle, f.created_at,
 			v.document, v.from_revision, COALESCE(v.to_revision, 0) AS to_revision,
 			r.created_at AS updated_at, r.actor AS updated_by, r.reason, COALESCE(r.change_id::text, '') AS change_id
 		FROM flag_versions v
@@ -226,37 +229,40 @@ func (db *DB) FlagHistory(ctx context.Context, env, key string, page Page) ([]Fl
 type flagRow struct {
 	Key, Project, Kind, Type, Scope string
 	Owner, Description              string
-	Tags                            []string
+	Tags, Links                     []string
+	Schema                          []byte
 	Lifecycle                       string
 }
 
 const selectFlagRows = `
-SELECT key, project, kind, type, scope, owner, description, tags, lifecycle
+SELECT key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle
 FROM flags
 WHERE key = ANY(@keys)`
 
 const insertProject = `INSERT INTO projects (name, created_at) VALUES (@project, @at) ON CONFLICT (name) DO NOTHING`
 
 const insertFlag = `
-INSERT INTO flags (key, project, kind, type, scope, owner, description, tags, lifecycle, created_at, created_by)
-VALUES (@key, @project, @kind, @type, @scope, @owner, @description, @tags, @lifecycle, @at, @actor)`
+INSERT INTO flags (key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle, created_at, created_by)
+VALUES (@key, @project, @kind, @type, @scope, @owner, @description, @tags, @links, @schema, @lifecycle, @at, @actor)`
 
 const updateFlag = `
-UPDATE flags SET type = @type, owner = @owner, description = @description, tags = @tags, lifecycle = @lifecycle
+UPDATE flags SET type = @type, owner = @owner, description = @description, tags = @tags, links = @links, schema = @schema,
+	lifecycle = @lifecycle
 WHERE key = @key`
 
 // write queues a key that is new or changed.
 func (f *flagDraft) write(b *pgx.Batch, actor string, at time.Time) {
 	if f.stored != nil {
 		b.Queue(updateFlag, pgx.StrictNamedArgs{
-			"key": f.Key, "type": f.Type, "owner": f.Owner, "description": f.Description, "tags": f.Tags, "lifecycle": f.Lifecycle,
+			"key": f.Key, "type": f.Type, "owner": f.Owner, "description": f.Description, "tags": f.Tags,
+			"links": f.Links, "schema": f.Schema, "lifecycle": f.Lifecycle,
 		})
 		return
 	}
 	b.Queue(insertProject, pgx.StrictNamedArgs{"project": f.Project, "at": at})
 	b.Queue(insertFlag, pgx.StrictNamedArgs{
 		"key": f.Key, "project": f.Project, "kind": f.Kind, "type": f.Type, "scope": f.Scope, "owner": f.Owner,
-		"description": f.Description, "tags": f.Tags, "lifecycle": f.Lifecycle, "at": at, "actor": actor,
+		"description": f.Description, "tags": f.Tags, "links": f.Links, "schema": f.Schema, "lifecycle": f.Lifecycle, "at": at, "actor": actor,
 	})
 }
 

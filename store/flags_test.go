@@ -32,7 +32,7 @@ func TestFlagCarriesWhatTheInstallationKnows(t *testing.T) {
 	}
 	want := store.Flag{
 		Environment: "staging", Key: "pricing", Project: "shop", Kind: "experiment", Type: "boolean", Scope: "request",
-		Owner: "team", Description: "new prices", Tags: []string{"a", "b"}, Lifecycle: "active",
+		Owner: "team", Description: "new prices", Tags: []string{"a", "b"}, Links: []string{}, Lifecycle: "active",
 		Document:     applied.Changes[0].After,
 		FromRevision: 3, UpdatedBy: "grace", Reason: "too cheap", ChangeID: applied.ChangeID,
 	}

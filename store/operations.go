@@ -19,9 +19,12 @@ type step struct {
 	action      string
 	environment string // "" for every environment that has the row
 	name        eval.Name
+	creates     bool // may be for a row that is not there
 	describes   bool // may write what the installation's chain records
 	size        int  // bytes of definition, for the limit of the change set
 	edit        func(*target) error
+	// key edits what the installation knows of a flag, in the place of edit.
+	key func(*flagDraft) error
 }
 
 // target is the row that a step edits, as earlier steps of the change set
@@ -37,7 +40,7 @@ type target struct {
 
 func (o PutFlag) step() (step, error) {
 	s := step{
-		action: audit.ActionPutFlag, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}, size: len(o.Definition),
+		action: audit.ActionPutFlag, environment: o.Environment, creates: true, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}, size: len(o.Definition),
 		describes: o.Owner != "" || o.Description != "" || len(o.Tags) > 0,
 	}
 	if err := o.check(); err != nil {
@@ -69,7 +72,9 @@ func (o PutFlag) step() (step, error) {
 		d.attribute("kind", t.flag.Kind)
 		d.attribute("type", t.flag.Type)
 		d.attribute("scope", t.flag.Scope)
+		delete(d.guidon, "archived") // in this environment, when the key was taken back into use
 		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce)
+		d.require(o.Requires)
 		if t.document, err = d.canonical(); err != nil {
 			return err
 		}
@@ -104,16 +109,8 @@ func (o PutFlag) check() error {
 			return &FieldError{"type", fmt.Sprintf("%.128q is not one of boolean, string, integer, float, object", o.Type)}
 		}
 	}
-	if len(o.Tags) > MaxTags {
-		return &FieldError{"tags", fmt.Sprintf("more than %d", MaxTags)}
-	}
-	if err := checkPierce(o.Pierce); err != nil {
+	if err := cmp.Or(checkPierce(o.Pierce), checkRequires(o.Requires), checkTags(o.Tags)); err != nil {
 		return err
-	}
-	for _, tag := range o.Tags {
-		if err := checkText("tags", tag, MaxNameBytes); tag == "" || err != nil {
-			return cmp.Or[error](err, &FieldError{"tags", "a tag is empty"})
-		}
 	}
 	if err := checkText("owner", o.Owner, MaxNameBytes); err != nil {
 		return err
@@ -130,8 +127,8 @@ func (o SetState) step() (step, error) {
 		return s, &FieldError{"state", fmt.Sprintf("%.128q is neither ENABLED nor DISABLED", o.State)}
 	}
 	s.edit = func(t *target) error {
-		if t.flag.Lifecycle == lifecycleArchived {
-			return ErrArchived
+		if _, err := t.editable(); err != nil {
+			return err
 		}
 		return t.editDefinition(func(_ document, definition map[string]json.RawMessage) {
 			definition["state"] = quote(o.State)
@@ -146,8 +143,8 @@ func (o SetDefaultVariant) step() (step, error) {
 		return s, err
 	}
 	s.edit = func(t *target) error {
-		if t.flag.Lifecycle == lifecycleArchived {
-			return ErrArchived
+		if _, err := t.editable(); err != nil {
+			return err
 		}
 		var unknown error
 		err := t.editDefinition(func(_ document, definition map[string]json.RawMessage) {
@@ -173,10 +170,7 @@ func (o SetAttributes) step() (step, error) {
 		return s, err
 	}
 	s.edit = func(t *target) error {
-		if t.flag.Lifecycle == lifecycleArchived {
-			return ErrArchived
-		}
-		d, err := readDocument(t.document)
+		d, err := t.editable()
 		if err != nil {
 			return err
 		}
@@ -185,6 +179,31 @@ func (o SetAttributes) step() (step, error) {
 		return err
 	}
 	return s, nil
+}
+
+// checkRequires leaves it to the evaluator whether the flags exist.
+func checkRequires(requires *[]Requirement) error {
+	if requires == nil {
+		return nil
+	}
+	if len(*requires) > MaxRequires {
+		return &FieldError{"requires", fmt.Sprintf("more than %d", MaxRequires)}
+	}
+	for i, r := range *requires {
+		path := fmt.Sprintf("requires[%d]", i)
+		if err := checkKey(path+".flag", r.Flag); err != nil {
+			return err
+		}
+		if n := len(r.Variants); n == 0 || n > MaxRequires {
+			return &FieldError{path + ".variants", fmt.Sprintf("must name 1 to %d variants", MaxRequires)}
+		}
+		for _, v := range r.Variants {
+			if err := checkText(path+".variants", v, MaxNameBytes); v == "" || err != nil {
+				return cmp.Or[error](err, &FieldError{path + ".variants", "a name is empty"})
+			}
+		}
+	}
+	return nil
 }
 
 // pierceNever keeps kills away from requests that are under way.
@@ -197,24 +216,8 @@ func checkPierce(pierce *string) error {
 	return &FieldError{"pierce", fmt.Sprintf("%.128q is neither %s nor empty", *pierce, pierceNever)}
 }
 
-func (o ArchiveFlag) step() (step, error) {
-	s := step{action: audit.ActionArchiveFlag, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
-	if err := checkKey("key", o.Key); err != nil {
-		return s, err
-	}
-	s.edit = func(t *target) error {
-		t.flag.Lifecycle = lifecycleArchived
-		// The definition says so too, for providers that know only flagd.
-		return t.editDefinition(func(d document, definition map[string]json.RawMessage) {
-			d.mark("archived", true)
-			definition["state"] = quote("DISABLED")
-		})
-	}
-	return s, nil
-}
-
 func (o PutSegment) step() (step, error) {
-	s := step{action: audit.ActionPutSegment, environment: o.Environment, name: eval.Name{Kind: eval.KindSegment, Name: o.Name}, size: len(o.Condition)}
+	s := step{action: audit.ActionPutSegment, environment: o.Environment, creates: true, name: eval.Name{Kind: eval.KindSegment, Name: o.Name}, size: len(o.Condition)}
 	if err := checkKey("name", o.Name); err != nil {
 		return s, err
 	}
@@ -244,7 +247,7 @@ func (o PutSegment) step() (step, error) {
 }
 
 func (o PutSettings) step() (step, error) {
-	s := step{action: audit.ActionPutSettings, environment: o.Environment, name: eval.Name{Kind: eval.KindSettings, Name: eval.SettingsName}}
+	s := step{action: audit.ActionPutSettings, environment: o.Environment, creates: true, name: eval.Name{Kind: eval.KindSettings, Name: eval.SettingsName}}
 	doc, err := settingsDocument(o.Settings)
 	if err != nil {
 		return s, err
@@ -254,6 +257,15 @@ func (o PutSettings) step() (step, error) {
 		return nil
 	}
 	return s, nil
+}
+
+// editable returns the document of a flag that is not archived.
+func (t *target) editable() (document, error) {
+	d, err := readDocument(t.document)
+	if err == nil && (t.flag.Lifecycle == lifecycleArchived || d.guidon["archived"] != nil) {
+		err = ErrArchived
+	}
+	return d, err
 }
 
 // editDefinition changes the flagd definition of a flag that must be there.
@@ -329,6 +341,21 @@ func (d document) treat(attach, overridable, client *bool, pierce *string) {
 	if pierce != nil {
 		delete(d.guidon, "pierce")
 		d.attribute("pierce", *pierce)
+	}
+}
+
+// require sets the prerequisites; nil says nothing.
+func (d document) require(requires *[]Requirement) {
+	if requires == nil {
+		return
+	}
+	delete(d.guidon, "requires")
+	if len(*requires) > 0 {
+		raw, err := json.Marshal(*requires)
+		if err != nil {
+			panic(err) // strings always encode
+		}
+		d.guidon["requires"] = raw
 	}
 }
 

@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -265,22 +265,34 @@ CROSS JOIN LATERAL (
 	SELECT environment, flag_versions.kind, flag_versions.name, from_revision, document FROM flag_versions
 	WHERE environment = touched.name AND flag_versions.kind = wanted.kind AND to_revision IS NULL
 	OFFSET 0
-) s`
+) s
+UNION ALL
+SELECT r.environment, r.kind, r.name, r.from_revision, r.document
+FROM touched
+JOIN flag_versions v ON v.environment = touched.name
+JOIN flag_versions r ON r.environment = v.environment AND r.name = v.name AND r.kind IN ('flag', 'emergency')
+WHERE v.kind = 'flag' AND v.to_revision IS NULL AND v.refers <> '{}' AND v.refers && @refers::text[] AND r.to_revision IS NULL`
 
 const selectOpenFlags = `
 SELECT environment, kind, name, from_revision, document FROM flag_versions
-WHERE to_revision IS NULL AND environment = @environment AND kind IN ('flag', 'emergency')
-	AND (@every OR kind = 'flag' AND EXISTS (SELECT FROM unnest(@references::bytea[]) AS r WHERE position(r IN document) > 0))`
+WHERE to_revision IS NULL AND environment = @environment AND kind IN ('flag', 'emergency')`
 
-// openFlags returns the current flags whose documents hold one of the
-// references, or every flag and all emergencies.
-func openFlags(ctx context.Context, tx pgx.Tx, env string, references []string, every bool) ([]openRow, error) {
-	texts := make([][]byte, len(references))
-	for i, r := range references {
-		texts[i] = []byte(r)
-	}
-	return writing[openRow](ctx, tx, selectOpenFlags, pgx.StrictNamedArgs{"environment": env, "references": texts, "every": every})
-}
+// selectRelated reads who refers to some rows, and some flags.
+const selectRelated = `
+SELECT r.environment, r.kind, r.name, r.from_revision, r.document
+FROM flag_versions v
+JOIN flag_versions r ON r.environment = v.environment AND r.name = v.name
+	AND (r.kind = v.kind OR r.kind = 'emergency' AND v.kind = 'flag')
+WHERE v.environment = @environment AND v.to_revision IS NULL AND v.refers <> '{}' AND v.refers && @refers::text[]
+	AND r.to_revision IS NULL
+UNION ALL
+SELECT f.environment, f.kind, f.name, f.from_revision, f.document
+FROM unnest(@flags::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+	SELECT environment, kind, name, from_revision, document FROM flag_versions
+	WHERE environment = @environment AND kind IN ('flag', 'emergency') AND name = wanted.key AND to_revision IS NULL
+	OFFSET 0
+) f`
 
 const selectChangedSince = `
 SELECT DISTINCT kind, name FROM flag_versions
@@ -312,22 +324,25 @@ FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::b
 WHERE v.to_revision IS NULL AND v.environment = n.environment AND v.kind = n.kind AND v.name = n.name`
 
 const insertVersions = `
-INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash)
-SELECT * FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[], @documents::bytea[], @hashes::bytea[])`
+INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers)
+SELECT environment, kind, name, revision, document, sha256(document), string_to_array(refers, ' ')
+FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[], @documents::bytea[], @refers::text[])
+	AS n (environment, kind, name, revision, document, refers)
+WHERE document IS NOT NULL`
 
 // writeVersions queues the new versions of what changed, and the end of the
 // old ones.
 func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
-	var envs, kinds, names []string
+	var envs, kinds, names, references []string
 	var revisions []int64
-	var documents, hashes [][]byte
+	var documents [][]byte
 	for _, e := range environments {
 		for _, name := range e.changed() {
-			document := e.rows[name].document
-			hash := sha256.Sum256(document)
+			r := e.rows[name]
 			envs, kinds, names = append(envs, e.Name), append(kinds, name.Kind.String()), append(names, name.Name)
 			revisions = append(revisions, e.Revision+1)
-			documents, hashes = append(documents, document), append(hashes, hash[:])
+			documents = append(documents, r.document) // nil for one that ends
+			references = append(references, strings.Join(refers(r.references()), " "))
 		}
 	}
 	if len(names) == 0 {
@@ -335,7 +350,7 @@ func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
 	}
 	b.Queue(closeVersions, pgx.StrictNamedArgs{"environments": envs, "kinds": kinds, "names": names, "revisions": revisions})
 	b.Queue(insertVersions, pgx.StrictNamedArgs{
-		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "hashes": hashes,
+		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "refers": references,
 	})
 }
 

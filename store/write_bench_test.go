@@ -251,7 +251,10 @@ func BenchmarkTenThousandFlags(b *testing.B) {
 		b.ReportMetric(took[len(took)*99/100].Seconds()*1e3, "p99-ms")
 	})
 	for name, read := range map[string]func() error{
-		"list/page=100": func() error { _, _, err := db.Flags(b.Context(), "production", store.FlagFilter{}, store.Page{}); return err },
+		"list/page=100": func() error {
+			_, _, err := db.Flags(b.Context(), "production", store.FlagFilter{}, store.Page{})
+			return err
+		},
 		"list/page=1000": func() error {
 			_, _, err := db.Flags(b.Context(), "production", store.FlagFilter{}, store.Page{Size: 1000})
 			return err

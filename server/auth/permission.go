@@ -68,11 +68,15 @@ var permissions = map[string]permission{
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceHistoryProcedure: {ActionReadHistory, adminOnly},
 
+	guidonv1connect.SegmentServiceListProcedure: {ActionReadFlags, anyKind},
+	guidonv1connect.SegmentServiceGetProcedure:  {ActionReadFlags, anyKind},
+
 	guidonv1connect.EnvironmentServiceGetProcedure:                  {ActionReadEnvironment, definitionsTo},
 	guidonv1connect.EnvironmentServiceRotatePropagationKeyProcedure: {ActionRotateKeys, adminOnly},
 	guidonv1connect.EnvironmentServiceListProcedure:                 {ActionListEnvironments, adminOnly},
 
 	guidonv1connect.ChangeServiceApplyProcedure:  {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceDryRunProcedure: {ActionChange, adminOnly},
 	guidonv1connect.ChangeServiceKillProcedure:   {ActionKill, adminOnly},
 	guidonv1connect.ChangeServiceUnkillProcedure: {ActionKill, adminOnly},
 

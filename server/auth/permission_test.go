@@ -101,6 +101,8 @@ func TestWhatKeysMayCall(t *testing.T) {
 		"/guidon.v1.EvaluationService/Explain",
 		"/guidon.v1.FlagService/Get",
 		"/guidon.v1.FlagService/List",
+		"/guidon.v1.SegmentService/Get",
+		"/guidon.v1.SegmentService/List",
 	}
 	for kind, want := range map[auth.Kind][]string{
 		auth.Client: values,

@@ -9,7 +9,6 @@ package guidonv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -36,8 +35,10 @@ type AuditEntry struct {
 	// actor is who: "key:<id> <name>".
 	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// action is what the operations of the entry have in common: flag.put,
-	// flag.state, flag.default, flag.attributes, flag.archive, flag.kill,
-	// flag.unkill, flag.describe, segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+	// flag.state, flag.default, flag.attributes, flag.archive, flag.restore,
+	// flag.delete, flag.kill, flag.unkill, flag.describe, segment.put,
+	// segment.delete, settings.put, key.create, key.revoke,
+	// propagation_key.create,
 	// propagation_key.switch,
 	// override_key.create, override.create, override.revoke; change if they have
 	// nothing in common.
@@ -230,68 +231,6 @@ func (x *AuditChange) GetFields() []*FieldChange {
 	return nil
 }
 
-type FieldChange struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// path is a JSON path into the definition.
-	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// before is unset for a field that was added, after for one removed.
-	Before        *structpb.Value `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
-	After         *structpb.Value `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FieldChange) Reset() {
-	*x = FieldChange{}
-	mi := &file_guidon_v1_audit_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FieldChange) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FieldChange) ProtoMessage() {}
-
-func (x *FieldChange) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_audit_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
-func (*FieldChange) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *FieldChange) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *FieldChange) GetBefore() *structpb.Value {
-	if x != nil {
-		return x.Before
-	}
-	return nil
-}
-
-func (x *FieldChange) GetAfter() *structpb.Value {
-	if x != nil {
-		return x.After
-	}
-	return nil
-}
-
 type AuditServiceListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// environment is empty for all chains.
@@ -308,7 +247,7 @@ type AuditServiceListRequest struct {
 
 func (x *AuditServiceListRequest) Reset() {
 	*x = AuditServiceListRequest{}
-	mi := &file_guidon_v1_audit_proto_msgTypes[3]
+	mi := &file_guidon_v1_audit_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +259,7 @@ func (x *AuditServiceListRequest) String() string {
 func (*AuditServiceListRequest) ProtoMessage() {}
 
 func (x *AuditServiceListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_audit_proto_msgTypes[3]
+	mi := &file_guidon_v1_audit_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +272,7 @@ func (x *AuditServiceListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditServiceListRequest.ProtoReflect.Descriptor instead.
 func (*AuditServiceListRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AuditServiceListRequest) GetEnvironment() string {
@@ -381,7 +320,7 @@ type AuditServiceListResponse struct {
 
 func (x *AuditServiceListResponse) Reset() {
 	*x = AuditServiceListResponse{}
-	mi := &file_guidon_v1_audit_proto_msgTypes[4]
+	mi := &file_guidon_v1_audit_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +332,7 @@ func (x *AuditServiceListResponse) String() string {
 func (*AuditServiceListResponse) ProtoMessage() {}
 
 func (x *AuditServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_audit_proto_msgTypes[4]
+	mi := &file_guidon_v1_audit_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +345,7 @@ func (x *AuditServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditServiceListResponse.ProtoReflect.Descriptor instead.
 func (*AuditServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AuditServiceListResponse) GetEntries() []*AuditEntry {
@@ -427,7 +366,7 @@ var File_guidon_v1_audit_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n" +
+	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15guidon/v1/field.proto\"\xf3\x02\n" +
 	"\n" +
 	"AuditEntry\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
@@ -447,11 +386,7 @@ const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12.\n" +
-	"\x06fields\x18\x04 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\x7f\n" +
-	"\vFieldChange\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12.\n" +
-	"\x06before\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06before\x12,\n" +
-	"\x05after\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x05after\"\xa1\x01\n" +
+	"\x06fields\x18\x04 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\xa1\x01\n" +
 	"\x17AuditServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04flag\x18\x02 \x01(\tR\x04flag\x12\x14\n" +
@@ -477,30 +412,27 @@ func file_guidon_v1_audit_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_audit_proto_rawDescData
 }
 
-var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_guidon_v1_audit_proto_goTypes = []any{
 	(*AuditEntry)(nil),               // 0: guidon.v1.AuditEntry
 	(*AuditChange)(nil),              // 1: guidon.v1.AuditChange
-	(*FieldChange)(nil),              // 2: guidon.v1.FieldChange
-	(*AuditServiceListRequest)(nil),  // 3: guidon.v1.AuditServiceListRequest
-	(*AuditServiceListResponse)(nil), // 4: guidon.v1.AuditServiceListResponse
-	(*timestamppb.Timestamp)(nil),    // 5: google.protobuf.Timestamp
-	(*structpb.Value)(nil),           // 6: google.protobuf.Value
+	(*AuditServiceListRequest)(nil),  // 2: guidon.v1.AuditServiceListRequest
+	(*AuditServiceListResponse)(nil), // 3: guidon.v1.AuditServiceListResponse
+	(*timestamppb.Timestamp)(nil),    // 4: google.protobuf.Timestamp
+	(*FieldChange)(nil),              // 5: guidon.v1.FieldChange
 }
 var file_guidon_v1_audit_proto_depIdxs = []int32{
-	5, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
+	4, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
 	1, // 1: guidon.v1.AuditEntry.changes:type_name -> guidon.v1.AuditChange
-	2, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
-	6, // 3: guidon.v1.FieldChange.before:type_name -> google.protobuf.Value
-	6, // 4: guidon.v1.FieldChange.after:type_name -> google.protobuf.Value
-	0, // 5: guidon.v1.AuditServiceListResponse.entries:type_name -> guidon.v1.AuditEntry
-	3, // 6: guidon.v1.AuditService.List:input_type -> guidon.v1.AuditServiceListRequest
-	4, // 7: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
+	0, // 3: guidon.v1.AuditServiceListResponse.entries:type_name -> guidon.v1.AuditEntry
+	2, // 4: guidon.v1.AuditService.List:input_type -> guidon.v1.AuditServiceListRequest
+	3, // 5: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
+	5, // [5:6] is the sub-list for method output_type
+	4, // [4:5] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_audit_proto_init() }
@@ -508,13 +440,14 @@ func file_guidon_v1_audit_proto_init() {
 	if File_guidon_v1_audit_proto != nil {
 		return
 	}
+	file_guidon_v1_field_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_audit_proto_rawDesc), len(file_guidon_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,347 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ChangeServiceDryRunRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Operations        []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
+	ExpectedRevisions map[string]int64       `protobuf:"bytes,2,rep,name=expected_revisions,json=expectedRevisions,proto3" json:"expected_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Reason            string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	IsolateInvalid    bool                   `protobuf:"varint,4,opt,name=isolate_invalid,json=isolateInvalid,proto3" json:"isolate_invalid,omitempty"`
+	// contexts are evaluation contexts to try the change with: at most 100.
+	Contexts      []*structpb.Struct `protobuf:"bytes,5,rep,name=contexts,proto3" json:"contexts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceDryRunRequest) Reset() {
+	*x = ChangeServiceDryRunRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceDryRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceDryRunRequest) ProtoMessage() {}
+
+func (x *ChangeServiceDryRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceDryRunRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceDryRunRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ChangeServiceDryRunRequest) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunRequest) GetExpectedRevisions() map[string]int64 {
+	if x != nil {
+		return x.ExpectedRevisions
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceDryRunRequest) GetIsolateInvalid() bool {
+	if x != nil {
+		return x.IsolateInvalid
+	}
+	return false
+}
+
+func (x *ChangeServiceDryRunRequest) GetContexts() []*structpb.Struct {
+	if x != nil {
+		return x.Contexts
+	}
+	return nil
+}
+
+type ChangeServiceDryRunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// revisions holds the revision that each environment would be at.
+	Revisions map[string]int64 `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Changes   []*RowChange     `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	Problems  []*Problem       `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
+	Warnings  []string         `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// impacts lists the flags whose results would change for a given context.
+	Impacts       []*Impact `protobuf:"bytes,5,rep,name=impacts,proto3" json:"impacts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceDryRunResponse) Reset() {
+	*x = ChangeServiceDryRunResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceDryRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceDryRunResponse) ProtoMessage() {}
+
+func (x *ChangeServiceDryRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceDryRunResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceDryRunResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChangeServiceDryRunResponse) GetRevisions() map[string]int64 {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunResponse) GetChanges() []*RowChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ChangeServiceDryRunResponse) GetImpacts() []*Impact {
+	if x != nil {
+		return x.Impacts
+	}
+	return nil
+}
+
+// RowChange is a change with the fields that it is made of.
+type RowChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        *Change                `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	Fields        []*FieldChange         `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowChange) Reset() {
+	*x = RowChange{}
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowChange) ProtoMessage() {}
+
+func (x *RowChange) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowChange.ProtoReflect.Descriptor instead.
+func (*RowChange) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RowChange) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *RowChange) GetFields() []*FieldChange {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// Impact says what would change of one flag for the contexts that were given.
+type Impact struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Flag        string                 `protobuf:"bytes,2,opt,name=flag,proto3" json:"flag,omitempty"`
+	// contexts counts those that would get another variant or value.
+	Contexts int32 `protobuf:"varint,3,opt,name=contexts,proto3" json:"contexts,omitempty"`
+	// examples are the first ten of them.
+	Examples      []*ImpactExample `protobuf:"bytes,4,rep,name=examples,proto3" json:"examples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Impact) Reset() {
+	*x = Impact{}
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Impact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Impact) ProtoMessage() {}
+
+func (x *Impact) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Impact.ProtoReflect.Descriptor instead.
+func (*Impact) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Impact) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Impact) GetFlag() string {
+	if x != nil {
+		return x.Flag
+	}
+	return ""
+}
+
+func (x *Impact) GetContexts() int32 {
+	if x != nil {
+		return x.Contexts
+	}
+	return 0
+}
+
+func (x *Impact) GetExamples() []*ImpactExample {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+type ImpactExample struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// context is the index of the context in the request.
+	Context int32 `protobuf:"varint,1,opt,name=context,proto3" json:"context,omitempty"`
+	// before is unset for a flag that is new, after for one that would be gone.
+	Before        *Resolution `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         *Resolution `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImpactExample) Reset() {
+	*x = ImpactExample{}
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImpactExample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImpactExample) ProtoMessage() {}
+
+func (x *ImpactExample) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImpactExample.ProtoReflect.Descriptor instead.
+func (*ImpactExample) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ImpactExample) GetContext() int32 {
+	if x != nil {
+		return x.Context
+	}
+	return 0
+}
+
+func (x *ImpactExample) GetBefore() *Resolution {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ImpactExample) GetAfter() *Resolution {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 type ChangeServiceApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// operations are carried out in order: 1 to 20000 of them.
@@ -46,7 +387,7 @@ type ChangeServiceApplyRequest struct {
 
 func (x *ChangeServiceApplyRequest) Reset() {
 	*x = ChangeServiceApplyRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -58,7 +399,7 @@ func (x *ChangeServiceApplyRequest) String() string {
 func (*ChangeServiceApplyRequest) ProtoMessage() {}
 
 func (x *ChangeServiceApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -71,7 +412,7 @@ func (x *ChangeServiceApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceApplyRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceApplyRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{0}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ChangeServiceApplyRequest) GetOperations() []*Operation {
@@ -132,7 +473,7 @@ type ChangeServiceApplyResponse struct {
 
 func (x *ChangeServiceApplyResponse) Reset() {
 	*x = ChangeServiceApplyResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +485,7 @@ func (x *ChangeServiceApplyResponse) String() string {
 func (*ChangeServiceApplyResponse) ProtoMessage() {}
 
 func (x *ChangeServiceApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +498,7 @@ func (x *ChangeServiceApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceApplyResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceApplyResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{1}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChangeServiceApplyResponse) GetChangeId() string {
@@ -205,7 +546,7 @@ type ChangeServiceKillRequest struct {
 
 func (x *ChangeServiceKillRequest) Reset() {
 	*x = ChangeServiceKillRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +558,7 @@ func (x *ChangeServiceKillRequest) String() string {
 func (*ChangeServiceKillRequest) ProtoMessage() {}
 
 func (x *ChangeServiceKillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +571,7 @@ func (x *ChangeServiceKillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceKillRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceKillRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChangeServiceKillRequest) GetEnvironment() string {
@@ -279,7 +620,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +632,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +645,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Kill) GetKey() string {
@@ -335,7 +676,7 @@ type ChangeServiceKillResponse struct {
 
 func (x *ChangeServiceKillResponse) Reset() {
 	*x = ChangeServiceKillResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +688,7 @@ func (x *ChangeServiceKillResponse) String() string {
 func (*ChangeServiceKillResponse) ProtoMessage() {}
 
 func (x *ChangeServiceKillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +701,7 @@ func (x *ChangeServiceKillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceKillResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceKillResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChangeServiceKillResponse) GetChangeId() string {
@@ -405,7 +746,7 @@ type ChangeServiceUnkillRequest struct {
 
 func (x *ChangeServiceUnkillRequest) Reset() {
 	*x = ChangeServiceUnkillRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +758,7 @@ func (x *ChangeServiceUnkillRequest) String() string {
 func (*ChangeServiceUnkillRequest) ProtoMessage() {}
 
 func (x *ChangeServiceUnkillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +771,7 @@ func (x *ChangeServiceUnkillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceUnkillRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceUnkillRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ChangeServiceUnkillRequest) GetEnvironment() string {
@@ -480,7 +821,7 @@ type ChangeServiceUnkillResponse struct {
 
 func (x *ChangeServiceUnkillResponse) Reset() {
 	*x = ChangeServiceUnkillResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +833,7 @@ func (x *ChangeServiceUnkillResponse) String() string {
 func (*ChangeServiceUnkillResponse) ProtoMessage() {}
 
 func (x *ChangeServiceUnkillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +846,7 @@ func (x *ChangeServiceUnkillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceUnkillResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceUnkillResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChangeServiceUnkillResponse) GetChangeId() string {
@@ -543,7 +884,8 @@ type Change struct {
 	// kind is flag, segment, settings or emergency.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// action is created, changed, archived, killed, unkilled or unchanged.
+	// action is created, changed, archived, restored, deleted, killed, unkilled
+	// or unchanged.
 	Action        string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -551,7 +893,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +905,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +918,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Change) GetEnvironment() string {
@@ -621,7 +963,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +975,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +988,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Conflict) GetEnvironment() string {
@@ -687,7 +1029,7 @@ type Invalid struct {
 
 func (x *Invalid) Reset() {
 	*x = Invalid{}
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +1041,7 @@ func (x *Invalid) String() string {
 func (*Invalid) ProtoMessage() {}
 
 func (x *Invalid) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +1054,7 @@ func (x *Invalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalid.ProtoReflect.Descriptor instead.
 func (*Invalid) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Invalid) GetProblems() []*Problem {
@@ -739,7 +1081,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1093,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1106,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Problem) GetOperation() int32 {
@@ -812,6 +1154,11 @@ type Operation struct {
 	//	*Operation_ArchiveFlag
 	//	*Operation_PutSegment
 	//	*Operation_PutSettings
+	//	*Operation_DeleteFlag
+	//	*Operation_RestoreFlag
+	//	*Operation_DescribeFlag
+	//	*Operation_SetSchema
+	//	*Operation_DeleteSegment
 	//	*Operation_SetAttributes
 	//	*Operation_KillFlag
 	//	*Operation_UnkillFlag
@@ -822,7 +1169,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1181,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1194,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -911,6 +1258,51 @@ func (x *Operation) GetPutSettings() *PutSettings {
 	return nil
 }
 
+func (x *Operation) GetDeleteFlag() *DeleteFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_DeleteFlag); ok {
+			return x.DeleteFlag
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetRestoreFlag() *RestoreFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_RestoreFlag); ok {
+			return x.RestoreFlag
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetDescribeFlag() *DescribeFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_DescribeFlag); ok {
+			return x.DescribeFlag
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSetSchema() *SetSchema {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_SetSchema); ok {
+			return x.SetSchema
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetDeleteSegment() *DeleteSegment {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_DeleteSegment); ok {
+			return x.DeleteSegment
+		}
+	}
+	return nil
+}
+
 func (x *Operation) GetSetAttributes() *SetAttributes {
 	if x != nil {
 		if x, ok := x.Operation.(*Operation_SetAttributes); ok {
@@ -966,6 +1358,26 @@ type Operation_PutSettings struct {
 	PutSettings *PutSettings `protobuf:"bytes,6,opt,name=put_settings,json=putSettings,proto3,oneof"`
 }
 
+type Operation_DeleteFlag struct {
+	DeleteFlag *DeleteFlag `protobuf:"bytes,10,opt,name=delete_flag,json=deleteFlag,proto3,oneof"`
+}
+
+type Operation_RestoreFlag struct {
+	RestoreFlag *RestoreFlag `protobuf:"bytes,11,opt,name=restore_flag,json=restoreFlag,proto3,oneof"`
+}
+
+type Operation_DescribeFlag struct {
+	DescribeFlag *DescribeFlag `protobuf:"bytes,12,opt,name=describe_flag,json=describeFlag,proto3,oneof"`
+}
+
+type Operation_SetSchema struct {
+	SetSchema *SetSchema `protobuf:"bytes,13,opt,name=set_schema,json=setSchema,proto3,oneof"`
+}
+
+type Operation_DeleteSegment struct {
+	DeleteSegment *DeleteSegment `protobuf:"bytes,14,opt,name=delete_segment,json=deleteSegment,proto3,oneof"`
+}
+
 type Operation_SetAttributes struct {
 	SetAttributes *SetAttributes `protobuf:"bytes,30,opt,name=set_attributes,json=setAttributes,proto3,oneof"`
 }
@@ -989,6 +1401,16 @@ func (*Operation_ArchiveFlag) isOperation_Operation() {}
 func (*Operation_PutSegment) isOperation_Operation() {}
 
 func (*Operation_PutSettings) isOperation_Operation() {}
+
+func (*Operation_DeleteFlag) isOperation_Operation() {}
+
+func (*Operation_RestoreFlag) isOperation_Operation() {}
+
+func (*Operation_DescribeFlag) isOperation_Operation() {}
+
+func (*Operation_SetSchema) isOperation_Operation() {}
+
+func (*Operation_DeleteSegment) isOperation_Operation() {}
 
 func (*Operation_SetAttributes) isOperation_Operation() {}
 
@@ -1029,13 +1451,16 @@ type PutFlag struct {
 	// client_visible lets client keys, which are in browsers and apps, see the
 	// flag. A new flag is not visible to them.
 	ClientVisible *bool `protobuf:"varint,20,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
+	// requires lists the flags that must resolve to certain variants before the
+	// targeting runs; elsewhere the flag is off. Unset keeps what the flag has.
+	Requires      *Requirements `protobuf:"bytes,40,opt,name=requires,proto3" json:"requires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutFlag) Reset() {
 	*x = PutFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1472,7 @@ func (x *PutFlag) String() string {
 func (*PutFlag) ProtoMessage() {}
 
 func (x *PutFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1485,7 @@ func (x *PutFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutFlag.ProtoReflect.Descriptor instead.
 func (*PutFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PutFlag) GetEnvironment() string {
@@ -1168,6 +1593,434 @@ func (x *PutFlag) GetClientVisible() bool {
 	return false
 }
 
+func (x *PutFlag) GetRequires() *Requirements {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+type Requirements struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requirements  []*Requirement         `protobuf:"bytes,1,rep,name=requirements,proto3" json:"requirements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requirements) Reset() {
+	*x = Requirements{}
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requirements) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requirements) ProtoMessage() {}
+
+func (x *Requirements) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requirements.ProtoReflect.Descriptor instead.
+func (*Requirements) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Requirements) GetRequirements() []*Requirement {
+	if x != nil {
+		return x.Requirements
+	}
+	return nil
+}
+
+// Requirement is a prerequisite: flag must resolve to one of variants.
+type Requirement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flag          string                 `protobuf:"bytes,1,opt,name=flag,proto3" json:"flag,omitempty"`
+	Variants      []string               `protobuf:"bytes,2,rep,name=variants,proto3" json:"variants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requirement) Reset() {
+	*x = Requirement{}
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requirement) ProtoMessage() {}
+
+func (x *Requirement) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
+func (*Requirement) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Requirement) GetFlag() string {
+	if x != nil {
+		return x.Flag
+	}
+	return ""
+}
+
+func (x *Requirement) GetVariants() []string {
+	if x != nil {
+		return x.Variants
+	}
+	return nil
+}
+
+// DeleteFlag removes an archived flag from every environment. Its key stays
+// taken. Refused while another flag requires it.
+type DeleteFlag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteFlag) Reset() {
+	*x = DeleteFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteFlag) ProtoMessage() {}
+
+func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteFlag.ProtoReflect.Descriptor instead.
+func (*DeleteFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeleteFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// RestoreFlag takes an archived flag back into use, in every environment that
+// has it. It stays off until it is switched on.
+type RestoreFlag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreFlag) Reset() {
+	*x = RestoreFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreFlag) ProtoMessage() {}
+
+func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreFlag.ProtoReflect.Descriptor instead.
+func (*RestoreFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RestoreFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// DescribeFlag changes what is said of a key in all environments. It makes no
+// revision. What is unset stays.
+type DescribeFlag struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Owner       *string                `protobuf:"bytes,2,opt,name=owner,proto3,oneof" json:"owner,omitempty"`
+	Description *string                `protobuf:"bytes,3,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	Tags        *Texts                 `protobuf:"bytes,4,opt,name=tags,proto3" json:"tags,omitempty"`
+	// links are http and https URLs.
+	Links         *Texts `protobuf:"bytes,5,opt,name=links,proto3" json:"links,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeFlag) Reset() {
+	*x = DescribeFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeFlag) ProtoMessage() {}
+
+func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeFlag.ProtoReflect.Descriptor instead.
+func (*DescribeFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DescribeFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DescribeFlag) GetOwner() string {
+	if x != nil && x.Owner != nil {
+		return *x.Owner
+	}
+	return ""
+}
+
+func (x *DescribeFlag) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *DescribeFlag) GetTags() *Texts {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *DescribeFlag) GetLinks() *Texts {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+type Texts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []string               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Texts) Reset() {
+	*x = Texts{}
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Texts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Texts) ProtoMessage() {}
+
+func (x *Texts) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Texts.ProtoReflect.Descriptor instead.
+func (*Texts) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Texts) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
+// value of each variant must meet, in all environments; unset takes it away.
+// Refused with each stored value that fails it.
+type SetSchema struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Schema        *structpb.Struct       `protobuf:"bytes,2,opt,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSchema) Reset() {
+	*x = SetSchema{}
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSchema) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSchema) ProtoMessage() {}
+
+func (x *SetSchema) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSchema.ProtoReflect.Descriptor instead.
+func (*SetSchema) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SetSchema) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SetSchema) GetSchema() *structpb.Struct {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+// DeleteSegment removes a segment from one environment. Refused while a flag or
+// a segment refers to it.
+type DeleteSegment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSegment) Reset() {
+	*x = DeleteSegment{}
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSegment) ProtoMessage() {}
+
+func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSegment.ProtoReflect.Descriptor instead.
+func (*DeleteSegment) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeleteSegment) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *DeleteSegment) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
 type SetState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1180,7 +2033,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +2045,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +2058,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -1242,7 +2095,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +2107,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +2120,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -1307,7 +2160,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +2172,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +2185,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -1392,7 +2245,7 @@ type KillFlag struct {
 
 func (x *KillFlag) Reset() {
 	*x = KillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +2257,7 @@ func (x *KillFlag) String() string {
 func (*KillFlag) ProtoMessage() {}
 
 func (x *KillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +2270,7 @@ func (x *KillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
 func (*KillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{16}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *KillFlag) GetEnvironment() string {
@@ -1453,7 +2306,7 @@ type UnkillFlag struct {
 
 func (x *UnkillFlag) Reset() {
 	*x = UnkillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +2318,7 @@ func (x *UnkillFlag) String() string {
 func (*UnkillFlag) ProtoMessage() {}
 
 func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +2331,7 @@ func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
 func (*UnkillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UnkillFlag) GetEnvironment() string {
@@ -1506,7 +2359,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +2371,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +2384,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -1558,7 +2411,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +2423,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +2436,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{19}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -1632,7 +2485,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +2497,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +2510,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{20}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -1688,7 +2541,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +2553,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +2566,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -1743,7 +2596,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2608,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2621,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -1789,7 +2642,39 @@ var File_guidon_v1_change_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x86\x03\n" +
+	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aguidon/v1/evaluation.proto\x1a\x15guidon/v1/field.proto\"\xfb\x02\n" +
+	"\x1aChangeServiceDryRunRequest\x124\n" +
+	"\n" +
+	"operations\x18\x01 \x03(\v2\x14.guidon.v1.OperationR\n" +
+	"operations\x12k\n" +
+	"\x12expected_revisions\x18\x02 \x03(\v2<.guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
+	"\x0fisolate_invalid\x18\x04 \x01(\bR\x0eisolateInvalid\x123\n" +
+	"\bcontexts\x18\x05 \x03(\v2\x17.google.protobuf.StructR\bcontexts\x1aD\n" +
+	"\x16ExpectedRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xd9\x02\n" +
+	"\x1bChangeServiceDryRunResponse\x12S\n" +
+	"\trevisions\x18\x01 \x03(\v25.guidon.v1.ChangeServiceDryRunResponse.RevisionsEntryR\trevisions\x12.\n" +
+	"\achanges\x18\x02 \x03(\v2\x14.guidon.v1.RowChangeR\achanges\x12.\n" +
+	"\bproblems\x18\x03 \x03(\v2\x12.guidon.v1.ProblemR\bproblems\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12+\n" +
+	"\aimpacts\x18\x05 \x03(\v2\x11.guidon.v1.ImpactR\aimpacts\x1a<\n" +
+	"\x0eRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"f\n" +
+	"\tRowChange\x12)\n" +
+	"\x06change\x18\x01 \x01(\v2\x11.guidon.v1.ChangeR\x06change\x12.\n" +
+	"\x06fields\x18\x02 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\x90\x01\n" +
+	"\x06Impact\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04flag\x18\x02 \x01(\tR\x04flag\x12\x1a\n" +
+	"\bcontexts\x18\x03 \x01(\x05R\bcontexts\x124\n" +
+	"\bexamples\x18\x04 \x03(\v2\x18.guidon.v1.ImpactExampleR\bexamples\"\x85\x01\n" +
+	"\rImpactExample\x12\x18\n" +
+	"\acontext\x18\x01 \x01(\x05R\acontext\x12-\n" +
+	"\x06before\x18\x02 \x01(\v2\x15.guidon.v1.ResolutionR\x06before\x12+\n" +
+	"\x05after\x18\x03 \x01(\v2\x15.guidon.v1.ResolutionR\x05after\"\x86\x03\n" +
 	"\x19ChangeServiceApplyRequest\x124\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\x14.guidon.v1.OperationR\n" +
@@ -1852,7 +2737,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\xb2\x04\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xe3\x06\n" +
 	"\tOperation\x12/\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x12.guidon.v1.PutFlagH\x00R\aputFlag\x122\n" +
 	"\tset_state\x18\x02 \x01(\v2\x13.guidon.v1.SetStateH\x00R\bsetState\x12N\n" +
@@ -1860,12 +2745,20 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\farchive_flag\x18\x04 \x01(\v2\x16.guidon.v1.ArchiveFlagH\x00R\varchiveFlag\x128\n" +
 	"\vput_segment\x18\x05 \x01(\v2\x15.guidon.v1.PutSegmentH\x00R\n" +
 	"putSegment\x12;\n" +
-	"\fput_settings\x18\x06 \x01(\v2\x16.guidon.v1.PutSettingsH\x00R\vputSettings\x12A\n" +
+	"\fput_settings\x18\x06 \x01(\v2\x16.guidon.v1.PutSettingsH\x00R\vputSettings\x128\n" +
+	"\vdelete_flag\x18\n" +
+	" \x01(\v2\x15.guidon.v1.DeleteFlagH\x00R\n" +
+	"deleteFlag\x12;\n" +
+	"\frestore_flag\x18\v \x01(\v2\x16.guidon.v1.RestoreFlagH\x00R\vrestoreFlag\x12>\n" +
+	"\rdescribe_flag\x18\f \x01(\v2\x17.guidon.v1.DescribeFlagH\x00R\fdescribeFlag\x125\n" +
+	"\n" +
+	"set_schema\x18\r \x01(\v2\x14.guidon.v1.SetSchemaH\x00R\tsetSchema\x12A\n" +
+	"\x0edelete_segment\x18\x0e \x01(\v2\x18.guidon.v1.DeleteSegmentH\x00R\rdeleteSegment\x12A\n" +
 	"\x0eset_attributes\x18\x1e \x01(\v2\x18.guidon.v1.SetAttributesH\x00R\rsetAttributes\x122\n" +
 	"\tkill_flag\x18\x1f \x01(\v2\x13.guidon.v1.KillFlagH\x00R\bkillFlag\x128\n" +
 	"\vunkill_flag\x18  \x01(\v2\x15.guidon.v1.UnkillFlagH\x00R\n" +
 	"unkillFlagB\v\n" +
-	"\toperation\"\xa5\x04\n" +
+	"\toperation\"\xda\x04\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -1885,13 +2778,40 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x06attach\x18\f \x01(\bH\x02R\x06attach\x88\x01\x01\x12%\n" +
 	"\voverridable\x18\r \x01(\bH\x03R\voverridable\x88\x01\x01\x12\x1b\n" +
 	"\x06pierce\x18\x0e \x01(\tH\x04R\x06pierce\x88\x01\x01\x12*\n" +
-	"\x0eclient_visible\x18\x14 \x01(\bH\x05R\rclientVisible\x88\x01\x01B\b\n" +
+	"\x0eclient_visible\x18\x14 \x01(\bH\x05R\rclientVisible\x88\x01\x01\x123\n" +
+	"\brequires\x18( \x01(\v2\x17.guidon.v1.RequirementsR\brequiresB\b\n" +
 	"\x06_ownerB\x0e\n" +
 	"\f_descriptionB\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
 	"\a_pierceB\x11\n" +
-	"\x0f_client_visible\"T\n" +
+	"\x0f_client_visible\"J\n" +
+	"\fRequirements\x12:\n" +
+	"\frequirements\x18\x01 \x03(\v2\x16.guidon.v1.RequirementR\frequirements\"=\n" +
+	"\vRequirement\x12\x12\n" +
+	"\x04flag\x18\x01 \x01(\tR\x04flag\x12\x1a\n" +
+	"\bvariants\x18\x02 \x03(\tR\bvariants\"\x1e\n" +
+	"\n" +
+	"DeleteFlag\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"\x1f\n" +
+	"\vRestoreFlag\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"\xca\x01\n" +
+	"\fDescribeFlag\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x19\n" +
+	"\x05owner\x18\x02 \x01(\tH\x00R\x05owner\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\x03 \x01(\tH\x01R\vdescription\x88\x01\x01\x12$\n" +
+	"\x04tags\x18\x04 \x01(\v2\x10.guidon.v1.TextsR\x04tags\x12&\n" +
+	"\x05links\x18\x05 \x01(\v2\x10.guidon.v1.TextsR\x05linksB\b\n" +
+	"\x06_ownerB\x0e\n" +
+	"\f_description\"\x1f\n" +
+	"\x05Texts\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"N\n" +
+	"\tSetSchema\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x06schema\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06schema\"E\n" +
+	"\rDeleteSegment\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"T\n" +
 	"\bSetState\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -1940,11 +2860,12 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"fractional\"E\n" +
 	"\x0fTravelAttribute\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias2\x97\x02\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias2\xf2\x02\n" +
 	"\rChangeService\x12V\n" +
 	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00\x12S\n" +
 	"\x04Kill\x12#.guidon.v1.ChangeServiceKillRequest\x1a$.guidon.v1.ChangeServiceKillResponse\"\x00\x12Y\n" +
-	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00\x12Y\n" +
+	"\x06DryRun\x12%.guidon.v1.ChangeServiceDryRunRequest\x1a&.guidon.v1.ChangeServiceDryRunResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_change_proto_rawDescOnce sync.Once
@@ -1958,70 +2879,111 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_guidon_v1_change_proto_goTypes = []any{
-	(*ChangeServiceApplyRequest)(nil),   // 0: guidon.v1.ChangeServiceApplyRequest
-	(*ChangeServiceApplyResponse)(nil),  // 1: guidon.v1.ChangeServiceApplyResponse
-	(*ChangeServiceKillRequest)(nil),    // 2: guidon.v1.ChangeServiceKillRequest
-	(*Kill)(nil),                        // 3: guidon.v1.Kill
-	(*ChangeServiceKillResponse)(nil),   // 4: guidon.v1.ChangeServiceKillResponse
-	(*ChangeServiceUnkillRequest)(nil),  // 5: guidon.v1.ChangeServiceUnkillRequest
-	(*ChangeServiceUnkillResponse)(nil), // 6: guidon.v1.ChangeServiceUnkillResponse
-	(*Change)(nil),                      // 7: guidon.v1.Change
-	(*Conflict)(nil),                    // 8: guidon.v1.Conflict
-	(*Invalid)(nil),                     // 9: guidon.v1.Invalid
-	(*Problem)(nil),                     // 10: guidon.v1.Problem
-	(*Operation)(nil),                   // 11: guidon.v1.Operation
-	(*PutFlag)(nil),                     // 12: guidon.v1.PutFlag
-	(*SetState)(nil),                    // 13: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),           // 14: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),               // 15: guidon.v1.SetAttributes
-	(*KillFlag)(nil),                    // 16: guidon.v1.KillFlag
-	(*UnkillFlag)(nil),                  // 17: guidon.v1.UnkillFlag
-	(*ArchiveFlag)(nil),                 // 18: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                  // 19: guidon.v1.PutSegment
-	(*PutSettings)(nil),                 // 20: guidon.v1.PutSettings
-	(*Settings)(nil),                    // 21: guidon.v1.Settings
-	(*TravelAttribute)(nil),             // 22: guidon.v1.TravelAttribute
-	nil,                                 // 23: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                 // 24: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),             // 25: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 26: google.protobuf.Value
+	(*ChangeServiceDryRunRequest)(nil),  // 0: guidon.v1.ChangeServiceDryRunRequest
+	(*ChangeServiceDryRunResponse)(nil), // 1: guidon.v1.ChangeServiceDryRunResponse
+	(*RowChange)(nil),                   // 2: guidon.v1.RowChange
+	(*Impact)(nil),                      // 3: guidon.v1.Impact
+	(*ImpactExample)(nil),               // 4: guidon.v1.ImpactExample
+	(*ChangeServiceApplyRequest)(nil),   // 5: guidon.v1.ChangeServiceApplyRequest
+	(*ChangeServiceApplyResponse)(nil),  // 6: guidon.v1.ChangeServiceApplyResponse
+	(*ChangeServiceKillRequest)(nil),    // 7: guidon.v1.ChangeServiceKillRequest
+	(*Kill)(nil),                        // 8: guidon.v1.Kill
+	(*ChangeServiceKillResponse)(nil),   // 9: guidon.v1.ChangeServiceKillResponse
+	(*ChangeServiceUnkillRequest)(nil),  // 10: guidon.v1.ChangeServiceUnkillRequest
+	(*ChangeServiceUnkillResponse)(nil), // 11: guidon.v1.ChangeServiceUnkillResponse
+	(*Change)(nil),                      // 12: guidon.v1.Change
+	(*Conflict)(nil),                    // 13: guidon.v1.Conflict
+	(*Invalid)(nil),                     // 14: guidon.v1.Invalid
+	(*Problem)(nil),                     // 15: guidon.v1.Problem
+	(*Operation)(nil),                   // 16: guidon.v1.Operation
+	(*PutFlag)(nil),                     // 17: guidon.v1.PutFlag
+	(*Requirements)(nil),                // 18: guidon.v1.Requirements
+	(*Requirement)(nil),                 // 19: guidon.v1.Requirement
+	(*DeleteFlag)(nil),                  // 20: guidon.v1.DeleteFlag
+	(*RestoreFlag)(nil),                 // 21: guidon.v1.RestoreFlag
+	(*DescribeFlag)(nil),                // 22: guidon.v1.DescribeFlag
+	(*Texts)(nil),                       // 23: guidon.v1.Texts
+	(*SetSchema)(nil),                   // 24: guidon.v1.SetSchema
+	(*DeleteSegment)(nil),               // 25: guidon.v1.DeleteSegment
+	(*SetState)(nil),                    // 26: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),           // 27: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),               // 28: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                    // 29: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                  // 30: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                 // 31: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                  // 32: guidon.v1.PutSegment
+	(*PutSettings)(nil),                 // 33: guidon.v1.PutSettings
+	(*Settings)(nil),                    // 34: guidon.v1.Settings
+	(*TravelAttribute)(nil),             // 35: guidon.v1.TravelAttribute
+	nil,                                 // 36: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	nil,                                 // 37: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	nil,                                 // 38: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                 // 39: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),             // 40: google.protobuf.Struct
+	(*FieldChange)(nil),                 // 41: guidon.v1.FieldChange
+	(*Resolution)(nil),                  // 42: guidon.v1.Resolution
+	(*structpb.Value)(nil),              // 43: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	11, // 0: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	23, // 1: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	24, // 2: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	7,  // 3: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
-	3,  // 4: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
-	7,  // 5: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
-	7,  // 6: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
-	7,  // 7: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
-	10, // 8: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
-	12, // 9: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	13, // 10: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	14, // 11: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	18, // 12: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	19, // 13: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	20, // 14: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	15, // 15: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	16, // 16: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
-	17, // 17: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
-	25, // 18: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	26, // 19: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	21, // 20: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	22, // 21: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	0,  // 22: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	2,  // 23: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
-	5,  // 24: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
-	1,  // 25: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	4,  // 26: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
-	6,  // 27: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
-	25, // [25:28] is the sub-list for method output_type
-	22, // [22:25] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	16, // 0: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
+	36, // 1: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	40, // 2: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
+	37, // 3: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	2,  // 4: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
+	15, // 5: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
+	3,  // 6: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
+	12, // 7: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
+	41, // 8: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
+	4,  // 9: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
+	42, // 10: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
+	42, // 11: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
+	16, // 12: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
+	38, // 13: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	39, // 14: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	12, // 15: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
+	8,  // 16: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
+	12, // 17: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
+	12, // 18: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
+	12, // 19: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
+	15, // 20: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
+	17, // 21: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
+	26, // 22: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	27, // 23: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	31, // 24: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	32, // 25: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	33, // 26: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	20, // 27: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
+	21, // 28: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
+	22, // 29: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
+	24, // 30: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
+	25, // 31: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
+	28, // 32: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	29, // 33: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	30, // 34: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	40, // 35: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	18, // 36: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
+	19, // 37: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
+	23, // 38: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
+	23, // 39: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
+	40, // 40: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
+	43, // 41: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	34, // 42: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	35, // 43: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	5,  // 44: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	7,  // 45: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	10, // 46: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	0,  // 47: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
+	6,  // 48: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	9,  // 49: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	11, // 50: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	1,  // 51: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
+	48, // [48:52] is the sub-list for method output_type
+	44, // [44:48] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -2029,26 +2991,34 @@ func file_guidon_v1_change_proto_init() {
 	if File_guidon_v1_change_proto != nil {
 		return
 	}
-	file_guidon_v1_change_proto_msgTypes[11].OneofWrappers = []any{
+	file_guidon_v1_evaluation_proto_init()
+	file_guidon_v1_field_proto_init()
+	file_guidon_v1_change_proto_msgTypes[16].OneofWrappers = []any{
 		(*Operation_PutFlag)(nil),
 		(*Operation_SetState)(nil),
 		(*Operation_SetDefaultVariant)(nil),
 		(*Operation_ArchiveFlag)(nil),
 		(*Operation_PutSegment)(nil),
 		(*Operation_PutSettings)(nil),
+		(*Operation_DeleteFlag)(nil),
+		(*Operation_RestoreFlag)(nil),
+		(*Operation_DescribeFlag)(nil),
+		(*Operation_SetSchema)(nil),
+		(*Operation_DeleteSegment)(nil),
 		(*Operation_SetAttributes)(nil),
 		(*Operation_KillFlag)(nil),
 		(*Operation_UnkillFlag)(nil),
 	}
-	file_guidon_v1_change_proto_msgTypes[12].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[15].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[17].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[22].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -69,7 +69,12 @@ type Flag struct {
 	ClientVisible bool   `protobuf:"varint,30,opt,name=client_visible,json=clientVisible,proto3" json:"client_visible,omitempty"`
 	// killed is set while an emergency decides what the flag serves; definition,
 	// state and default_variant are as they would be without.
-	Killed        *Killed `protobuf:"bytes,22,opt,name=killed,proto3" json:"killed,omitempty"`
+	Killed *Killed  `protobuf:"bytes,22,opt,name=killed,proto3" json:"killed,omitempty"`
+	Links  []string `protobuf:"bytes,40,rep,name=links,proto3" json:"links,omitempty"`
+	// schema is the JSON Schema that values of a config flag must meet.
+	Schema *structpb.Struct `protobuf:"bytes,41,opt,name=schema,proto3" json:"schema,omitempty"`
+	// requires are the flag's prerequisites.
+	Requires      []*Requirement `protobuf:"bytes,42,rep,name=requires,proto3" json:"requires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +266,27 @@ func (x *Flag) GetClientVisible() bool {
 func (x *Flag) GetKilled() *Killed {
 	if x != nil {
 		return x.Killed
+	}
+	return nil
+}
+
+func (x *Flag) GetLinks() []string {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *Flag) GetSchema() *structpb.Struct {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *Flag) GetRequires() []*Requirement {
+	if x != nil {
+		return x.Requires
 	}
 	return nil
 }
@@ -795,7 +821,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x05\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\"\xc4\x06\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -824,7 +850,10 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
 	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12%\n" +
 	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12)\n" +
-	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\"\xc0\x01\n" +
+	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\x12\x14\n" +
+	"\x05links\x18( \x03(\tR\x05links\x12/\n" +
+	"\x06schema\x18) \x01(\v2\x17.google.protobuf.StructR\x06schema\x122\n" +
+	"\brequires\x18* \x03(\v2\x16.guidon.v1.RequirementR\brequires\"\xc0\x01\n" +
 	"\x06Killed\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +
 	"\avariant\x18\x02 \x01(\tR\avariant\x12,\n" +
@@ -894,29 +923,32 @@ var file_guidon_v1_flag_proto_goTypes = []any{
 	(*FlagServiceHistoryResponse)(nil), // 8: guidon.v1.FlagServiceHistoryResponse
 	(*structpb.Struct)(nil),            // 9: google.protobuf.Struct
 	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
-	(*structpb.Value)(nil),             // 11: google.protobuf.Value
+	(*Requirement)(nil),                // 11: guidon.v1.Requirement
+	(*structpb.Value)(nil),             // 12: google.protobuf.Value
 }
 var file_guidon_v1_flag_proto_depIdxs = []int32{
 	9,  // 0: guidon.v1.Flag.definition:type_name -> google.protobuf.Struct
 	10, // 1: guidon.v1.Flag.updated_at:type_name -> google.protobuf.Timestamp
 	1,  // 2: guidon.v1.Flag.killed:type_name -> guidon.v1.Killed
-	11, // 3: guidon.v1.Killed.value:type_name -> google.protobuf.Value
-	10, // 4: guidon.v1.Killed.at:type_name -> google.protobuf.Timestamp
-	0,  // 5: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
-	0,  // 6: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
-	0,  // 7: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
-	2,  // 8: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
-	3,  // 9: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
-	5,  // 10: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
-	7,  // 11: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
-	4,  // 12: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
-	6,  // 13: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
-	8,  // 14: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	9,  // 3: guidon.v1.Flag.schema:type_name -> google.protobuf.Struct
+	11, // 4: guidon.v1.Flag.requires:type_name -> guidon.v1.Requirement
+	12, // 5: guidon.v1.Killed.value:type_name -> google.protobuf.Value
+	10, // 6: guidon.v1.Killed.at:type_name -> google.protobuf.Timestamp
+	0,  // 7: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
+	0,  // 8: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
+	0,  // 9: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
+	2,  // 10: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
+	3,  // 11: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
+	5,  // 12: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
+	7,  // 13: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
+	4,  // 14: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
+	6,  // 15: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
+	8,  // 16: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_flag_proto_init() }
@@ -924,6 +956,7 @@ func file_guidon_v1_flag_proto_init() {
 	if File_guidon_v1_flag_proto != nil {
 		return
 	}
+	file_guidon_v1_change_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -4,15 +4,17 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { FieldChange } from "./field_pb";
+import { file_guidon_v1_field } from "./field_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file guidon/v1/audit.proto.
  */
 export const file_guidon_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKHAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlImoKC0ZpZWxkQ2hhbmdlEgwKBHBhdGgYASABKAkSJgoGYmVmb3JlGAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiUKBWFmdGVyGAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlInIKF0F1ZGl0U2VydmljZUxpc3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgwKBGZsYWcYAiABKAkSDQoFYWN0b3IYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiWwoYQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlEiYKB2VudHJpZXMYASADKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyYQoMQXVkaXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKHAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlInIKF0F1ZGl0U2VydmljZUxpc3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgwKBGZsYWcYAiABKAkSDQoFYWN0b3IYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiWwoYQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlEiYKB2VudHJpZXMYASADKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyYQoMQXVkaXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_guidon_v1_field]);
 
 /**
  * AuditEntry says who did what, when, why and from where.
@@ -55,8 +57,10 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
 
   /**
    * action is what the operations of the entry have in common: flag.put,
-   * flag.state, flag.default, flag.attributes, flag.archive, flag.kill,
-   * flag.unkill, flag.describe, segment.put, settings.put, key.create, key.revoke, propagation_key.create,
+   * flag.state, flag.default, flag.attributes, flag.archive, flag.restore,
+   * flag.delete, flag.kill, flag.unkill, flag.describe, segment.put,
+   * segment.delete, settings.put, key.create, key.revoke,
+   * propagation_key.create,
    * propagation_key.switch,
    * override_key.create, override.create, override.revoke; change if they have
    * nothing in common.
@@ -139,37 +143,6 @@ export const AuditChangeSchema: GenMessage<AuditChange> = /*@__PURE__*/
   messageDesc(file_guidon_v1_audit, 1);
 
 /**
- * @generated from message guidon.v1.FieldChange
- */
-export type FieldChange = Message<"guidon.v1.FieldChange"> & {
-  /**
-   * path is a JSON path into the definition.
-   *
-   * @generated from field: string path = 1;
-   */
-  path: string;
-
-  /**
-   * before is unset for a field that was added, after for one removed.
-   *
-   * @generated from field: google.protobuf.Value before = 2;
-   */
-  before?: Value | undefined;
-
-  /**
-   * @generated from field: google.protobuf.Value after = 3;
-   */
-  after?: Value | undefined;
-};
-
-/**
- * Describes the message guidon.v1.FieldChange.
- * Use `create(FieldChangeSchema)` to create a new message.
- */
-export const FieldChangeSchema: GenMessage<FieldChange> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_audit, 2);
-
-/**
  * @generated from message guidon.v1.AuditServiceListRequest
  */
 export type AuditServiceListRequest = Message<"guidon.v1.AuditServiceListRequest"> & {
@@ -210,7 +183,7 @@ export type AuditServiceListRequest = Message<"guidon.v1.AuditServiceListRequest
  * Use `create(AuditServiceListRequestSchema)` to create a new message.
  */
 export const AuditServiceListRequestSchema: GenMessage<AuditServiceListRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_audit, 3);
+  messageDesc(file_guidon_v1_audit, 2);
 
 /**
  * @generated from message guidon.v1.AuditServiceListResponse
@@ -232,7 +205,7 @@ export type AuditServiceListResponse = Message<"guidon.v1.AuditServiceListRespon
  * Use `create(AuditServiceListResponseSchema)` to create a new message.
  */
 export const AuditServiceListResponseSchema: GenMessage<AuditServiceListResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_audit, 4);
+  messageDesc(file_guidon_v1_audit, 3);
 
 /**
  * AuditService reads the audit log: a hash chain for each environment, and one

@@ -6,13 +6,190 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Resolution } from "./evaluation_pb";
+import { file_guidon_v1_evaluation } from "./evaluation_pb";
+import type { FieldChange } from "./field_pb";
+import { file_guidon_v1_field } from "./field_pb";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file guidon/v1/change.proto.
  */
 export const file_guidon_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEiqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSLBAwoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIABIoCglraWxsX2ZsYWcYHyABKAsyEy5ndWlkb24udjEuS2lsbEZsYWdIABIsCgt1bmtpbGxfZmxhZxggIAEoCzIVLmd1aWRvbi52MS5VbmtpbGxGbGFnSABCCwoJb3BlcmF0aW9uIpkDCgdQdXRGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEisKCmRlZmluaXRpb24YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBGtpbmQYBSABKAkSDQoFc2NvcGUYBiABKAkSDAoEdHlwZRgHIAEoCRISCgVvd25lchgIIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAkgASgJSAGIAQESDAoEdGFncxgKIAMoCRITCgtjcmVhdGVfb25seRgLIAEoCBITCgZhdHRhY2gYDCABKAhIAogBARIYCgtvdmVycmlkYWJsZRgNIAEoCEgDiAEBEhMKBnBpZXJjZRgOIAEoCUgEiAEBEhsKDmNsaWVudF92aXNpYmxlGBQgASgISAWIAQFCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbkIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlQhEKD19jbGllbnRfdmlzaWJsZSI7CghTZXRTdGF0ZRITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDQoFc3RhdGUYAyABKAkiRgoRU2V0RGVmYXVsdFZhcmlhbnQSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3ZhcmlhbnQYAyABKAkiywEKDVNldEF0dHJpYnV0ZXMSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhMKBmF0dGFjaBgDIAEoCEgAiAEBEhgKC292ZXJyaWRhYmxlGAQgASgISAGIAQESEwoGcGllcmNlGAUgASgJSAKIAQESGwoOY2xpZW50X3Zpc2libGUYCiABKAhIA4gBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlQhEKD19jbGllbnRfdmlzaWJsZSI9CghLaWxsRmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIuCgpVbmtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTKXAgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_struct]);
+  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEirgIKGkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0EigKCm9wZXJhdGlvbnMYASADKAsyFC5ndWlkb24udjEuT3BlcmF0aW9uElgKEmV4cGVjdGVkX3JldmlzaW9ucxgCIAMoCzI8Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg4KBnJlYXNvbhgDIAEoCRIXCg9pc29sYXRlX2ludmFsaWQYBCABKAgSKQoIY29udGV4dHMYBSADKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0GjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASKcAgobQ2hhbmdlU2VydmljZURyeVJ1blJlc3BvbnNlEkgKCXJldmlzaW9ucxgBIAMoCzI1Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2UuUmV2aXNpb25zRW50cnkSJQoHY2hhbmdlcxgCIAMoCzIULmd1aWRvbi52MS5Sb3dDaGFuZ2USJAoIcHJvYmxlbXMYAyADKAsyEi5ndWlkb24udjEuUHJvYmxlbRIQCgh3YXJuaW5ncxgEIAMoCRIiCgdpbXBhY3RzGAUgAygLMhEuZ3VpZG9uLnYxLkltcGFjdBowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIlYKCVJvd0NoYW5nZRIhCgZjaGFuZ2UYASABKAsyES5ndWlkb24udjEuQ2hhbmdlEiYKBmZpZWxkcxgCIAMoCzIWLmd1aWRvbi52MS5GaWVsZENoYW5nZSJpCgZJbXBhY3QSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEZmxhZxgCIAEoCRIQCghjb250ZXh0cxgDIAEoBRIqCghleGFtcGxlcxgEIAMoCzIYLmd1aWRvbi52MS5JbXBhY3RFeGFtcGxlIm0KDUltcGFjdEV4YW1wbGUSDwoHY29udGV4dBgBIAEoBRIlCgZiZWZvcmUYAiABKAsyFS5ndWlkb24udjEuUmVzb2x1dGlvbhIkCgVhZnRlchgDIAEoCzIVLmd1aWRvbi52MS5SZXNvbHV0aW9uIqsCChlDaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0EigKCm9wZXJhdGlvbnMYASADKAsyFC5ndWlkb24udjEuT3BlcmF0aW9uElcKEmV4cGVjdGVkX3JldmlzaW9ucxgCIAMoCzI7Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDgoGcmVhc29uGAMgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgEIAEoCRIPCgdkcnlfcnVuGAUgASgIEhcKD2lzb2xhdGVfaW52YWxpZBgGIAEoCBo4ChZFeHBlY3RlZFJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEi4AEKGkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRJHCglyZXZpc2lvbnMYAiADKAsyNC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2UuUmV2aXNpb25zRW50cnkSIgoHY2hhbmdlcxgDIAMoCzIRLmd1aWRvbi52MS5DaGFuZ2USEAoId2FybmluZ3MYBCADKAkaMAoOUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASKJAQoYQ2hhbmdlU2VydmljZUtpbGxSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEh4KBWtpbGxzGAIgAygLMg8uZ3VpZG9uLnYxLktpbGwSDgoGcmVhc29uGAMgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgEIAEoCRIPCgdkcnlfcnVuGAUgASgIIiQKBEtpbGwSCwoDa2V5GAEgASgJEg8KB3ZhcmlhbnQYAiABKAkidgoZQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZRIRCgljaGFuZ2VfaWQYASABKAkSEAoIcmV2aXNpb24YAiABKAMSIgoHY2hhbmdlcxgDIAMoCzIRLmd1aWRvbi52MS5DaGFuZ2USEAoId2FybmluZ3MYBCADKAkieQoaQ2hhbmdlU2VydmljZVVua2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEa2V5cxgCIAMoCRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgieAobQ2hhbmdlU2VydmljZVVua2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJJCgZDaGFuZ2USEwoLZW52aXJvbm1lbnQYASABKAkSDAoEa2luZBgCIAEoCRIMCgRuYW1lGAMgASgJEg4KBmFjdGlvbhgEIAEoCSJwCghDb25mbGljdBITCgtlbnZpcm9ubWVudBgBIAEoCRIZChFleHBlY3RlZF9yZXZpc2lvbhgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIiCgdjaGFuZ2VkGAQgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZSIvCgdJbnZhbGlkEiQKCHByb2JsZW1zGAEgAygLMhIuZ3VpZG9uLnYxLlByb2JsZW0iXgoHUHJvYmxlbRIRCglvcGVyYXRpb24YASABKAUSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIMCgRwYXRoGAQgASgJEg8KB21lc3NhZ2UYBSABKAkisQUKCU9wZXJhdGlvbhImCghwdXRfZmxhZxgBIAEoCzISLmd1aWRvbi52MS5QdXRGbGFnSAASKAoJc2V0X3N0YXRlGAIgASgLMhMuZ3VpZG9uLnYxLlNldFN0YXRlSAASOwoTc2V0X2RlZmF1bHRfdmFyaWFudBgDIAEoCzIcLmd1aWRvbi52MS5TZXREZWZhdWx0VmFyaWFudEgAEi4KDGFyY2hpdmVfZmxhZxgEIAEoCzIWLmd1aWRvbi52MS5BcmNoaXZlRmxhZ0gAEiwKC3B1dF9zZWdtZW50GAUgASgLMhUuZ3VpZG9uLnYxLlB1dFNlZ21lbnRIABIuCgxwdXRfc2V0dGluZ3MYBiABKAsyFi5ndWlkb24udjEuUHV0U2V0dGluZ3NIABIsCgtkZWxldGVfZmxhZxgKIAEoCzIVLmd1aWRvbi52MS5EZWxldGVGbGFnSAASLgoMcmVzdG9yZV9mbGFnGAsgASgLMhYuZ3VpZG9uLnYxLlJlc3RvcmVGbGFnSAASMAoNZGVzY3JpYmVfZmxhZxgMIAEoCzIXLmd1aWRvbi52MS5EZXNjcmliZUZsYWdIABIqCgpzZXRfc2NoZW1hGA0gASgLMhQuZ3VpZG9uLnYxLlNldFNjaGVtYUgAEjIKDmRlbGV0ZV9zZWdtZW50GA4gASgLMhguZ3VpZG9uLnYxLkRlbGV0ZVNlZ21lbnRIABIyCg5zZXRfYXR0cmlidXRlcxgeIAEoCzIYLmd1aWRvbi52MS5TZXRBdHRyaWJ1dGVzSAASKAoJa2lsbF9mbGFnGB8gASgLMhMuZ3VpZG9uLnYxLktpbGxGbGFnSAASLAoLdW5raWxsX2ZsYWcYICABKAsyFS5ndWlkb24udjEuVW5raWxsRmxhZ0gAQgsKCW9wZXJhdGlvbiLEAwoHUHV0RmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIrCgpkZWZpbml0aW9uGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgRraW5kGAUgASgJEg0KBXNjb3BlGAYgASgJEgwKBHR5cGUYByABKAkSEgoFb3duZXIYCCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgJIAEoCUgBiAEBEgwKBHRhZ3MYCiADKAkSEwoLY3JlYXRlX29ubHkYCyABKAgSEwoGYXR0YWNoGAwgASgISAKIAQESGAoLb3ZlcnJpZGFibGUYDSABKAhIA4gBARITCgZwaWVyY2UYDiABKAlIBIgBARIbCg5jbGllbnRfdmlzaWJsZRgUIAEoCEgFiAEBEikKCHJlcXVpcmVzGCggASgLMhcuZ3VpZG9uLnYxLlJlcXVpcmVtZW50c0IICgZfb3duZXJCDgoMX2Rlc2NyaXB0aW9uQgkKB19hdHRhY2hCDgoMX292ZXJyaWRhYmxlQgkKB19waWVyY2VCEQoPX2NsaWVudF92aXNpYmxlIjwKDFJlcXVpcmVtZW50cxIsCgxyZXF1aXJlbWVudHMYASADKAsyFi5ndWlkb24udjEuUmVxdWlyZW1lbnQiLQoLUmVxdWlyZW1lbnQSDAoEZmxhZxgBIAEoCRIQCgh2YXJpYW50cxgCIAMoCSIZCgpEZWxldGVGbGFnEgsKA2tleRgBIAEoCSIaCgtSZXN0b3JlRmxhZxILCgNrZXkYASABKAkipAEKDERlc2NyaWJlRmxhZxILCgNrZXkYASABKAkSEgoFb3duZXIYAiABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgDIAEoCUgBiAEBEh4KBHRhZ3MYBCABKAsyEC5ndWlkb24udjEuVGV4dHMSHwoFbGlua3MYBSABKAsyEC5ndWlkb24udjEuVGV4dHNCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbiIXCgVUZXh0cxIOCgZ2YWx1ZXMYASADKAkiQQoJU2V0U2NoZW1hEgsKA2tleRgBIAEoCRInCgZzY2hlbWEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IjIKDURlbGV0ZVNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCSI7CghTZXRTdGF0ZRITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDQoFc3RhdGUYAyABKAkiRgoRU2V0RGVmYXVsdFZhcmlhbnQSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3ZhcmlhbnQYAyABKAkiywEKDVNldEF0dHJpYnV0ZXMSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhMKBmF0dGFjaBgDIAEoCEgAiAEBEhgKC292ZXJyaWRhYmxlGAQgASgISAGIAQESEwoGcGllcmNlGAUgASgJSAKIAQESGwoOY2xpZW50X3Zpc2libGUYCiABKAhIA4gBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlQhEKD19jbGllbnRfdmlzaWJsZSI9CghLaWxsRmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIuCgpVbmtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTLyAgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiABJZCgZEcnlSdW4SJS5ndWlkb24udjEuQ2hhbmdlU2VydmljZURyeVJ1blJlcXVlc3QaJi5ndWlkb24udjEuQ2hhbmdlU2VydmljZURyeVJ1blJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_struct, file_guidon_v1_evaluation, file_guidon_v1_field]);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceDryRunRequest
+ */
+export type ChangeServiceDryRunRequest = Message<"guidon.v1.ChangeServiceDryRunRequest"> & {
+  /**
+   * @generated from field: repeated guidon.v1.Operation operations = 1;
+   */
+  operations: Operation[];
+
+  /**
+   * @generated from field: map<string, int64> expected_revisions = 2;
+   */
+  expectedRevisions: { [key: string]: bigint };
+
+  /**
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: bool isolate_invalid = 4;
+   */
+  isolateInvalid: boolean;
+
+  /**
+   * contexts are evaluation contexts to try the change with: at most 100.
+   *
+   * @generated from field: repeated google.protobuf.Struct contexts = 5;
+   */
+  contexts: JsonObject[];
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceDryRunRequest.
+ * Use `create(ChangeServiceDryRunRequestSchema)` to create a new message.
+ */
+export const ChangeServiceDryRunRequestSchema: GenMessage<ChangeServiceDryRunRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 0);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceDryRunResponse
+ */
+export type ChangeServiceDryRunResponse = Message<"guidon.v1.ChangeServiceDryRunResponse"> & {
+  /**
+   * revisions holds the revision that each environment would be at.
+   *
+   * @generated from field: map<string, int64> revisions = 1;
+   */
+  revisions: { [key: string]: bigint };
+
+  /**
+   * @generated from field: repeated guidon.v1.RowChange changes = 2;
+   */
+  changes: RowChange[];
+
+  /**
+   * @generated from field: repeated guidon.v1.Problem problems = 3;
+   */
+  problems: Problem[];
+
+  /**
+   * @generated from field: repeated string warnings = 4;
+   */
+  warnings: string[];
+
+  /**
+   * impacts lists the flags whose results would change for a given context.
+   *
+   * @generated from field: repeated guidon.v1.Impact impacts = 5;
+   */
+  impacts: Impact[];
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceDryRunResponse.
+ * Use `create(ChangeServiceDryRunResponseSchema)` to create a new message.
+ */
+export const ChangeServiceDryRunResponseSchema: GenMessage<ChangeServiceDryRunResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 1);
+
+/**
+ * RowChange is a change with the fields that it is made of.
+ *
+ * @generated from message guidon.v1.RowChange
+ */
+export type RowChange = Message<"guidon.v1.RowChange"> & {
+  /**
+   * @generated from field: guidon.v1.Change change = 1;
+   */
+  change?: Change | undefined;
+
+  /**
+   * @generated from field: repeated guidon.v1.FieldChange fields = 2;
+   */
+  fields: FieldChange[];
+};
+
+/**
+ * Describes the message guidon.v1.RowChange.
+ * Use `create(RowChangeSchema)` to create a new message.
+ */
+export const RowChangeSchema: GenMessage<RowChange> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 2);
+
+/**
+ * Impact says what would change of one flag for the contexts that were given.
+ *
+ * @generated from message guidon.v1.Impact
+ */
+export type Impact = Message<"guidon.v1.Impact"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string flag = 2;
+   */
+  flag: string;
+
+  /**
+   * contexts counts those that would get another variant or value.
+   *
+   * @generated from field: int32 contexts = 3;
+   */
+  contexts: number;
+
+  /**
+   * examples are the first ten of them.
+   *
+   * @generated from field: repeated guidon.v1.ImpactExample examples = 4;
+   */
+  examples: ImpactExample[];
+};
+
+/**
+ * Describes the message guidon.v1.Impact.
+ * Use `create(ImpactSchema)` to create a new message.
+ */
+export const ImpactSchema: GenMessage<Impact> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 3);
+
+/**
+ * @generated from message guidon.v1.ImpactExample
+ */
+export type ImpactExample = Message<"guidon.v1.ImpactExample"> & {
+  /**
+   * context is the index of the context in the request.
+   *
+   * @generated from field: int32 context = 1;
+   */
+  context: number;
+
+  /**
+   * before is unset for a flag that is new, after for one that would be gone.
+   *
+   * @generated from field: guidon.v1.Resolution before = 2;
+   */
+  before?: Resolution | undefined;
+
+  /**
+   * @generated from field: guidon.v1.Resolution after = 3;
+   */
+  after?: Resolution | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.ImpactExample.
+ * Use `create(ImpactExampleSchema)` to create a new message.
+ */
+export const ImpactExampleSchema: GenMessage<ImpactExample> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 4);
 
 /**
  * @generated from message guidon.v1.ChangeServiceApplyRequest
@@ -70,7 +247,7 @@ export type ChangeServiceApplyRequest = Message<"guidon.v1.ChangeServiceApplyReq
  * Use `create(ChangeServiceApplyRequestSchema)` to create a new message.
  */
 export const ChangeServiceApplyRequestSchema: GenMessage<ChangeServiceApplyRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 0);
+  messageDesc(file_guidon_v1_change, 5);
 
 /**
  * @generated from message guidon.v1.ChangeServiceApplyResponse
@@ -110,7 +287,7 @@ export type ChangeServiceApplyResponse = Message<"guidon.v1.ChangeServiceApplyRe
  * Use `create(ChangeServiceApplyResponseSchema)` to create a new message.
  */
 export const ChangeServiceApplyResponseSchema: GenMessage<ChangeServiceApplyResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 1);
+  messageDesc(file_guidon_v1_change, 6);
 
 /**
  * @generated from message guidon.v1.ChangeServiceKillRequest
@@ -155,7 +332,7 @@ export type ChangeServiceKillRequest = Message<"guidon.v1.ChangeServiceKillReque
  * Use `create(ChangeServiceKillRequestSchema)` to create a new message.
  */
 export const ChangeServiceKillRequestSchema: GenMessage<ChangeServiceKillRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 2);
+  messageDesc(file_guidon_v1_change, 7);
 
 /**
  * Kill is what one flag is to serve.
@@ -179,7 +356,7 @@ export type Kill = Message<"guidon.v1.Kill"> & {
  * Use `create(KillSchema)` to create a new message.
  */
 export const KillSchema: GenMessage<Kill> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 3);
+  messageDesc(file_guidon_v1_change, 8);
 
 /**
  * @generated from message guidon.v1.ChangeServiceKillResponse
@@ -215,7 +392,7 @@ export type ChangeServiceKillResponse = Message<"guidon.v1.ChangeServiceKillResp
  * Use `create(ChangeServiceKillResponseSchema)` to create a new message.
  */
 export const ChangeServiceKillResponseSchema: GenMessage<ChangeServiceKillResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 4);
+  messageDesc(file_guidon_v1_change, 9);
 
 /**
  * @generated from message guidon.v1.ChangeServiceUnkillRequest
@@ -254,7 +431,7 @@ export type ChangeServiceUnkillRequest = Message<"guidon.v1.ChangeServiceUnkillR
  * Use `create(ChangeServiceUnkillRequestSchema)` to create a new message.
  */
 export const ChangeServiceUnkillRequestSchema: GenMessage<ChangeServiceUnkillRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 5);
+  messageDesc(file_guidon_v1_change, 10);
 
 /**
  * @generated from message guidon.v1.ChangeServiceUnkillResponse
@@ -286,7 +463,7 @@ export type ChangeServiceUnkillResponse = Message<"guidon.v1.ChangeServiceUnkill
  * Use `create(ChangeServiceUnkillResponseSchema)` to create a new message.
  */
 export const ChangeServiceUnkillResponseSchema: GenMessage<ChangeServiceUnkillResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 6);
+  messageDesc(file_guidon_v1_change, 11);
 
 /**
  * Change says what became of one row.
@@ -312,7 +489,8 @@ export type Change = Message<"guidon.v1.Change"> & {
   name: string;
 
   /**
-   * action is created, changed, archived, killed, unkilled or unchanged.
+   * action is created, changed, archived, restored, deleted, killed, unkilled
+   * or unchanged.
    *
    * @generated from field: string action = 4;
    */
@@ -324,7 +502,7 @@ export type Change = Message<"guidon.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 7);
+  messageDesc(file_guidon_v1_change, 12);
 
 /**
  * Conflict is the detail of an ABORTED answer.
@@ -360,7 +538,7 @@ export type Conflict = Message<"guidon.v1.Conflict"> & {
  * Use `create(ConflictSchema)` to create a new message.
  */
 export const ConflictSchema: GenMessage<Conflict> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 8);
+  messageDesc(file_guidon_v1_change, 13);
 
 /**
  * Invalid is the detail of an INVALID_ARGUMENT answer.
@@ -379,7 +557,7 @@ export type Invalid = Message<"guidon.v1.Invalid"> & {
  * Use `create(InvalidSchema)` to create a new message.
  */
 export const InvalidSchema: GenMessage<Invalid> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 9);
+  messageDesc(file_guidon_v1_change, 14);
 
 /**
  * Problem is one thing that is wrong with a request.
@@ -424,7 +602,7 @@ export type Problem = Message<"guidon.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 10);
+  messageDesc(file_guidon_v1_change, 15);
 
 /**
  * @generated from message guidon.v1.Operation
@@ -471,6 +649,36 @@ export type Operation = Message<"guidon.v1.Operation"> & {
     case: "putSettings";
   } | {
     /**
+     * @generated from field: guidon.v1.DeleteFlag delete_flag = 10;
+     */
+    value: DeleteFlag;
+    case: "deleteFlag";
+  } | {
+    /**
+     * @generated from field: guidon.v1.RestoreFlag restore_flag = 11;
+     */
+    value: RestoreFlag;
+    case: "restoreFlag";
+  } | {
+    /**
+     * @generated from field: guidon.v1.DescribeFlag describe_flag = 12;
+     */
+    value: DescribeFlag;
+    case: "describeFlag";
+  } | {
+    /**
+     * @generated from field: guidon.v1.SetSchema set_schema = 13;
+     */
+    value: SetSchema;
+    case: "setSchema";
+  } | {
+    /**
+     * @generated from field: guidon.v1.DeleteSegment delete_segment = 14;
+     */
+    value: DeleteSegment;
+    case: "deleteSegment";
+  } | {
+    /**
      * @generated from field: guidon.v1.SetAttributes set_attributes = 30;
      */
     value: SetAttributes;
@@ -495,7 +703,7 @@ export type Operation = Message<"guidon.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 11);
+  messageDesc(file_guidon_v1_change, 16);
 
 /**
  * PutFlag creates a flag or replaces its definition in one environment.
@@ -601,6 +809,14 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
    * @generated from field: optional bool client_visible = 20;
    */
   clientVisible?: boolean | undefined;
+
+  /**
+   * requires lists the flags that must resolve to certain variants before the
+   * targeting runs; elsewhere the flag is off. Unset keeps what the flag has.
+   *
+   * @generated from field: guidon.v1.Requirements requires = 40;
+   */
+  requires?: Requirements | undefined;
 };
 
 /**
@@ -608,7 +824,198 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
  * Use `create(PutFlagSchema)` to create a new message.
  */
 export const PutFlagSchema: GenMessage<PutFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 12);
+  messageDesc(file_guidon_v1_change, 17);
+
+/**
+ * @generated from message guidon.v1.Requirements
+ */
+export type Requirements = Message<"guidon.v1.Requirements"> & {
+  /**
+   * @generated from field: repeated guidon.v1.Requirement requirements = 1;
+   */
+  requirements: Requirement[];
+};
+
+/**
+ * Describes the message guidon.v1.Requirements.
+ * Use `create(RequirementsSchema)` to create a new message.
+ */
+export const RequirementsSchema: GenMessage<Requirements> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 18);
+
+/**
+ * Requirement is a prerequisite: flag must resolve to one of variants.
+ *
+ * @generated from message guidon.v1.Requirement
+ */
+export type Requirement = Message<"guidon.v1.Requirement"> & {
+  /**
+   * @generated from field: string flag = 1;
+   */
+  flag: string;
+
+  /**
+   * @generated from field: repeated string variants = 2;
+   */
+  variants: string[];
+};
+
+/**
+ * Describes the message guidon.v1.Requirement.
+ * Use `create(RequirementSchema)` to create a new message.
+ */
+export const RequirementSchema: GenMessage<Requirement> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 19);
+
+/**
+ * DeleteFlag removes an archived flag from every environment. Its key stays
+ * taken. Refused while another flag requires it.
+ *
+ * @generated from message guidon.v1.DeleteFlag
+ */
+export type DeleteFlag = Message<"guidon.v1.DeleteFlag"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message guidon.v1.DeleteFlag.
+ * Use `create(DeleteFlagSchema)` to create a new message.
+ */
+export const DeleteFlagSchema: GenMessage<DeleteFlag> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 20);
+
+/**
+ * RestoreFlag takes an archived flag back into use, in every environment that
+ * has it. It stays off until it is switched on.
+ *
+ * @generated from message guidon.v1.RestoreFlag
+ */
+export type RestoreFlag = Message<"guidon.v1.RestoreFlag"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message guidon.v1.RestoreFlag.
+ * Use `create(RestoreFlagSchema)` to create a new message.
+ */
+export const RestoreFlagSchema: GenMessage<RestoreFlag> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 21);
+
+/**
+ * DescribeFlag changes what is said of a key in all environments. It makes no
+ * revision. What is unset stays.
+ *
+ * @generated from message guidon.v1.DescribeFlag
+ */
+export type DescribeFlag = Message<"guidon.v1.DescribeFlag"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: optional string owner = 2;
+   */
+  owner?: string | undefined;
+
+  /**
+   * @generated from field: optional string description = 3;
+   */
+  description?: string | undefined;
+
+  /**
+   * @generated from field: guidon.v1.Texts tags = 4;
+   */
+  tags?: Texts | undefined;
+
+  /**
+   * links are http and https URLs.
+   *
+   * @generated from field: guidon.v1.Texts links = 5;
+   */
+  links?: Texts | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.DescribeFlag.
+ * Use `create(DescribeFlagSchema)` to create a new message.
+ */
+export const DescribeFlagSchema: GenMessage<DescribeFlag> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 22);
+
+/**
+ * @generated from message guidon.v1.Texts
+ */
+export type Texts = Message<"guidon.v1.Texts"> & {
+  /**
+   * @generated from field: repeated string values = 1;
+   */
+  values: string[];
+};
+
+/**
+ * Describes the message guidon.v1.Texts.
+ * Use `create(TextsSchema)` to create a new message.
+ */
+export const TextsSchema: GenMessage<Texts> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 23);
+
+/**
+ * SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
+ * value of each variant must meet, in all environments; unset takes it away.
+ * Refused with each stored value that fails it.
+ *
+ * @generated from message guidon.v1.SetSchema
+ */
+export type SetSchema = Message<"guidon.v1.SetSchema"> & {
+  /**
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * @generated from field: google.protobuf.Struct schema = 2;
+   */
+  schema?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.SetSchema.
+ * Use `create(SetSchemaSchema)` to create a new message.
+ */
+export const SetSchemaSchema: GenMessage<SetSchema> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 24);
+
+/**
+ * DeleteSegment removes a segment from one environment. Refused while a flag or
+ * a segment refers to it.
+ *
+ * @generated from message guidon.v1.DeleteSegment
+ */
+export type DeleteSegment = Message<"guidon.v1.DeleteSegment"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message guidon.v1.DeleteSegment.
+ * Use `create(DeleteSegmentSchema)` to create a new message.
+ */
+export const DeleteSegmentSchema: GenMessage<DeleteSegment> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 25);
 
 /**
  * SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -637,7 +1044,7 @@ export type SetState = Message<"guidon.v1.SetState"> & {
  * Use `create(SetStateSchema)` to create a new message.
  */
 export const SetStateSchema: GenMessage<SetState> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 13);
+  messageDesc(file_guidon_v1_change, 26);
 
 /**
  * SetDefaultVariant names the variant served where no rule decides. Empty
@@ -667,7 +1074,7 @@ export type SetDefaultVariant = Message<"guidon.v1.SetDefaultVariant"> & {
  * Use `create(SetDefaultVariantSchema)` to create a new message.
  */
 export const SetDefaultVariantSchema: GenMessage<SetDefaultVariant> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 14);
+  messageDesc(file_guidon_v1_change, 27);
 
 /**
  * SetAttributes changes how a flag of one environment is treated, and leaves
@@ -712,7 +1119,7 @@ export type SetAttributes = Message<"guidon.v1.SetAttributes"> & {
  * Use `create(SetAttributesSchema)` to create a new message.
  */
 export const SetAttributesSchema: GenMessage<SetAttributes> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 15);
+  messageDesc(file_guidon_v1_change, 28);
 
 /**
  * KillFlag makes a flag serve a variant whatever its definition says, for
@@ -745,7 +1152,7 @@ export type KillFlag = Message<"guidon.v1.KillFlag"> & {
  * Use `create(KillFlagSchema)` to create a new message.
  */
 export const KillFlagSchema: GenMessage<KillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 16);
+  messageDesc(file_guidon_v1_change, 29);
 
 /**
  * UnkillFlag lets a killed flag serve what its definition says again, for new
@@ -770,7 +1177,7 @@ export type UnkillFlag = Message<"guidon.v1.UnkillFlag"> & {
  * Use `create(UnkillFlagSchema)` to create a new message.
  */
 export const UnkillFlagSchema: GenMessage<UnkillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 17);
+  messageDesc(file_guidon_v1_change, 30);
 
 /**
  * ArchiveFlag retires a flag in every environment: it stays readable, and
@@ -790,7 +1197,7 @@ export type ArchiveFlag = Message<"guidon.v1.ArchiveFlag"> & {
  * Use `create(ArchiveFlagSchema)` to create a new message.
  */
 export const ArchiveFlagSchema: GenMessage<ArchiveFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 18);
+  messageDesc(file_guidon_v1_change, 31);
 
 /**
  * PutSegment creates or replaces a segment: a named condition that targeting
@@ -834,7 +1241,7 @@ export type PutSegment = Message<"guidon.v1.PutSegment"> & {
  * Use `create(PutSegmentSchema)` to create a new message.
  */
 export const PutSegmentSchema: GenMessage<PutSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 19);
+  messageDesc(file_guidon_v1_change, 32);
 
 /**
  * PutSettings replaces what every evaluation in an environment depends on.
@@ -858,7 +1265,7 @@ export type PutSettings = Message<"guidon.v1.PutSettings"> & {
  * Use `create(PutSettingsSchema)` to create a new message.
  */
 export const PutSettingsSchema: GenMessage<PutSettings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 20);
+  messageDesc(file_guidon_v1_change, 33);
 
 /**
  * Settings are versioned with the environment's flags and pinned like them.
@@ -887,7 +1294,7 @@ export type Settings = Message<"guidon.v1.Settings"> & {
  * Use `create(SettingsSchema)` to create a new message.
  */
 export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 21);
+  messageDesc(file_guidon_v1_change, 34);
 
 /**
  * @generated from message guidon.v1.TravelAttribute
@@ -914,7 +1321,7 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
  * Use `create(TravelAttributeSchema)` to create a new message.
  */
 export const TravelAttributeSchema: GenMessage<TravelAttribute> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 22);
+  messageDesc(file_guidon_v1_change, 35);
 
 /**
  * ChangeService is the only way to change what services see.
@@ -959,6 +1366,17 @@ export const ChangeService: GenService<{
     methodKind: "unary";
     input: typeof ChangeServiceUnkillRequestSchema;
     output: typeof ChangeServiceUnkillResponseSchema;
+  },
+  /**
+   * DryRun tells what Apply would do, and changes nothing. What is wrong with
+   * the operations is part of the answer and no error.
+   *
+   * @generated from rpc guidon.v1.ChangeService.DryRun
+   */
+  dryRun: {
+    methodKind: "unary";
+    input: typeof ChangeServiceDryRunRequestSchema;
+    output: typeof ChangeServiceDryRunResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_change, 0);

@@ -39,6 +39,8 @@ const (
 	ChangeServiceKillProcedure = "/guidon.v1.ChangeService/Kill"
 	// ChangeServiceUnkillProcedure is the fully-qualified name of the ChangeService's Unkill RPC.
 	ChangeServiceUnkillProcedure = "/guidon.v1.ChangeService/Unkill"
+	// ChangeServiceDryRunProcedure is the fully-qualified name of the ChangeService's DryRun RPC.
+	ChangeServiceDryRunProcedure = "/guidon.v1.ChangeService/DryRun"
 )
 
 // ChangeServiceClient is a client for the guidon.v1.ChangeService service.
@@ -57,6 +59,9 @@ type ChangeServiceClient interface {
 	// Unkill lets flags serve what their definitions say again, for new requests
 	// only: those that the kill reached keep to it.
 	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
+	// DryRun tells what Apply would do, and changes nothing. What is wrong with
+	// the operations is part of the answer and no error.
+	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
 }
 
 // NewChangeServiceClient constructs a client for the guidon.v1.ChangeService service. By default,
@@ -88,6 +93,12 @@ func NewChangeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(changeServiceMethods.ByName("Unkill")),
 			connect.WithClientOptions(opts...),
 		),
+		dryRun: connect.NewClient[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse](
+			httpClient,
+			baseURL+ChangeServiceDryRunProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("DryRun")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -96,6 +107,7 @@ type changeServiceClient struct {
 	apply  *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
 	kill   *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
 	unkill *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
+	dryRun *connect.Client[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse]
 }
 
 // Apply calls guidon.v1.ChangeService.Apply.
@@ -125,6 +137,15 @@ func (c *changeServiceClient) Unkill(ctx context.Context, req *v1.ChangeServiceU
 	return nil, err
 }
 
+// DryRun calls guidon.v1.ChangeService.DryRun.
+func (c *changeServiceClient) DryRun(ctx context.Context, req *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error) {
+	response, err := c.dryRun.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ChangeServiceHandler is an implementation of the guidon.v1.ChangeService service.
 type ChangeServiceHandler interface {
 	// Apply carries out a change set whole or not at all: one revision and one
@@ -141,6 +162,9 @@ type ChangeServiceHandler interface {
 	// Unkill lets flags serve what their definitions say again, for new requests
 	// only: those that the kill reached keep to it.
 	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
+	// DryRun tells what Apply would do, and changes nothing. What is wrong with
+	// the operations is part of the answer and no error.
+	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
 }
 
 // NewChangeServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -168,6 +192,12 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(changeServiceMethods.ByName("Unkill")),
 		connect.WithHandlerOptions(opts...),
 	)
+	changeServiceDryRunHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceDryRunProcedure,
+		svc.DryRun,
+		connect.WithSchema(changeServiceMethods.ByName("DryRun")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.ChangeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ChangeServiceApplyProcedure:
@@ -176,6 +206,8 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 			changeServiceKillHandler.ServeHTTP(w, r)
 		case ChangeServiceUnkillProcedure:
 			changeServiceUnkillHandler.ServeHTTP(w, r)
+		case ChangeServiceDryRunProcedure:
+			changeServiceDryRunHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -195,4 +227,8 @@ func (UnimplementedChangeServiceHandler) Kill(context.Context, *v1.ChangeService
 
 func (UnimplementedChangeServiceHandler) Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Unkill is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.DryRun is not implemented"))
 }
