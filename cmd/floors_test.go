@@ -39,7 +39,10 @@ var floors = map[string]int{
 	"server/auth":                  2,
 	"server/hub":                   2,
 	"server/fleet":                 2,
-	"sdk/guidontest":               3, // for tests of applications
+	"server/hub/view":              2,
+
+	"server/ofrep":   3,
+	"sdk/guidontest": 3, // for tests of applications
 
 	"server": 4,
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -29,6 +30,8 @@ type call struct {
 	principal     auth.Principal
 	// control sets the deadlines of the connection the call came on.
 	control *http.ResponseController
+	// header is that of the answer.
+	header http.Header
 	// code is how the call ended; 0 for well. err is why, for the operator.
 	code connect.Code
 	err  error
@@ -54,6 +57,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		w.Header().Set(correlationHeader, c.correlationID)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		recorder := &recorder{ResponseWriter: w}
+		c.header = w.Header()
 		c.control = http.NewResponseController(recorder)
 		defer func() {
 			panicked := recover()
@@ -80,8 +84,11 @@ func newCall(r *http.Request) *call {
 		requestID:     inboundID(r, requestHeader),
 		correlationID: inboundID(r, correlationHeader),
 	}
-	if auth.Known(r.URL.Path) {
+	switch {
+	case auth.Known(r.URL.Path):
 		c.procedure = r.URL.Path
+	case strings.HasPrefix(r.Pattern, "POST "), strings.HasPrefix(r.Pattern, "GET "): // of OFREP: paths hold flag keys
+		c.procedure = r.Pattern
 	}
 	if c.correlationID == "" {
 		c.correlationID = c.requestID
@@ -160,8 +167,12 @@ func codeName(code connect.Code) string {
 // the request before, by its HTTP status.
 func statusCode(status int) connect.Code {
 	switch status {
-	case 0, http.StatusOK:
+	case 0, http.StatusOK, http.StatusNoContent, http.StatusNotModified:
 		return 0
+	case http.StatusInternalServerError:
+		return connect.CodeInternal
+	case http.StatusServiceUnavailable:
+		return connect.CodeUnavailable
 	case http.StatusUnauthorized:
 		return connect.CodeUnauthenticated
 	case http.StatusForbidden:

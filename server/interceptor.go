@@ -18,12 +18,8 @@ const callTimeout = 30 * time.Second
 // is read: a caller without a key makes us read its headers and no more.
 func (s *Server) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, header http.Header) (context.Context, error) {
 	c := callOf(ctx)
-	principal, err := s.auth.Authenticate(ctx, header)
+	principal, err := s.admit(ctx, c, header, spec.Procedure)
 	if err != nil {
-		return nil, answer(c, err)
-	}
-	c.principal = principal
-	if err := auth.Authorize(principal, spec.Procedure); err != nil {
 		return nil, answer(c, err)
 	}
 	return auth.WithPrincipal(ctx, principal), nil

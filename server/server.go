@@ -16,6 +16,7 @@ import (
 	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/hub/view"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -63,6 +64,12 @@ type Config struct {
 	// if they carried its server key. Only for a listener that nothing else
 	// can reach. Defaults to none.
 	OpenEnvironment string
+	// Contexts are added to the evaluation contexts of OFREP's and flagd's
+	// clients. Defaults to nothing.
+	Contexts view.Contexts
+	// ClientRate bounds the evaluations per second of each client key. Defaults
+	// to 1,000.
+	ClientRate int
 	// Now is the clock of evaluations. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -148,11 +155,18 @@ func (s *Server) mux() http.Handler {
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
 
 	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))
+	for pattern, h := range s.ofrepHandler().Routes() {
+		mux.Handle(pattern, s.observe(h))
+	}
+	mux.HandleFunc("OPTIONS /ofrep/v1/", preflight)
+
 	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))
 	mux.HandleFunc("GET /healthz", live)
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/admin/", s.cfg.Admin)
 	mux.Handle("GET /{$}", http.RedirectHandler("/admin/", http.StatusFound))
-	return timed(http.NewCrossOriginProtection().Handler(mux))
+	protection := http.NewCrossOriginProtection()
+	protection.AddInsecureBypassPattern("/ofrep/v1/") // see preflight
+	return timed(protection.Handler(mux))
 }

@@ -45,6 +45,10 @@ func (r Resolution) Variant() string {
 	return r.flag.variants[r.variant].name
 }
 
+// VariantIndex returns the variant's place in [Flag.Variants]; -1 means the
+// caller's default.
+func (r Resolution) VariantIndex() int { return int(r.variant) }
+
 // Message describes an error for a person; it is empty when there is none.
 func (r Resolution) Message() string {
 	switch r.code {

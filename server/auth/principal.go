@@ -76,6 +76,15 @@ func (p Principal) Environment(name string) (string, error) {
 	return "", fmt.Errorf("%w: this key is not for environment %q", ErrDenied, name)
 }
 
+// KeyText returns the key itself, for those who must present it again; empty
+// where there is none.
+func (p Principal) KeyText() string {
+	if p.text == nil {
+		return ""
+	}
+	return p.text.Reveal()
+}
+
 // AllowsOrigin reports whether a page of a web origin may use the key. Where no
 // key is needed, pages that this machine serves may go without.
 func (p Principal) AllowsOrigin(origin string) bool {

@@ -23,6 +23,9 @@ type Environment struct {
 	hub  *Hub
 	// head is swapped by the looking goroutine alone.
 	head atomic.Pointer[Head]
+	// keyring and propagator follow the guidon header; see propagator.go.
+	keyring    propagate.Keyring
+	propagator *propagate.Propagator
 	// position is where it stands among the others.
 	position atomic.Int64
 	// lookedAt is when head was last known to be the newest, in Unix nanoseconds.
@@ -34,7 +37,9 @@ type Environment struct {
 var _ propagate.Snapshots = (*Environment)(nil)
 
 func newEnvironment(h *Hub, name string) *Environment {
-	return &Environment{name: name, hub: h}
+	e := &Environment{name: name, hub: h}
+	e.propagator = e.newPropagator()
+	return e
 }
 
 // Name returns the environment's name.
@@ -123,6 +128,9 @@ func (e *Environment) advance(ctx context.Context, row store.Environment, refres
 		head.protected = row.Protected
 		if head.Revision() == row.Revision {
 			head.committedAt = row.UpdatedAt
+		}
+		if old == nil || old.keys != head.keys {
+			keysErr = errors.Join(keysErr, e.useKeys(head))
 		}
 		e.publish(head)
 	}

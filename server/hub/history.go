@@ -121,6 +121,9 @@ func (e *Environment) retire(old *eval.Snapshot, upserts []eval.Row, deletes []e
 // FlagAt returns the flag called key as of revision, nil if it did not exist
 // then. See [propagate.Snapshots].
 func (e *Environment) FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error) {
+	if kept, ok := e.hub.history.kept.get(place{environment: e.name}, revision); ok {
+		return kept.(*eval.Snapshot).Flag(key), nil // somebody asked for all of them
+	}
 	d, err := e.Definition(ctx, key, revision)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)

@@ -1,0 +1,95 @@
+package ofrep
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
+)
+
+// The error codes of OFREP that no evaluation has.
+const (
+	codeParseError     = string(eval.CodeParseError)
+	codeGeneral        = string(eval.CodeGeneral)
+	codeInvalidContext = "INVALID_CONTEXT"
+)
+
+// refusedError is a request that cannot be answered as it is.
+type refusedError struct {
+	status        int
+	code, details string
+}
+
+func (e *refusedError) Error() string { return e.code + ": " + e.details }
+
+// tooManyError says when to come back.
+type tooManyError struct{ wait time.Duration }
+
+func (e *tooManyError) Error() string { return "too many requests with this key" }
+
+// fail answers for a request that was not evaluated. A key makes it the failure
+// of one flag.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err error) {
+	if many, ok := errors.AsType[*tooManyError](err); ok {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int((many.wait+time.Second-1)/time.Second))))
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
+	}
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		h.failure(w, refused.status, key, refused.code, refused.details)
+		return
+	}
+	code, text := h.cfg.Explain(r.Context(), err)
+	switch code { //nolint:exhaustive // the rest is our fault
+	case connect.CodeUnauthenticated:
+		w.WriteHeader(http.StatusUnauthorized)
+	case connect.CodePermissionDenied:
+		w.WriteHeader(http.StatusForbidden)
+	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition:
+		h.failure(w, http.StatusBadRequest, key, codeGeneral, text)
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
+		w.Header().Set("Retry-After", "1")
+		h.failure(w, http.StatusServiceUnavailable, "", "", text)
+	default:
+		h.failure(w, http.StatusInternalServerError, "", "", text)
+	}
+}
+
+// failure writes an error as OFREP shapes it; what is empty is left out.
+func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details string) {
+	b := h.buffer()
+	defer h.release(b)
+	out := append(b.out, '{')
+	member := func(name, value string) {
+		if value == "" {
+			return
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(append(out, '"'), name...), `":`...)
+		out = appendText(out, value)
+	}
+	member("key", key)
+	member("errorCode", code)
+	member("errorDetails", details)
+	b.out = append(out, '}')
+	write(w, status, b.out)
+}
+
+// write sends a body of JSON.
+func write(w http.ResponseWriter, status int, body []byte) {
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if status != http.StatusOK {
+		w.WriteHeader(status)
+	}
+	_, _ = w.Write(body) // a client that went away
+}
+
+var jsonType = []string{"application/json"}

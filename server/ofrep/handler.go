@@ -1,0 +1,126 @@
+package ofrep
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/hub/view"
+)
+
+// The paths of OFREP, as patterns of [http.ServeMux].
+const (
+	SinglePattern = "POST /ofrep/v1/evaluate/flags/{key}"
+	BulkPattern   = "POST /ofrep/v1/evaluate/flags"
+	SlashPattern  = "POST /ofrep/v1/evaluate/flags/{$}"
+	EventsPattern = "GET " + eventsPath
+
+	eventsPath = "/ofrep/v1/events"
+)
+
+// Caller is who sends a request.
+type Caller struct {
+	Environment *hub.Environment
+	// KeyID names the key, for the bucket it draws from.
+	KeyID string
+	// Key is the key itself; empty where none was needed. It goes into the
+	// sealed token of event streams.
+	Key string
+	// ClientOnly says that the caller sees client-visible flags only, and draws
+	// from a bucket.
+	ClientOnly bool
+}
+
+// Config says what a handler works with.
+type Config struct {
+	// Caller says who sends a request, and sets what headers depend on that.
+	// Required.
+	Caller func(http.ResponseWriter, *http.Request) (Caller, error)
+	// Environment finds an environment by name. Required.
+	Environment func(name string) (*hub.Environment, error)
+	// Explain is the server's table of errors: a code, and a text that the
+	// caller may read. Required.
+	Explain func(context.Context, error) (connect.Code, string)
+	// Draining ends when the server begins to stop: event streams end then.
+	// Defaults to never.
+	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
+	// Contexts are added to those of requests. Defaults to nothing.
+	Contexts view.Contexts
+	// ClientRate bounds the evaluations per second of each client key, single
+	// or bulk; twice as many may come at once. Defaults to 1,000.
+	ClientRate int
+	// MaxStreams bounds the event streams that are open at a time. Defaults to
+	// 20,000.
+	MaxStreams int
+	// KeepAlive is how often an event stream carries something at the latest.
+	// Defaults to 15s.
+	KeepAlive time.Duration
+	// Recheck is how often the key of an event stream is verified again.
+	// Defaults to 2s, so that no stream outlives its key by 5s.
+	Recheck time.Duration
+	// Progress is how long one write to an event stream may take. Defaults to
+	// 10s.
+	Progress time.Duration
+	// Now is the clock. Defaults to time.Now.
+	Now func() time.Time
+}
+
+// Handler answers OFREP. It is safe for concurrent use.
+type Handler struct {
+	cfg     Config
+	buckets buckets
+	tables  sync.Map // of *tables by *hub.Environment
+	buffers sync.Pool
+	streams atomic.Int64
+}
+
+// New returns a handler. It starts nothing.
+func New(cfg Config) *Handler {
+	cfg.ClientRate = cmp.Or(cfg.ClientRate, 1000)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
+	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 15*time.Second)
+	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
+	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
+	if cfg.Draining == nil {
+		cfg.Draining = context.Background()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Handler{
+		cfg: cfg, buckets: buckets{rate: float64(cfg.ClientRate), now: cfg.Now, by: map[string]*bucket{}},
+		buffers: sync.Pool{New: func() any { return new(buffer) }},
+	}
+}
+
+// Routes yields what the handler answers, by pattern.
+func (h *Handler) Routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		SinglePattern: h.single, BulkPattern: h.bulk, SlashPattern: h.bulk, EventsPattern: h.events,
+	}
+}
+
+// buffer is what a request is read into and an answer put together in. It goes
+// back to the pool.
+type buffer struct{ in, out []byte }
+
+// maxKept is the largest buffer that is kept for the next request.
+const maxKept = 256 << 10
+
+func (h *Handler) buffer() *buffer {
+	b := h.buffers.Get().(*buffer)
+	b.in, b.out = b.in[:0], b.out[:0]
+	return b
+}
+
+func (h *Handler) release(b *buffer) {
+	if cap(b.in) <= maxKept && cap(b.out) <= maxKept {
+		h.buffers.Put(b)
+	}
+}
