@@ -263,8 +263,11 @@ func TestHistory(t *testing.T) {
 	if s, err := e.At(t.Context(), steady); err == nil {
 		t.Errorf("At(%d) = %v from a database that is away", steady, s)
 	}
-	if _, err := e.FlagAt(t.Context(), "b", created); !errors.Is(err, propagate.ErrUnavailable) {
-		t.Errorf("FlagAt(b, %d): %v, want propagate.ErrUnavailable", created, err)
+	if f, err := e.FlagAt(t.Context(), "b", created); f != nil || err != nil {
+		t.Errorf("FlagAt(b, %d) = %v, %v, want none, as the snapshot that is kept says", created, f, err)
+	}
+	if _, err := e.FlagAt(t.Context(), "b", created-1); !errors.Is(err, propagate.ErrUnavailable) {
+		t.Errorf("FlagAt(b, %d): %v, want propagate.ErrUnavailable", created-1, err)
 	}
 	if f, err := e.FlagAt(t.Context(), "b", changed+1); !errors.Is(err, propagate.ErrUnavailable) || !errors.Is(err, hub.ErrBehind) {
 		t.Errorf("FlagAt of the future = %v, %v, want propagate.ErrUnavailable and ErrBehind", f, err)
