@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
 func newEvalCommand(out *output) *cobra.Command {
@@ -26,6 +27,11 @@ func newEvalCommand(out *output) *cobra.Command {
 			req.Context = &structpb.Struct{}
 			if err := protojson.Unmarshal([]byte(attributes), req.GetContext()); err != nil {
 				return usagef("--context: want a JSON object: %w", err)
+			}
+			if req.GetType() != "" {
+				if _, err := eval.ParseType(req.GetType()); err != nil {
+					return usagef("--type: %w", err)
+				}
 			}
 			api, err := r.open()
 			if err != nil {
