@@ -28,8 +28,7 @@ func Example() {
 	flags := openfeature.NewDefaultClient()
 	backend := &http.Client{Transport: client.Transport(nil)} // takes the flag state along
 	checkout := client.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		customer := openfeature.NewEvaluationContext("customer-7", nil)
-		newPricing := flags.Boolean(r.Context(), "checkout.new-pricing", false, customer)
+		newPricing := flags.Boolean(r.Context(), "checkout.new-pricing", false, openfeature.NewEvaluationContext("customer-7", nil))
 		price, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, os.Getenv("PRICING_URL"), nil)
 		respond(w, newPricing, backend, price)
 	}))
