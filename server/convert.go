@@ -175,6 +175,9 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 		Reads: f.Reads(), NotTravelling: f.NotTravelling(), Attach: f.Attach(), Overridable: f.Overridable(), Pierce: f.Pierce(),
 		ClientVisible: f.ClientVisible(),
 	}
+	if err := f.Err(); err != nil {
+		out.Problem = err.Error()
+	}
 	var document struct {
 		Flag json.RawMessage `json:"flag"`
 	}

@@ -96,6 +96,9 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 					t.row("killed", fmt.Sprintf("%s = %s since revision %d, %s by %s: %s", k.GetVariant(), compact(k.GetValue()),
 						k.GetRevision(), when(k.GetAt()), k.GetBy(), k.GetReason()))
 				}
+				if f.GetProblem() != "" {
+					t.row("problem", f.GetProblem())
+				}
 				t.row("default variant", f.GetDefaultVariant())
 				t.row("type", f.GetType())
 				t.row("kind", f.GetKind())
@@ -264,6 +267,9 @@ func state(f *guidonv1.Flag) string {
 	}
 	if f.GetArchived() {
 		return "ARCHIVED"
+	}
+	if f.GetState() == "ENABLED" && f.GetProblem() != "" {
+		return "INVALID"
 	}
 	return f.GetState()
 }

@@ -51,6 +51,12 @@ export function FlagInEnvironment({ flagKey, flag: newest, environment, expected
 								since revision {`${flag.revision}`}, <Moment at={flag.updatedAt} />,{" "}
 								<Actor actor={flag.updatedBy} />
 							</p>
+							{flag.state === "ENABLED" && flag.problem && (
+								<p className={css.quiet}>
+									The definition does not compile, so every caller gets its own default and PARSE_ERROR:{" "}
+									{flag.problem}
+								</p>
+							)}
 							{flag.state !== "ENABLED" && (
 								<p className={css.quiet}>
 									Off: every caller gets its own default. Nothing below is looked at.

@@ -12,7 +12,7 @@ function flag(targeting?: JsonValue, rest = {}) {
 		defaultVariant: "blue",
 	};
 	if (targeting !== undefined) definition.targeting = targeting;
-	return { state: "ENABLED", archived: false, defaultVariant: "blue", definition, ...rest };
+	return { state: "ENABLED", archived: false, problem: "", defaultVariant: "blue", definition, ...rest };
 }
 
 describe("rulesOf", () => {
@@ -80,6 +80,7 @@ describe("outcomeOf", () => {
 describe("summaryText", () => {
 	it.each<[string, Parameters<typeof summaryOf>[0]]>([
 		["on · blue", flag()],
+		["invalid", flag(undefined, { problem: "$.flag.variants: must be an object" })],
 		["on · code default", flag(undefined, { defaultVariant: "" })],
 		["on · green · 1 rule", flag({ if: [isGerman, "blue", "green"] })],
 		["on · blue · 2 rules", flag({ if: [isGerman, "green", { $ref: "testers" }, "green"] })],

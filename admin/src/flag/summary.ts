@@ -3,20 +3,21 @@ import { type Outcome, rulesOf, type Share } from "./rules.ts";
 
 /** Summary is a flag's state in one environment, short enough for a table cell. */
 export interface Summary {
-	state: "on" | "off" | "archived";
+	state: "on" | "off" | "invalid" | "archived";
 	/** serves is what a request gets where no rule matches; empty if off. */
 	serves: string;
 	/** rules says how many rules come before that; empty if none. */
 	rules: string;
 }
 
-type Summarised = Pick<Flag, "state" | "archived" | "defaultVariant" | "definition">;
+type Summarised = Pick<Flag, "state" | "archived" | "problem" | "defaultVariant" | "definition">;
 
 export const codeDefault = "code default";
 
 export function summaryOf(flag: Summarised): Summary {
 	if (flag.archived) return { state: "archived", serves: "", rules: "" };
 	if (flag.state !== "ENABLED") return { state: "off", serves: "", rules: "" };
+	if (flag.problem) return { state: "invalid", serves: "", rules: "" };
 	const fallback = flag.defaultVariant || codeDefault;
 	const targeting = rulesOf(flag.definition);
 	if (targeting === undefined) return { state: "on", serves: fallback, rules: "" };

@@ -67,6 +67,9 @@ type Flag struct {
 	Overridable   bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
 	Pierce        string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
 	ClientVisible bool   `protobuf:"varint,30,opt,name=client_visible,json=clientVisible,proto3" json:"client_visible,omitempty"`
+	// problem says why the definition does not compile, so that the flag resolves
+	// to PARSE_ERROR unless it is killed or disabled; empty where it compiles.
+	Problem string `protobuf:"bytes,31,opt,name=problem,proto3" json:"problem,omitempty"`
 	// killed is set while an emergency decides what the flag serves; definition,
 	// state and default_variant are as they would be without.
 	Killed *Killed  `protobuf:"bytes,22,opt,name=killed,proto3" json:"killed,omitempty"`
@@ -261,6 +264,13 @@ func (x *Flag) GetClientVisible() bool {
 		return x.ClientVisible
 	}
 	return false
+}
+
+func (x *Flag) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 func (x *Flag) GetKilled() *Killed {
@@ -821,7 +831,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\"\xc4\x06\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\"\xde\x06\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -849,7 +859,8 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x06attach\x18\x13 \x01(\bR\x06attach\x12 \n" +
 	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
 	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12%\n" +
-	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12)\n" +
+	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12\x18\n" +
+	"\aproblem\x18\x1f \x01(\tR\aproblem\x12)\n" +
 	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\x12\x14\n" +
 	"\x05links\x18( \x03(\tR\x05links\x12/\n" +
 	"\x06schema\x18) \x01(\v2\x17.google.protobuf.StructR\x06schema\x122\n" +
