@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 6
-	Newest = 6
+	Oldest = 7
+	Newest = 7
 )
 
 //go:embed *.sql

@@ -116,7 +116,7 @@ FROM (
 	FROM (
 		SELECT environment, seq, prev_hash, entry_hash, payload, created_at
 		FROM audit_entries
-		WHERE environment = @environment AND seq > @seq
+		WHERE environment = @environment AND seq > @seq AND seq <= @last
 		ORDER BY seq
 		LIMIT @limit
 	) matching
@@ -124,13 +124,13 @@ FROM (
 WHERE bytes_before < @bytes
 ORDER BY seq`
 
-// Chain yields the entries of one chain after number seq, oldest first, in
-// pieces of bounded size, for audit.Verify. An error ends it.
-func (db *DB) Chain(ctx context.Context, scope string, seq int64) iter.Seq2[audit.Entry, error] {
+// Entries yields the entries of one chain after number seq, up to number last,
+// oldest first, in pieces of bounded size, for audit.Verify. An error ends it.
+func (db *DB) Entries(ctx context.Context, scope string, seq, last int64) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
-		for {
+		for seq < last {
 			rows, err := read[entryRow](ctx, db, "audit chain", selectChain, pgx.StrictNamedArgs{
-				"environment": scope, "seq": seq, "limit": maxPage, "bytes": maxPageBytes,
+				"environment": scope, "seq": seq, "last": last, "limit": maxPage, "bytes": maxPageBytes,
 			})
 			if err != nil {
 				yield(audit.Entry{}, err)

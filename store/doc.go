@@ -30,6 +30,7 @@
 //	flags.go         flags, projects
 //	changes.go       changes
 //	audit.go         audit_entries, installation
+//	checkpoints.go   audit_checkpoints, checkpoint_keys
 //	keys.go          api_keys
 //	propagation.go   propagation_keys
 //	fleet.go         fleet

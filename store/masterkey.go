@@ -73,6 +73,7 @@ type purpose string
 const (
 	forPropagation purpose = "propagation_key"
 	forOverrides   purpose = "override_key"
+	forCheckpoints purpose = "checkpoint_key"
 )
 
 // seal encrypts a key with AES-256-GCM under a random nonce, which goes first.

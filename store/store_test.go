@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -53,7 +54,7 @@ func state(t *testing.T, db *store.DB, env string) written {
 // verify checks the whole chain of a scope and returns its head.
 func verify(t *testing.T, db *store.DB, scope string) audit.Head {
 	t.Helper()
-	head, err := audit.Verify(scope, audit.Head{}, db.Chain(t.Context(), scope, 0))
+	head, err := audit.Verify(scope, audit.Head{}, db.Entries(t.Context(), scope, 0, math.MaxInt64))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,11 @@ func Open(signed, verifier string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
+	// A note has one form only, so that nothing in it can be changed unseen.
+	signature, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
+	if err != nil || signed != n.Text+"\n\u2014 "+n.Sigs[0].Name+" "+base64.StdEncoding.EncodeToString(signature)+"\n" {
+		return Checkpoint{}, fmt.Errorf("%w: it has more than one signature, or an odd one", ErrMalformed)
+	}
 	return parse(n.Text)
 }
 

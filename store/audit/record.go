@@ -27,6 +27,7 @@ const (
 	ActionRevokeKey            = "key.revoke"
 	ActionCreatePropagationKey = "propagation_key.create"
 	ActionSwitchPropagationKey = "propagation_key.switch"
+	ActionCreateCheckpointKey  = "checkpoint_key.create"
 	ActionCreateOverrideKey    = "override_key.create"
 	ActionCreateOverride       = "override.create"
 	ActionRevokeOverride       = "override.revoke"

@@ -17,11 +17,14 @@ type BrokenError struct {
 }
 
 func (e *BrokenError) Error() string {
-	scope := e.Scope
+	return fmt.Sprintf("audit log of %s is broken at entry %d: %s", scopeName(e.Scope), e.Seq, e.Reason)
+}
+
+func scopeName(scope string) string {
 	if scope == Installation {
-		scope = "the installation"
+		return "the installation"
 	}
-	return fmt.Sprintf("audit log of %s is broken at entry %d: %s", scope, e.Seq, e.Reason)
+	return scope
 }
 
 // Verify follows a chain from a head that is trusted, the zero one for the
