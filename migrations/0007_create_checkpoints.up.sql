@@ -5,6 +5,7 @@ SET lock_timeout = '5s';
 -- Bounded: one row.
 CREATE TABLE checkpoint_keys (
     name       text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[a-z0-9-]{1,40}$'),
+    verifier   text        NOT NULL, -- the public key
     sealed     bytea       NOT NULL,
     created_at timestamptz NOT NULL
 );

@@ -2,9 +2,19 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/checkpoint"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // audits answers AuditService.
@@ -15,8 +25,24 @@ func (s audits) List(ctx context.Context, req *guidonv1.AuditServiceListRequest)
 	if err != nil {
 		return nil, err
 	}
-	filter := store.AuditFilter{Flag: req.GetFlag(), Actor: req.GetActor()}
-	if name := req.GetEnvironment(); name != "" {
+	filter := store.AuditFilter{
+		Flag: req.GetFlag(), Actor: req.GetActor(), Action: req.GetAction(), ChangeID: req.GetChangeId(), Key: req.GetKey(),
+		Revision: req.GetRevision(), CorrelationID: req.GetCorrelationId(), Text: req.GetText(),
+	}
+	if at := req.GetAfter(); at != nil {
+		filter.After = at.AsTime()
+	}
+	if at := req.GetBefore(); at != nil {
+		filter.Before = at.AsTime()
+	}
+	switch name := req.GetEnvironment(); {
+	case name != "" && req.GetInstallation():
+		return nil, &store.FieldError{Field: "installation", Message: "and environment: want one of them"}
+	case name == "" && req.GetRevision() != 0:
+		return nil, &store.FieldError{Field: "revision", Message: "needs an environment"}
+	case req.GetInstallation():
+		filter.Environments = []string{audit.Installation}
+	case name != "":
 		e, err := s.environment(ctx, name)
 		if err != nil {
 			return nil, err
@@ -36,4 +62,131 @@ func (s audits) List(ctx context.Context, req *guidonv1.AuditServiceListRequest)
 		out.Entries = append(out.Entries, entry)
 	}
 	return out, nil
+}
+
+func (s audits) Get(ctx context.Context, req *guidonv1.AuditServiceGetRequest) (*guidonv1.AuditServiceGetResponse, error) {
+	name, number, ok := strings.Cut(req.GetId(), "/")
+	seq, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil || seq < 1 {
+		return nil, &store.FieldError{Field: "id", Message: `must be "<environment>/<sequence>"`}
+	}
+	if name, err = s.chain(ctx, name); err != nil {
+		return nil, err
+	}
+	e, err := s.store.AuditEntry(ctx, name, seq)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := toAuditEntry(e)
+	return &guidonv1.AuditServiceGetResponse{Entry: entry, Payload: e.Payload}, err
+}
+
+// chain is the one that a call is about: an environment's, or the
+// installation's for those whose key belongs to no environment.
+func (s audits) chain(ctx context.Context, name string) (string, error) {
+	name, err := auth.FromContext(ctx).Environment(name)
+	if err != nil || name == audit.Installation {
+		return name, err
+	}
+	e, err := s.environment(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return e.Name(), nil
+}
+
+// exportPart is how much of an export is sent at a time.
+const exportPart = 256 << 10
+
+func (s audits) Export(ctx context.Context, req *guidonv1.AuditServiceExportRequest, out *connect.ServerStream[guidonv1.AuditServiceExportResponse]) error {
+	if err := checkText("", req.ProtoReflect()); err != nil {
+		return err
+	}
+	name, err := s.chain(ctx, req.GetEnvironment())
+	if err != nil {
+		return err
+	}
+	export := s.store.ExportAudit
+	switch req.GetFormat() {
+	case "", "ndjson":
+	case "csv":
+		export = s.store.CSVAudit
+	default:
+		return &store.FieldError{Field: "format", Message: "must be ndjson or csv"}
+	}
+	// The whole may take long; each part has a time of its own.
+	control := callOf(ctx).control
+	_ = control.SetReadDeadline(time.Time{})
+	var part []byte
+	send := func() error {
+		_ = control.SetWriteDeadline(s.now().Add(s.cfg.Progress))
+		if err := out.Send(&guidonv1.AuditServiceExportResponse{Data: part}); err != nil {
+			return fmt.Errorf("%w: %w", context.Canceled, err)
+		}
+		part = part[:0]
+		return nil
+	}
+	_ = control.SetWriteDeadline(time.Time{})
+	for lines, err := range export(ctx, name) {
+		if err != nil {
+			return err
+		}
+		if part = append(part, lines...); len(part) >= exportPart {
+			if err := send(); err != nil {
+				return err
+			}
+			_ = control.SetWriteDeadline(time.Time{})
+		}
+	}
+	return send()
+}
+
+// Outcomes of a verification, as the API says them.
+const (
+	outcomeOK         = "ok"
+	outcomeBroken     = "broken"
+	outcomeState      = "state"
+	outcomeCheckpoint = "checkpoint"
+)
+
+func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequest) (*guidonv1.AuditServiceVerifyResponse, error) {
+	name, err := s.chain(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := s.store.CheckpointVerifier(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.AuditServiceVerifyResponse{Outcome: outcomeOK, Verifier: verifier}
+	var known []checkpoint.Checkpoint
+	for i, note := range req.GetCheckpoints() {
+		c, err := checkpoint.Open(note, verifier)
+		if err != nil || !c.Of(name) {
+			return nil, &store.FieldError{Field: fmt.Sprintf("checkpoints[%d]", i), Message: "is not signed by this installation for this chain"}
+		}
+		known = append(known, c)
+	}
+	v, err := s.store.VerifyAudit(ctx, name, verifier, known...)
+	out.Entries, out.Head, out.Covered = v.Head.Seq, v.Head.Hash.String(), v.Covered
+	for _, finding := range []struct {
+		outcome string
+		is      bool
+	}{
+		{outcomeBroken, is[*audit.BrokenError](err)},
+		{outcomeState, is[*audit.StateError](err)},
+		{outcomeCheckpoint, is[*audit.CheckpointError](err)},
+	} {
+		if finding.is {
+			out.Outcome, out.Detail = finding.outcome, err.Error()
+			return out, nil
+		}
+	}
+	return out, err
+}
+
+// is reports whether an error is of a type.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }

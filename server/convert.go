@@ -279,6 +279,7 @@ func toAuditEntry(e audit.Entry) (*guidonv1.AuditEntry, error) {
 		Environment: record.Environment, Sequence: e.Seq, Revision: record.Revision, OccurredAt: toTime(record.Time),
 		Actor: record.Actor, Action: record.Action, Reason: record.Reason, ChangeId: record.Change,
 		CorrelationId: record.Correlation, Hash: e.Hash.String(),
+		Id: fmt.Sprintf("%s/%d", e.Scope, e.Seq),
 	}
 	for _, o := range record.Operations {
 		change := &guidonv1.AuditChange{Kind: o.Kind, Name: o.Name, Action: changeAction(o)}

@@ -40,7 +40,7 @@ func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRe
 	if err := s.auth.Recheck(ctx, auth.FromContext(ctx)); err != nil {
 		return nil, err // the key was good when the wait began
 	}
-	events := []*guidonv1.SyncServiceSyncResponse{s.hello(e, head)}
+	events := []*guidonv1.SyncServiceSyncResponse{s.hello(ctx, e, head, req.GetHave().GetHaveCheckpoint())}
 	return &guidonv1.SyncServiceGetDeltaResponse{Events: append(events, head.Since(have.GetHaveRevision(), have.GetHaveDigest())...)}, nil
 }
 

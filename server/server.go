@@ -17,6 +17,7 @@ import (
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/hub/view"
+	"github.com/guidon-flags/guidon/server/notary"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -29,6 +30,9 @@ type Config struct {
 	// Fleet knows who is connected. Its Run is the caller's to call. Defaults to
 	// one that knows this replica's clients and tells nobody.
 	Fleet *fleet.Fleet
+	// Notary has the checkpoints that streams begin with. Its Run is the
+	// caller's to call. Defaults to one that knows none.
+	Notary *notary.Notary
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must
@@ -105,6 +109,9 @@ func New(cfg Config) *Server {
 	cfg.KeyWait = cmp.Or(cfg.KeyWait, 30*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Notary == nil {
+		cfg.Notary = notary.New(notary.Config{Store: cfg.Store, Log: cfg.Log})
 	}
 	if cfg.Fleet == nil {
 		cfg.Fleet = fleet.New(fleet.Config{Now: cfg.Now})

@@ -49,7 +49,7 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	defer gauge.Dec()
 	defer s.fleet.Connect(e.Name(), named(ctx, req.GetClient()), req.GetHaveRevision(), req.GetHaveDigest())()
 
-	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest()}
+	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest(), remembered: req.GetHaveCheckpoint()}
 	// The request has been read; from here on the connection may be silent, and
 	// each event has its own time to be taken.
 	_ = stream.call.control.SetReadDeadline(time.Time{})
@@ -76,7 +76,9 @@ type stream struct {
 	// have and digest are what the client holds after what was sent.
 	have   int64
 	digest string
-	keys   *guidonv1.PropagationKeys
+	// remembered is the size of the audit checkpoint that the client knows.
+	remembered int64
+	keys       *guidonv1.PropagationKeys
 	// overrides verify override tokens.
 	overrides *guidonv1.OverrideKeys
 	// sentAt and checkedAt are when something was last sent, and the key last
@@ -89,7 +91,7 @@ func (s *stream) run(ctx context.Context) error {
 	s.checkedAt = s.now()
 	for head := range s.environment.Watch(ctx, s.tick()) {
 		if s.keys == nil {
-			if err := s.greet(head); err != nil {
+			if err := s.greet(ctx, head); err != nil {
 				return err
 			}
 		}
@@ -110,21 +112,40 @@ func (s *stream) run(ctx context.Context) error {
 // or late; what is due within half of one is due.
 func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Recheck) }
 
-func (s *stream) greet(head *hub.Head) error {
+func (s *stream) greet(ctx context.Context, head *hub.Head) error {
 	s.keys, s.overrides = head.Keys(), head.OverrideKeys()
 	if s.have > head.Revision() {
 		s.hub.Look() // another replica is ahead of this one
 	}
-	return s.send(s.hello(s.environment, head))
+	return s.send(s.hello(ctx, s.environment, head, s.remembered))
 }
 
-// hello is the first event of every answer to a client that follows.
-func (s *Server) hello(e *hub.Environment, head *hub.Head) *guidonv1.SyncServiceSyncResponse {
+// hello is the first event of every answer to a client that follows, and
+// remembers an audit checkpoint of a number of entries.
+func (s *Server) hello(ctx context.Context, e *hub.Environment, head *hub.Head, remembered int64) *guidonv1.SyncServiceSyncResponse {
 	return &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Hello{Hello: &guidonv1.Hello{
 		Environment: e.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
 		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: head.Keys(), OverrideKeys: head.OverrideKeys(),
-		AckSpread: durationpb.New(time.Duration(s.open.Load()) * ackPace),
+		AuditCheckpoint: s.checkpoint(ctx, e.Name(), remembered),
+		AckSpread:       durationpb.New(time.Duration(s.open.Load()) * ackPace),
 	}}}
+}
+
+// checkpoint is the newest of the environment's audit log, with the proof that
+// it extends the one that the client remembers; nil if there is none.
+func (s *Server) checkpoint(ctx context.Context, environment string, remembered int64) *guidonv1.AuditCheckpoint {
+	notary := s.cfg.Notary
+	newest := notary.Newest(ctx, environment, remembered)
+	if newest == nil {
+		return nil
+	}
+	out := &guidonv1.AuditCheckpoint{Note: newest.Note, Verifier: newest.Verifier}
+	proof, ok := notary.Prove(ctx, environment, newest, remembered)
+	out.Proven = ok
+	for _, hash := range proof {
+		out.Proof = append(out.Proof, hash[:])
+	}
+	return out
 }
 
 // update sends what is new at head; if nothing is, and nothing was for long, a

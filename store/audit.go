@@ -27,6 +27,17 @@ type AuditFilter struct {
 	Action string
 	// ChangeID picks the entries of one change set.
 	ChangeID string
+	// Key is the ID of the API key that acted.
+	Key string
+	// After and Before bound the time: [After, Before). Zero does not.
+	After, Before time.Time
+	// Revision picks the entry that made a revision; 0 does not.
+	Revision int64
+	// CorrelationID picks the entries of one request.
+	CorrelationID string
+	// Text is somewhere in the entry, as it stands there in JSON. No index
+	// helps to find it: it is looked for in what the other fields leave.
+	Text string
 }
 
 // entryRow is an entry as the table has it.
@@ -57,6 +68,12 @@ FROM (
 			AND (@actor = '' OR actor = @actor)
 			AND (@action = '' OR @action = ANY(actions))
 			AND (@change = '' OR change_id = NULLIF(@change, '')::uuid)
+			AND (@key = '' OR actor = 'key:' || @key OR starts_with(actor, 'key:' || @key || ' '))
+			AND (@after::timestamptz IS NULL OR created_at >= @after)
+			AND (@before::timestamptz IS NULL OR created_at < @before)
+			AND (@revision = 0::bigint OR revision = @revision)
+			AND (@correlation = '' OR correlation = @correlation)
+			AND (@text = '' OR position(@text IN convert_from(payload, 'UTF8')) > 0)
 		ORDER BY created_at DESC, environment DESC, seq DESC
 		LIMIT @limit + 1
 	) matching
@@ -92,6 +109,8 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
 		"every": filter.Environments == nil, "environments": filter.Environments,
 		"names": names, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
+		"key": filter.Key, "after": nullTime(filter.After), "before": nullTime(filter.Before), "revision": filter.Revision,
+		"correlation": filter.CorrelationID, "text": filter.Text,
 	})
 	if err != nil || len(rows) == 0 {
 		return nil, "", err
@@ -106,6 +125,29 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	last := rows[len(rows)-1]
 	after.At, after.Environment, after.Seq = last.CreatedAt, last.Environment, last.Seq
 	return entries, pageToken(after), nil
+}
+
+// nullTime is a time for Postgres, where the zero one is NULL.
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+const selectEntry = `
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, 1 AS found
+FROM audit_entries
+WHERE environment = @environment AND seq = @seq`
+
+// AuditEntry returns one entry of a chain, or [ErrNotFound].
+func (db *DB) AuditEntry(ctx context.Context, environment string, seq int64) (audit.Entry, error) {
+	r, err := readOne[entryRow](ctx, db, fmt.Sprintf("audit entry %.128s/%d", environment, seq), selectEntry,
+		pgx.StrictNamedArgs{"environment": environment, "seq": seq})
+	if err != nil {
+		return audit.Entry{}, err
+	}
+	return r.entry(), nil
 }
 
 const selectChain = `

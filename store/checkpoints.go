@@ -117,11 +117,22 @@ func (db *DB) Chains(ctx context.Context) ([]Chain, error) {
 }
 
 const selectCheckpointKey = `
-SELECT name, sealed FROM checkpoint_keys ORDER BY created_at DESC, name LIMIT 1`
+SELECT name, verifier, sealed FROM checkpoint_keys ORDER BY created_at DESC, name LIMIT 1`
 
 type checkpointKeyRow struct {
-	Name   string
-	Sealed []byte
+	Name     string
+	Verifier string
+	Sealed   []byte
+}
+
+// CheckpointVerifier returns the public key of the checkpoints, as the database
+// has it; empty before the first.
+func (db *DB) CheckpointVerifier(ctx context.Context) (string, error) {
+	rows, err := read[checkpointKeyRow](ctx, db, "checkpoint key", selectCheckpointKey, nil)
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0].Verifier, nil
 }
 
 // CheckpointKey returns the key that signs the checkpoints of this
@@ -144,11 +155,15 @@ func (db *DB) CheckpointKey(ctx context.Context) (checkpoint.Key, error) {
 	if err != nil {
 		return checkpoint.Key{}, fmt.Errorf("checkpoint key %s: %w", rows[0].Name, err)
 	}
-	return checkpoint.NewKey(rows[0].Name, seed)
+	key, err := checkpoint.NewKey(rows[0].Name, seed)
+	if err == nil && key.VerifierText() != rows[0].Verifier {
+		err = fmt.Errorf("%w: checkpoint key %s is not the one that its verifier is of", ErrMasterKey, rows[0].Name)
+	}
+	return key, err
 }
 
 const insertCheckpointKey = `
-INSERT INTO checkpoint_keys (name, sealed, created_at) VALUES (@name, @sealed, @at)`
+INSERT INTO checkpoint_keys (name, verifier, sealed, created_at) VALUES (@name, @verifier, @sealed, @at)`
 
 func (db *DB) createCheckpointKey(ctx context.Context) error {
 	r := audit.Record{Actor: "guidon", Reason: "first use"}
@@ -162,8 +177,12 @@ func (db *DB) createCheckpointKey(ctx context.Context) error {
 		_, _ = rand.Read(seed[:]) // crypto/rand does not fail
 		_, _ = rand.Read(id[:])
 		name := "guidon-" + hex.EncodeToString(id[:])
+		key, err := checkpoint.NewKey(name, seed)
+		if err != nil {
+			return nil, err
+		}
 		_, err = tx.Exec(ctx, insertCheckpointKey, pgx.StrictNamedArgs{
-			"name": name, "sealed": db.master.seal(seed, forCheckpoints, audit.Installation, name), "at": at,
+			"name": name, "verifier": key.VerifierText(), "sealed": db.master.seal(seed, forCheckpoints, audit.Installation, name), "at": at,
 		})
 		return []audit.Operation{{Action: audit.ActionCreateCheckpointKey, Kind: "checkpoint_key", Name: name}}, driver(err)
 	})

@@ -69,13 +69,10 @@ func (r *remote) open() (*api, error) {
 }
 
 func newAPI(base, key string, timeout time.Duration) *api {
-	calls := connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+	calls := connect.WithInterceptors(keyed(key), connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			if key != "" {
-				req.Header().Set("Authorization", "Bearer "+key)
-			}
 			return next(ctx, req)
 		}
 	}))
@@ -91,6 +88,34 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		overrides:    guidonv1connect.NewOverrideServiceClient(http.DefaultClient, base, calls, limit),
 		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),
 	}
+}
+
+// keyed gives each call an API key. Streams have no time limit.
+type keyed string
+
+func (k keyed) set(header http.Header) {
+	if k != "" {
+		header.Set("Authorization", "Bearer "+string(k))
+	}
+}
+
+func (k keyed) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		k.set(req.Header())
+		return next(ctx, req)
+	}
+}
+
+func (k keyed) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		k.set(conn.RequestHeader())
+		return conn
+	}
+}
+
+func (k keyed) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
 }
 
 // apply sends a change set. Where the answer was lost, it asks again under the

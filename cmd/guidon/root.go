@@ -43,6 +43,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitOK
 	}
+	if finding, ok := errors.AsType[*findingError](err); ok {
+		return finding.code
+	}
 	cmd.PrintErrf("%s: %s\n", cmd.CommandPath(), explain(err))
 
 	usage := !started

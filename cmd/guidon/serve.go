@@ -19,6 +19,7 @@ import (
 	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/notary"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -155,6 +156,7 @@ func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 		Store:   db,
 		Hub:     hub.New(hub.Config{Store: db, Log: log}),
 		Fleet:   fleet.New(fleet.Config{Store: db, Log: log}),
+		Notary:  notary.New(notary.Config{Store: db, Log: log}),
 		Admin:   admin.Handler(),
 		Log:     log,
 		Version: currentBuild().Version,
@@ -168,6 +170,7 @@ func serve(ctx context.Context, listener net.Listener, c server.Config, beside f
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Hub.Run(ctx) })
 	group.Go(func() error { return c.Fleet.Run(ctx) })
+	group.Go(func() error { return c.Notary.Run(ctx) })
 	group.Go(func() error { return server.New(c).Serve(ctx, listener) })
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })

@@ -50,6 +50,12 @@ func Origin(keyName, environment string) string {
 	return keyName + "/environment/" + environment
 }
 
+// Of reports whether a checkpoint is of the chain of an environment, whatever
+// the name of its key.
+func (c Checkpoint) Of(environment string) bool {
+	return strings.HasSuffix(c.Origin, Origin("", environment))
+}
+
 // text is what is signed: three lines, the root in base64.
 func (c Checkpoint) text() string {
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))

@@ -53,6 +53,9 @@ type Config struct {
 	// OverrideKeys gets what verifies the environment's override tokens, at
 	// the start of a stream and whenever it changes. It holds no secrets.
 	OverrideKeys func(*guidonv1.OverrideKeys)
+	// AuditFailure is told that the server's audit log is not one that extends
+	// what it was: it was rewritten or cut off, or is signed with another key.
+	AuditFailure func(error)
 	// StaleAfter is how long the stream may be lost before the values count as
 	// stale. Defaults to 5s.
 	StaleAfter time.Duration
@@ -85,6 +88,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OverrideKeys == nil {
 		c.OverrideKeys = func(*guidonv1.OverrideKeys) {}
+	}
+	if c.AuditFailure == nil {
+		c.AuditFailure = func(error) {}
 	}
 	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
 	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)
@@ -139,6 +145,8 @@ type Feed struct {
 	// unconfirmed says that no stream has named the environment yet. Used by Run
 	// alone.
 	unconfirmed bool
+	// witness remembers the audit log. Used by Run alone.
+	witness witness
 }
 
 // New makes a feed that knows what its cache or its bootstrap holds. It starts

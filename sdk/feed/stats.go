@@ -42,6 +42,10 @@ type Stats struct {
 	// Foreign counts the streams of another environment than the one the feed
 	// began with from its file or bootstrap, whose flags were then replaced.
 	Foreign atomic.Int64
+	// Checkpoints counts the checkpoints of the audit log that extend the one
+	// remembered, CheckpointsUnproven those that the server had no proof for,
+	// CheckpointFailures those that show that the log was rewritten or cut off.
+	Checkpoints, CheckpointsUnproven, CheckpointFailures atomic.Int64
 	// Waits counts the pins ahead of this process that waited for the stream.
 	Waits atomic.Int64
 }

@@ -93,7 +93,7 @@ func (s *stream) ended(ctx context.Context, err error) error {
 
 // have tells the server where to start from.
 func (f *Feed) have() *guidonv1.SyncServiceSyncRequest {
-	request := &guidonv1.SyncServiceSyncRequest{Client: f.config.Client}
+	request := &guidonv1.SyncServiceSyncRequest{Client: f.config.Client, HaveCheckpoint: f.witness.newest.Size}
 	if snapshot := f.Snapshot(); snapshot != nil && !f.distrust && !f.provisional.Load() {
 		request.HaveRevision = snapshot.Revision()
 		request.HaveDigest = snapshot.Digest().String()
@@ -165,6 +165,7 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 	if keys := hello.GetOverrideKeys(); keys != nil {
 		f.takeOverrideKeys(keys)
 	}
+	f.takeCheckpoint(ctx, hello.GetEnvironment(), hello.GetAuditCheckpoint())
 	s.agree(ctx, hello.GetRevision())
 	return nil
 }

@@ -80,7 +80,10 @@ var permissions = map[string]permission{
 	guidonv1connect.ChangeServiceKillProcedure:   {ActionKill, adminOnly},
 	guidonv1connect.ChangeServiceUnkillProcedure: {ActionKill, adminOnly},
 
-	guidonv1connect.AuditServiceListProcedure: {ActionReadAudit, adminOnly},
+	guidonv1connect.AuditServiceListProcedure:   {ActionReadAudit, adminOnly},
+	guidonv1connect.AuditServiceGetProcedure:    {ActionReadAudit, adminOnly},
+	guidonv1connect.AuditServiceExportProcedure: {ActionReadAudit, adminOnly},
+	guidonv1connect.AuditServiceVerifyProcedure: {ActionReadAudit, adminOnly},
 
 	guidonv1connect.FleetServiceListProcedure: {ActionReadFleet, adminOnly},
 

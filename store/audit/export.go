@@ -222,7 +222,7 @@ func (x *Export) checkpoint(line []byte, tree Tree) error {
 		return &CheckpointError{x.Header.Scope, tree.Size(), err.Error()}
 	}
 	switch {
-	case !strings.HasSuffix(c.Origin, checkpoint.Origin("", x.Header.Scope)):
+	case !c.Of(x.Header.Scope):
 		return &CheckpointError{x.Header.Scope, c.Size, "it is of another chain"}
 	case c.Size != tree.Size():
 		return &CheckpointError{x.Header.Scope, c.Size, fmt.Sprintf("it stands behind %d entries", tree.Size())}

@@ -49,7 +49,9 @@ type AuditEntry struct {
 	CorrelationId string         `protobuf:"bytes,9,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
 	Changes       []*AuditChange `protobuf:"bytes,10,rep,name=changes,proto3" json:"changes,omitempty"`
 	// hash links the entry to the one before, in hex.
-	Hash          string `protobuf:"bytes,11,opt,name=hash,proto3" json:"hash,omitempty"`
+	Hash string `protobuf:"bytes,11,opt,name=hash,proto3" json:"hash,omitempty"`
+	// id is "<environment>/<sequence>"; "/<sequence>" in the installation's chain.
+	Id            string `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +163,13 @@ func (x *AuditEntry) GetHash() string {
 	return ""
 }
 
+func (x *AuditEntry) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // AuditChange is what an entry says of one flag, segment, settings or key.
 type AuditChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -239,8 +248,25 @@ type AuditServiceListRequest struct {
 	Flag  string `protobuf:"bytes,2,opt,name=flag,proto3" json:"flag,omitempty"`
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// page_size is 1 to 1000, 100 if 0.
-	PageSize      int32  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// key keeps entries of one API key, by its id.
+	Key string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
+	// action keeps entries with an operation of that name, such as flag.state.
+	Action string `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"`
+	// after and before bound the time: [after, before).
+	After  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	Before *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=before,proto3" json:"before,omitempty"`
+	// revision keeps the entry that made it; it needs an environment.
+	Revision      int64  `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
+	CorrelationId string `protobuf:"bytes,11,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	ChangeId      string `protobuf:"bytes,12,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// text keeps entries that hold it anywhere: in names, reasons or documents
+	// before or after, as they stand in JSON. It reads every entry that the other
+	// filters leave.
+	Text string `protobuf:"bytes,13,opt,name=text,proto3" json:"text,omitempty"`
+	// installation keeps the entries of the chain that belongs to no environment.
+	Installation  bool `protobuf:"varint,14,opt,name=installation,proto3" json:"installation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +336,69 @@ func (x *AuditServiceListRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *AuditServiceListRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *AuditServiceListRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditServiceListRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *AuditServiceListRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *AuditServiceListRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *AuditServiceListRequest) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+func (x *AuditServiceListRequest) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *AuditServiceListRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *AuditServiceListRequest) GetInstallation() bool {
+	if x != nil {
+		return x.Installation
+	}
+	return false
+}
+
 type AuditServiceListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*AuditEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
@@ -362,11 +451,353 @@ func (x *AuditServiceListResponse) GetNextPageToken() string {
 	return ""
 }
 
+type AuditServiceGetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceGetRequest) Reset() {
+	*x = AuditServiceGetRequest{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceGetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceGetRequest) ProtoMessage() {}
+
+func (x *AuditServiceGetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceGetRequest.ProtoReflect.Descriptor instead.
+func (*AuditServiceGetRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AuditServiceGetRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type AuditServiceGetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Entry *AuditEntry            `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// payload is what was hashed, to the byte: canonical JSON.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceGetResponse) Reset() {
+	*x = AuditServiceGetResponse{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceGetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceGetResponse) ProtoMessage() {}
+
+func (x *AuditServiceGetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceGetResponse.ProtoReflect.Descriptor instead.
+func (*AuditServiceGetResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AuditServiceGetResponse) GetEntry() *AuditEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *AuditServiceGetResponse) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type AuditServiceExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// environment is empty for the installation's chain.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// format is ndjson, if empty, or csv.
+	Format        string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceExportRequest) Reset() {
+	*x = AuditServiceExportRequest{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceExportRequest) ProtoMessage() {}
+
+func (x *AuditServiceExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceExportRequest.ProtoReflect.Descriptor instead.
+func (*AuditServiceExportRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AuditServiceExportRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *AuditServiceExportRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+type AuditServiceExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// data is the next part of the file.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceExportResponse) Reset() {
+	*x = AuditServiceExportResponse{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceExportResponse) ProtoMessage() {}
+
+func (x *AuditServiceExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceExportResponse.ProtoReflect.Descriptor instead.
+func (*AuditServiceExportResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditServiceExportResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type AuditServiceVerifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// environment is empty for the installation's chain.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// checkpoints are signed notes that the caller remembers, which the chain
+	// must match too.
+	Checkpoints   []string `protobuf:"bytes,2,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceVerifyRequest) Reset() {
+	*x = AuditServiceVerifyRequest{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceVerifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceVerifyRequest) ProtoMessage() {}
+
+func (x *AuditServiceVerifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceVerifyRequest.ProtoReflect.Descriptor instead.
+func (*AuditServiceVerifyRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuditServiceVerifyRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *AuditServiceVerifyRequest) GetCheckpoints() []string {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+type AuditServiceVerifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// outcome is ok, broken (the chain does not hang together), state (what is
+	// stored is not what the entries made) or checkpoint (the chain is not the
+	// one that was signed).
+	Outcome string `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// detail says what was found; empty if all is well.
+	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// entries were found good, and head is the hash of the last one, in hex.
+	Entries int64  `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	Head    string `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`
+	// covered entries are proven by a checkpoint.
+	Covered int64 `protobuf:"varint,5,opt,name=covered,proto3" json:"covered,omitempty"`
+	// verifier is the public key of the checkpoints.
+	Verifier      string `protobuf:"bytes,6,opt,name=verifier,proto3" json:"verifier,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceVerifyResponse) Reset() {
+	*x = AuditServiceVerifyResponse{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceVerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceVerifyResponse) ProtoMessage() {}
+
+func (x *AuditServiceVerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceVerifyResponse.ProtoReflect.Descriptor instead.
+func (*AuditServiceVerifyResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AuditServiceVerifyResponse) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *AuditServiceVerifyResponse) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *AuditServiceVerifyResponse) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *AuditServiceVerifyResponse) GetHead() string {
+	if x != nil {
+		return x.Head
+	}
+	return ""
+}
+
+func (x *AuditServiceVerifyResponse) GetCovered() int64 {
+	if x != nil {
+		return x.Covered
+	}
+	return 0
+}
+
+func (x *AuditServiceVerifyResponse) GetVerifier() string {
+	if x != nil {
+		return x.Verifier
+	}
+	return ""
+}
+
 var File_guidon_v1_audit_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15guidon/v1/field.proto\"\xf3\x02\n" +
+	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15guidon/v1/field.proto\"\x83\x03\n" +
 	"\n" +
 	"AuditEntry\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
@@ -381,24 +812,58 @@ const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\x0ecorrelation_id\x18\t \x01(\tR\rcorrelationId\x120\n" +
 	"\achanges\x18\n" +
 	" \x03(\v2\x16.guidon.v1.AuditChangeR\achanges\x12\x12\n" +
-	"\x04hash\x18\v \x01(\tR\x04hash\"}\n" +
+	"\x04hash\x18\v \x01(\tR\x04hash\x12\x0e\n" +
+	"\x02id\x18\f \x01(\tR\x02id\"}\n" +
 	"\vAuditChange\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12.\n" +
-	"\x06fields\x18\x04 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\xa1\x01\n" +
+	"\x06fields\x18\x04 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\xc9\x03\n" +
 	"\x17AuditServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04flag\x18\x02 \x01(\tR\x04flag\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"s\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x10\n" +
+	"\x03key\x18\x06 \x01(\tR\x03key\x12\x16\n" +
+	"\x06action\x18\a \x01(\tR\x06action\x120\n" +
+	"\x05after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x1a\n" +
+	"\brevision\x18\n" +
+	" \x01(\x03R\brevision\x12%\n" +
+	"\x0ecorrelation_id\x18\v \x01(\tR\rcorrelationId\x12\x1b\n" +
+	"\tchange_id\x18\f \x01(\tR\bchangeId\x12\x12\n" +
+	"\x04text\x18\r \x01(\tR\x04text\x12\"\n" +
+	"\finstallation\x18\x0e \x01(\bR\finstallation\"s\n" +
 	"\x18AuditServiceListResponse\x12/\n" +
 	"\aentries\x18\x01 \x03(\v2\x15.guidon.v1.AuditEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2a\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"(\n" +
+	"\x16AuditServiceGetRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"`\n" +
+	"\x17AuditServiceGetResponse\x12+\n" +
+	"\x05entry\x18\x01 \x01(\v2\x15.guidon.v1.AuditEntryR\x05entry\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"U\n" +
+	"\x19AuditServiceExportRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\"0\n" +
+	"\x1aAuditServiceExportResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"_\n" +
+	"\x19AuditServiceVerifyRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12 \n" +
+	"\vcheckpoints\x18\x02 \x03(\tR\vcheckpoints\"\xb2\x01\n" +
+	"\x1aAuditServiceVerifyResponse\x12\x18\n" +
+	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x03R\aentries\x12\x12\n" +
+	"\x04head\x18\x04 \x01(\tR\x04head\x12\x18\n" +
+	"\acovered\x18\x05 \x01(\x03R\acovered\x12\x1a\n" +
+	"\bverifier\x18\x06 \x01(\tR\bverifier2\xe5\x02\n" +
 	"\fAuditService\x12Q\n" +
-	"\x04List\x12\".guidon.v1.AuditServiceListRequest\x1a#.guidon.v1.AuditServiceListResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x04List\x12\".guidon.v1.AuditServiceListRequest\x1a#.guidon.v1.AuditServiceListResponse\"\x00\x12N\n" +
+	"\x03Get\x12!.guidon.v1.AuditServiceGetRequest\x1a\".guidon.v1.AuditServiceGetResponse\"\x00\x12Y\n" +
+	"\x06Export\x12$.guidon.v1.AuditServiceExportRequest\x1a%.guidon.v1.AuditServiceExportResponse\"\x000\x01\x12W\n" +
+	"\x06Verify\x12$.guidon.v1.AuditServiceVerifyRequest\x1a%.guidon.v1.AuditServiceVerifyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_audit_proto_rawDescOnce sync.Once
@@ -412,27 +877,42 @@ func file_guidon_v1_audit_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_audit_proto_rawDescData
 }
 
-var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_guidon_v1_audit_proto_goTypes = []any{
-	(*AuditEntry)(nil),               // 0: guidon.v1.AuditEntry
-	(*AuditChange)(nil),              // 1: guidon.v1.AuditChange
-	(*AuditServiceListRequest)(nil),  // 2: guidon.v1.AuditServiceListRequest
-	(*AuditServiceListResponse)(nil), // 3: guidon.v1.AuditServiceListResponse
-	(*timestamppb.Timestamp)(nil),    // 4: google.protobuf.Timestamp
-	(*FieldChange)(nil),              // 5: guidon.v1.FieldChange
+	(*AuditEntry)(nil),                 // 0: guidon.v1.AuditEntry
+	(*AuditChange)(nil),                // 1: guidon.v1.AuditChange
+	(*AuditServiceListRequest)(nil),    // 2: guidon.v1.AuditServiceListRequest
+	(*AuditServiceListResponse)(nil),   // 3: guidon.v1.AuditServiceListResponse
+	(*AuditServiceGetRequest)(nil),     // 4: guidon.v1.AuditServiceGetRequest
+	(*AuditServiceGetResponse)(nil),    // 5: guidon.v1.AuditServiceGetResponse
+	(*AuditServiceExportRequest)(nil),  // 6: guidon.v1.AuditServiceExportRequest
+	(*AuditServiceExportResponse)(nil), // 7: guidon.v1.AuditServiceExportResponse
+	(*AuditServiceVerifyRequest)(nil),  // 8: guidon.v1.AuditServiceVerifyRequest
+	(*AuditServiceVerifyResponse)(nil), // 9: guidon.v1.AuditServiceVerifyResponse
+	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
+	(*FieldChange)(nil),                // 11: guidon.v1.FieldChange
 }
 var file_guidon_v1_audit_proto_depIdxs = []int32{
-	4, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
-	1, // 1: guidon.v1.AuditEntry.changes:type_name -> guidon.v1.AuditChange
-	5, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
-	0, // 3: guidon.v1.AuditServiceListResponse.entries:type_name -> guidon.v1.AuditEntry
-	2, // 4: guidon.v1.AuditService.List:input_type -> guidon.v1.AuditServiceListRequest
-	3, // 5: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	10, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
+	1,  // 1: guidon.v1.AuditEntry.changes:type_name -> guidon.v1.AuditChange
+	11, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
+	10, // 3: guidon.v1.AuditServiceListRequest.after:type_name -> google.protobuf.Timestamp
+	10, // 4: guidon.v1.AuditServiceListRequest.before:type_name -> google.protobuf.Timestamp
+	0,  // 5: guidon.v1.AuditServiceListResponse.entries:type_name -> guidon.v1.AuditEntry
+	0,  // 6: guidon.v1.AuditServiceGetResponse.entry:type_name -> guidon.v1.AuditEntry
+	2,  // 7: guidon.v1.AuditService.List:input_type -> guidon.v1.AuditServiceListRequest
+	4,  // 8: guidon.v1.AuditService.Get:input_type -> guidon.v1.AuditServiceGetRequest
+	6,  // 9: guidon.v1.AuditService.Export:input_type -> guidon.v1.AuditServiceExportRequest
+	8,  // 10: guidon.v1.AuditService.Verify:input_type -> guidon.v1.AuditServiceVerifyRequest
+	3,  // 11: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
+	5,  // 12: guidon.v1.AuditService.Get:output_type -> guidon.v1.AuditServiceGetResponse
+	7,  // 13: guidon.v1.AuditService.Export:output_type -> guidon.v1.AuditServiceExportResponse
+	9,  // 14: guidon.v1.AuditService.Verify:output_type -> guidon.v1.AuditServiceVerifyResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_audit_proto_init() }
@@ -447,7 +927,7 @@ func file_guidon_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_audit_proto_rawDesc), len(file_guidon_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -206,11 +206,14 @@ type SyncServiceSyncRequest struct {
 	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	// have_revision and have_digest (hex) are what the client holds; 0 and empty
 	// for nothing.
-	HaveRevision  int64   `protobuf:"varint,2,opt,name=have_revision,json=haveRevision,proto3" json:"have_revision,omitempty"`
-	HaveDigest    string  `protobuf:"bytes,3,opt,name=have_digest,json=haveDigest,proto3" json:"have_digest,omitempty"`
-	Client        *Client `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HaveRevision int64   `protobuf:"varint,2,opt,name=have_revision,json=haveRevision,proto3" json:"have_revision,omitempty"`
+	HaveDigest   string  `protobuf:"bytes,3,opt,name=have_digest,json=haveDigest,proto3" json:"have_digest,omitempty"`
+	Client       *Client `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`
+	// have_checkpoint is the size of the audit checkpoint that the client
+	// remembers: hello proves that the log only grew since.
+	HaveCheckpoint int64 `protobuf:"varint,30,opt,name=have_checkpoint,json=haveCheckpoint,proto3" json:"have_checkpoint,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SyncServiceSyncRequest) Reset() {
@@ -269,6 +272,13 @@ func (x *SyncServiceSyncRequest) GetClient() *Client {
 		return x.Client
 	}
 	return nil
+}
+
+func (x *SyncServiceSyncRequest) GetHaveCheckpoint() int64 {
+	if x != nil {
+		return x.HaveCheckpoint
+	}
+	return 0
 }
 
 // Client says who is connected.
@@ -535,10 +545,12 @@ type Hello struct {
 	PropagationKeys   *PropagationKeys     `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
 	// ack_spread is the time over which a client waits, at random, before it
 	// acknowledges what it took, so that many do not all come at once.
-	AckSpread     *durationpb.Duration `protobuf:"bytes,20,opt,name=ack_spread,json=ackSpread,proto3" json:"ack_spread,omitempty"`
-	OverrideKeys  *OverrideKeys        `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AckSpread    *durationpb.Duration `protobuf:"bytes,20,opt,name=ack_spread,json=ackSpread,proto3" json:"ack_spread,omitempty"`
+	OverrideKeys *OverrideKeys        `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
+	// audit_checkpoint is the newest; unset where there is none yet.
+	AuditCheckpoint *AuditCheckpoint `protobuf:"bytes,30,opt,name=audit_checkpoint,json=auditCheckpoint,proto3" json:"audit_checkpoint,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -620,6 +632,86 @@ func (x *Hello) GetOverrideKeys() *OverrideKeys {
 	return nil
 }
 
+func (x *Hello) GetAuditCheckpoint() *AuditCheckpoint {
+	if x != nil {
+		return x.AuditCheckpoint
+	}
+	return nil
+}
+
+// AuditCheckpoint is a signed promise of what the environment's audit log is.
+type AuditCheckpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// note is the signed text: origin, number of entries, root of their tree.
+	Note string `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`
+	// verifier is the public key: a client remembers the first it is told.
+	Verifier string `protobuf:"bytes,2,opt,name=verifier,proto3" json:"verifier,omitempty"`
+	// proof leads from the tree of have_checkpoint entries to this one (RFC
+	// 6962). Empty, and proven false, where the server could not make it now.
+	Proof         [][]byte `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`
+	Proven        bool     `protobuf:"varint,4,opt,name=proven,proto3" json:"proven,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditCheckpoint) Reset() {
+	*x = AuditCheckpoint{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditCheckpoint) ProtoMessage() {}
+
+func (x *AuditCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditCheckpoint.ProtoReflect.Descriptor instead.
+func (*AuditCheckpoint) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditCheckpoint) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *AuditCheckpoint) GetVerifier() string {
+	if x != nil {
+		return x.Verifier
+	}
+	return ""
+}
+
+func (x *AuditCheckpoint) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *AuditCheckpoint) GetProven() bool {
+	if x != nil {
+		return x.Proven
+	}
+	return false
+}
+
 // PropagationKeys sign and verify the guidon header of one environment.
 type PropagationKeys struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -632,7 +724,7 @@ type PropagationKeys struct {
 
 func (x *PropagationKeys) Reset() {
 	*x = PropagationKeys{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[7]
+	mi := &file_guidon_v1_sync_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +736,7 @@ func (x *PropagationKeys) String() string {
 func (*PropagationKeys) ProtoMessage() {}
 
 func (x *PropagationKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[7]
+	mi := &file_guidon_v1_sync_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +749,7 @@ func (x *PropagationKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropagationKeys.ProtoReflect.Descriptor instead.
 func (*PropagationKeys) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PropagationKeys) GetSigner() string {
@@ -686,7 +778,7 @@ type PropagationKey struct {
 
 func (x *PropagationKey) Reset() {
 	*x = PropagationKey{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[8]
+	mi := &file_guidon_v1_sync_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +790,7 @@ func (x *PropagationKey) String() string {
 func (*PropagationKey) ProtoMessage() {}
 
 func (x *PropagationKey) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[8]
+	mi := &file_guidon_v1_sync_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +803,7 @@ func (x *PropagationKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropagationKey.ProtoReflect.Descriptor instead.
 func (*PropagationKey) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{8}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PropagationKey) GetId() string {
@@ -742,7 +834,7 @@ type OverrideKeys struct {
 
 func (x *OverrideKeys) Reset() {
 	*x = OverrideKeys{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +846,7 @@ func (x *OverrideKeys) String() string {
 func (*OverrideKeys) ProtoMessage() {}
 
 func (x *OverrideKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[9]
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +859,7 @@ func (x *OverrideKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverrideKeys.ProtoReflect.Descriptor instead.
 func (*OverrideKeys) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{9}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OverrideKeys) GetKeys() []*OverrideKey {
@@ -796,7 +888,7 @@ type OverrideKey struct {
 
 func (x *OverrideKey) Reset() {
 	*x = OverrideKey{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +900,7 @@ func (x *OverrideKey) String() string {
 func (*OverrideKey) ProtoMessage() {}
 
 func (x *OverrideKey) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +913,7 @@ func (x *OverrideKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverrideKey.ProtoReflect.Descriptor instead.
 func (*OverrideKey) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OverrideKey) GetId() string {
@@ -856,7 +948,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +960,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +973,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotChunk) GetRevision() int64 {
@@ -937,7 +1029,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1041,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1054,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Delta) GetFromRevision() int64 {
@@ -1017,7 +1109,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1121,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1134,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Heartbeat) GetRevision() int64 {
@@ -1062,7 +1154,7 @@ type GoingAway struct {
 
 func (x *GoingAway) Reset() {
 	*x = GoingAway{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1166,7 @@ func (x *GoingAway) String() string {
 func (*GoingAway) ProtoMessage() {}
 
 func (x *GoingAway) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1179,7 @@ func (x *GoingAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
 func (*GoingAway) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GoingAway) GetRetryAfter() *durationpb.Duration {
@@ -1108,7 +1200,7 @@ type SyncServiceGetDefinitionRequest struct {
 
 func (x *SyncServiceGetDefinitionRequest) Reset() {
 	*x = SyncServiceGetDefinitionRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1212,7 @@ func (x *SyncServiceGetDefinitionRequest) String() string {
 func (*SyncServiceGetDefinitionRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1225,7 @@ func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncServiceGetDefinitionRequest) GetEnvironment() string {
@@ -1175,7 +1267,7 @@ type SyncServiceGetDefinitionResponse struct {
 
 func (x *SyncServiceGetDefinitionResponse) Reset() {
 	*x = SyncServiceGetDefinitionResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1279,7 @@ func (x *SyncServiceGetDefinitionResponse) String() string {
 func (*SyncServiceGetDefinitionResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1292,7 @@ func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncServiceGetDefinitionResponse) GetRows() []*Row {
@@ -1242,7 +1334,7 @@ type SyncServiceGetEmergenciesRequest struct {
 
 func (x *SyncServiceGetEmergenciesRequest) Reset() {
 	*x = SyncServiceGetEmergenciesRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1346,7 @@ func (x *SyncServiceGetEmergenciesRequest) String() string {
 func (*SyncServiceGetEmergenciesRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetEmergenciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1359,7 @@ func (x *SyncServiceGetEmergenciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetEmergenciesRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetEmergenciesRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SyncServiceGetEmergenciesRequest) GetEnvironment() string {
@@ -1296,7 +1388,7 @@ type SyncServiceGetEmergenciesResponse struct {
 
 func (x *SyncServiceGetEmergenciesResponse) Reset() {
 	*x = SyncServiceGetEmergenciesResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1400,7 @@ func (x *SyncServiceGetEmergenciesResponse) String() string {
 func (*SyncServiceGetEmergenciesResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetEmergenciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1413,7 @@ func (x *SyncServiceGetEmergenciesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use SyncServiceGetEmergenciesResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetEmergenciesResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncServiceGetEmergenciesResponse) GetRevision() int64 {
@@ -1349,7 +1441,7 @@ type SyncServiceGetSnapshotRequest struct {
 
 func (x *SyncServiceGetSnapshotRequest) Reset() {
 	*x = SyncServiceGetSnapshotRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1453,7 @@ func (x *SyncServiceGetSnapshotRequest) String() string {
 func (*SyncServiceGetSnapshotRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1466,7 @@ func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SyncServiceGetSnapshotRequest) GetEnvironment() string {
@@ -1403,7 +1495,7 @@ type SyncServiceGetSnapshotResponse struct {
 
 func (x *SyncServiceGetSnapshotResponse) Reset() {
 	*x = SyncServiceGetSnapshotResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1507,7 @@ func (x *SyncServiceGetSnapshotResponse) String() string {
 func (*SyncServiceGetSnapshotResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1520,7 @@ func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SyncServiceGetSnapshotResponse) GetEnvironment() string {
@@ -1472,7 +1564,7 @@ type SyncServiceGetDeltaRequest struct {
 
 func (x *SyncServiceGetDeltaRequest) Reset() {
 	*x = SyncServiceGetDeltaRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1576,7 @@ func (x *SyncServiceGetDeltaRequest) String() string {
 func (*SyncServiceGetDeltaRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetDeltaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1589,7 @@ func (x *SyncServiceGetDeltaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDeltaRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDeltaRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SyncServiceGetDeltaRequest) GetHave() *SyncServiceSyncRequest {
@@ -1524,7 +1616,7 @@ type SyncServiceGetDeltaResponse struct {
 
 func (x *SyncServiceGetDeltaResponse) Reset() {
 	*x = SyncServiceGetDeltaResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1628,7 @@ func (x *SyncServiceGetDeltaResponse) String() string {
 func (*SyncServiceGetDeltaResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetDeltaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1641,7 @@ func (x *SyncServiceGetDeltaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDeltaResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDeltaResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SyncServiceGetDeltaResponse) GetEvents() []*SyncServiceSyncResponse {
@@ -1576,7 +1668,7 @@ type LastKnownGood struct {
 
 func (x *LastKnownGood) Reset() {
 	*x = LastKnownGood{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1680,7 @@ func (x *LastKnownGood) String() string {
 func (*LastKnownGood) ProtoMessage() {}
 
 func (x *LastKnownGood) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1693,7 @@ func (x *LastKnownGood) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastKnownGood.ProtoReflect.Descriptor instead.
 func (*LastKnownGood) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{23}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LastKnownGood) GetEnvironment() string {
@@ -1668,7 +1760,7 @@ type SyncServiceAckRequest struct {
 
 func (x *SyncServiceAckRequest) Reset() {
 	*x = SyncServiceAckRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[24]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1772,7 @@ func (x *SyncServiceAckRequest) String() string {
 func (*SyncServiceAckRequest) ProtoMessage() {}
 
 func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[24]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1785,7 @@ func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{24}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SyncServiceAckRequest) GetEnvironment() string {
@@ -1753,7 +1845,7 @@ type SyncServiceAckResponse struct {
 
 func (x *SyncServiceAckResponse) Reset() {
 	*x = SyncServiceAckResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[25]
+	mi := &file_guidon_v1_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1857,7 @@ func (x *SyncServiceAckResponse) String() string {
 func (*SyncServiceAckResponse) ProtoMessage() {}
 
 func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[25]
+	mi := &file_guidon_v1_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1870,7 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{25}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{26}
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -1796,13 +1888,14 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"^\n" +
 	"\x04Rows\x12(\n" +
 	"\aupserts\x18\x01 \x03(\v2\x0e.guidon.v1.RowR\aupserts\x12,\n" +
-	"\adeletes\x18\x02 \x03(\v2\x12.guidon.v1.RowNameR\adeletes\"\xab\x01\n" +
+	"\adeletes\x18\x02 \x03(\v2\x12.guidon.v1.RowNameR\adeletes\"\xd4\x01\n" +
 	"\x16SyncServiceSyncRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12#\n" +
 	"\rhave_revision\x18\x02 \x01(\x03R\fhaveRevision\x12\x1f\n" +
 	"\vhave_digest\x18\x03 \x01(\tR\n" +
 	"haveDigest\x12)\n" +
-	"\x06client\x18\x04 \x01(\v2\x11.guidon.v1.ClientR\x06client\"j\n" +
+	"\x06client\x18\x04 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12'\n" +
+	"\x0fhave_checkpoint\x18\x1e \x01(\x03R\x0ehaveCheckpoint\"j\n" +
 	"\x06Client\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -1818,7 +1911,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAway\x12>\n" +
 	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeys\x12P\n" +
 	"\vemergencies\x18\b \x01(\v2,.guidon.v1.SyncServiceGetEmergenciesResponseH\x00R\vemergenciesB\a\n" +
-	"\x05event\"\x8b\x03\n" +
+	"\x05event\"\xd2\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12;\n" +
@@ -1828,7 +1921,13 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x128\n" +
 	"\n" +
 	"ack_spread\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tackSpread\x12<\n" +
-	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\"X\n" +
+	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\x12E\n" +
+	"\x10audit_checkpoint\x18\x1e \x01(\v2\x1a.guidon.v1.AuditCheckpointR\x0fauditCheckpoint\"o\n" +
+	"\x0fAuditCheckpoint\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1a\n" +
+	"\bverifier\x18\x02 \x01(\tR\bverifier\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\x12\x16\n" +
+	"\x06proven\x18\x04 \x01(\bR\x06proven\"X\n" +
 	"\x0fPropagationKeys\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12-\n" +
 	"\x04keys\x18\x02 \x03(\v2\x19.guidon.v1.PropagationKeyR\x04keys\"8\n" +
@@ -1929,7 +2028,7 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Row)(nil),                               // 0: guidon.v1.Row
 	(*RowName)(nil),                           // 1: guidon.v1.RowName
@@ -1938,79 +2037,81 @@ var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Client)(nil),                            // 4: guidon.v1.Client
 	(*SyncServiceSyncResponse)(nil),           // 5: guidon.v1.SyncServiceSyncResponse
 	(*Hello)(nil),                             // 6: guidon.v1.Hello
-	(*PropagationKeys)(nil),                   // 7: guidon.v1.PropagationKeys
-	(*PropagationKey)(nil),                    // 8: guidon.v1.PropagationKey
-	(*OverrideKeys)(nil),                      // 9: guidon.v1.OverrideKeys
-	(*OverrideKey)(nil),                       // 10: guidon.v1.OverrideKey
-	(*SnapshotChunk)(nil),                     // 11: guidon.v1.SnapshotChunk
-	(*Delta)(nil),                             // 12: guidon.v1.Delta
-	(*Heartbeat)(nil),                         // 13: guidon.v1.Heartbeat
-	(*GoingAway)(nil),                         // 14: guidon.v1.GoingAway
-	(*SyncServiceGetDefinitionRequest)(nil),   // 15: guidon.v1.SyncServiceGetDefinitionRequest
-	(*SyncServiceGetDefinitionResponse)(nil),  // 16: guidon.v1.SyncServiceGetDefinitionResponse
-	(*SyncServiceGetEmergenciesRequest)(nil),  // 17: guidon.v1.SyncServiceGetEmergenciesRequest
-	(*SyncServiceGetEmergenciesResponse)(nil), // 18: guidon.v1.SyncServiceGetEmergenciesResponse
-	(*SyncServiceGetSnapshotRequest)(nil),     // 19: guidon.v1.SyncServiceGetSnapshotRequest
-	(*SyncServiceGetSnapshotResponse)(nil),    // 20: guidon.v1.SyncServiceGetSnapshotResponse
-	(*SyncServiceGetDeltaRequest)(nil),        // 21: guidon.v1.SyncServiceGetDeltaRequest
-	(*SyncServiceGetDeltaResponse)(nil),       // 22: guidon.v1.SyncServiceGetDeltaResponse
-	(*LastKnownGood)(nil),                     // 23: guidon.v1.LastKnownGood
-	(*SyncServiceAckRequest)(nil),             // 24: guidon.v1.SyncServiceAckRequest
-	(*SyncServiceAckResponse)(nil),            // 25: guidon.v1.SyncServiceAckResponse
-	nil,                                       // 26: guidon.v1.SyncServiceAckRequest.PiercedEntry
-	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),               // 28: google.protobuf.Duration
+	(*AuditCheckpoint)(nil),                   // 7: guidon.v1.AuditCheckpoint
+	(*PropagationKeys)(nil),                   // 8: guidon.v1.PropagationKeys
+	(*PropagationKey)(nil),                    // 9: guidon.v1.PropagationKey
+	(*OverrideKeys)(nil),                      // 10: guidon.v1.OverrideKeys
+	(*OverrideKey)(nil),                       // 11: guidon.v1.OverrideKey
+	(*SnapshotChunk)(nil),                     // 12: guidon.v1.SnapshotChunk
+	(*Delta)(nil),                             // 13: guidon.v1.Delta
+	(*Heartbeat)(nil),                         // 14: guidon.v1.Heartbeat
+	(*GoingAway)(nil),                         // 15: guidon.v1.GoingAway
+	(*SyncServiceGetDefinitionRequest)(nil),   // 16: guidon.v1.SyncServiceGetDefinitionRequest
+	(*SyncServiceGetDefinitionResponse)(nil),  // 17: guidon.v1.SyncServiceGetDefinitionResponse
+	(*SyncServiceGetEmergenciesRequest)(nil),  // 18: guidon.v1.SyncServiceGetEmergenciesRequest
+	(*SyncServiceGetEmergenciesResponse)(nil), // 19: guidon.v1.SyncServiceGetEmergenciesResponse
+	(*SyncServiceGetSnapshotRequest)(nil),     // 20: guidon.v1.SyncServiceGetSnapshotRequest
+	(*SyncServiceGetSnapshotResponse)(nil),    // 21: guidon.v1.SyncServiceGetSnapshotResponse
+	(*SyncServiceGetDeltaRequest)(nil),        // 22: guidon.v1.SyncServiceGetDeltaRequest
+	(*SyncServiceGetDeltaResponse)(nil),       // 23: guidon.v1.SyncServiceGetDeltaResponse
+	(*LastKnownGood)(nil),                     // 24: guidon.v1.LastKnownGood
+	(*SyncServiceAckRequest)(nil),             // 25: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),            // 26: guidon.v1.SyncServiceAckResponse
+	nil,                                       // 27: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),             // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 29: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
 	1,  // 1: guidon.v1.Rows.deletes:type_name -> guidon.v1.RowName
 	4,  // 2: guidon.v1.SyncServiceSyncRequest.client:type_name -> guidon.v1.Client
 	6,  // 3: guidon.v1.SyncServiceSyncResponse.hello:type_name -> guidon.v1.Hello
-	11, // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
-	12, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
-	7,  // 6: guidon.v1.SyncServiceSyncResponse.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	13, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
-	14, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
-	9,  // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
-	18, // 10: guidon.v1.SyncServiceSyncResponse.emergencies:type_name -> guidon.v1.SyncServiceGetEmergenciesResponse
-	27, // 11: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	28, // 12: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
-	7,  // 13: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	28, // 14: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
-	9,  // 15: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
-	8,  // 16: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	10, // 17: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	27, // 18: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	28, // 19: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 20: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 21: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
-	0,  // 22: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	3,  // 23: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
-	28, // 24: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
-	5,  // 25: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
-	0,  // 26: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
-	7,  // 27: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	9,  // 28: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
-	4,  // 29: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	28, // 30: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	26, // 31: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 32: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	15, // 33: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	17, // 34: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	19, // 35: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	21, // 36: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	24, // 37: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 38: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	16, // 39: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	18, // 40: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	20, // 41: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	22, // 42: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	25, // 43: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	38, // [38:44] is the sub-list for method output_type
-	32, // [32:38] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	12, // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
+	13, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
+	8,  // 6: guidon.v1.SyncServiceSyncResponse.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	14, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
+	15, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
+	10, // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
+	19, // 10: guidon.v1.SyncServiceSyncResponse.emergencies:type_name -> guidon.v1.SyncServiceGetEmergenciesResponse
+	28, // 11: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	29, // 12: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	8,  // 13: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	29, // 14: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	10, // 15: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
+	7,  // 16: guidon.v1.Hello.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
+	9,  // 17: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	11, // 18: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
+	28, // 19: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	29, // 20: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 21: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 22: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
+	0,  // 23: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	3,  // 24: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
+	29, // 25: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 26: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
+	0,  // 27: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
+	8,  // 28: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	10, // 29: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
+	4,  // 30: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	29, // 31: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	27, // 32: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 33: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	16, // 34: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	18, // 35: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	20, // 36: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	22, // 37: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	25, // 38: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 39: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	17, // 40: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	19, // 41: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	21, // 42: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	23, // 43: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	26, // 44: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	39, // [39:45] is the sub-list for method output_type
+	33, // [33:39] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -2034,7 +2135,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

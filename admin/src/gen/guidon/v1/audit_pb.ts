@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/audit.proto.
  */
 export const file_guidon_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKHAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlInIKF0F1ZGl0U2VydmljZUxpc3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgwKBGZsYWcYAiABKAkSDQoFYWN0b3IYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiWwoYQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlEiYKB2VudHJpZXMYASADKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyYQoMQXVkaXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_guidon_v1_field]);
+  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKTAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJEgoKAmlkGAwgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlIscCChdBdWRpdFNlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEg0KBWFjdG9yGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEgsKA2tleRgGIAEoCRIOCgZhY3Rpb24YByABKAkSKQoFYWZ0ZXIYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YCiABKAMSFgoOY29ycmVsYXRpb25faWQYCyABKAkSEQoJY2hhbmdlX2lkGAwgASgJEgwKBHRleHQYDSABKAkSFAoMaW5zdGFsbGF0aW9uGA4gASgIIlsKGEF1ZGl0U2VydmljZUxpc3RSZXNwb25zZRImCgdlbnRyaWVzGAEgAygLMhUuZ3VpZG9uLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiQKFkF1ZGl0U2VydmljZUdldFJlcXVlc3QSCgoCaWQYASABKAkiUAoXQXVkaXRTZXJ2aWNlR2V0UmVzcG9uc2USJAoFZW50cnkYASABKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIPCgdwYXlsb2FkGAIgASgMIkAKGUF1ZGl0U2VydmljZUV4cG9ydFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGZm9ybWF0GAIgASgJIioKGkF1ZGl0U2VydmljZUV4cG9ydFJlc3BvbnNlEgwKBGRhdGEYASABKAwiRQoZQXVkaXRTZXJ2aWNlVmVyaWZ5UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtjaGVja3BvaW50cxgCIAMoCSJ/ChpBdWRpdFNlcnZpY2VWZXJpZnlSZXNwb25zZRIPCgdvdXRjb21lGAEgASgJEg4KBmRldGFpbBgCIAEoCRIPCgdlbnRyaWVzGAMgASgDEgwKBGhlYWQYBCABKAkSDwoHY292ZXJlZBgFIAEoAxIQCgh2ZXJpZmllchgGIAEoCTLlAgoMQXVkaXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgASTgoDR2V0EiEuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZUdldFJlcXVlc3QaIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlR2V0UmVzcG9uc2UiABJZCgZFeHBvcnQSJC5ndWlkb24udjEuQXVkaXRTZXJ2aWNlRXhwb3J0UmVxdWVzdBolLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VFeHBvcnRSZXNwb25zZSIAMAESVwoGVmVyaWZ5EiQuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZVZlcmlmeVJlcXVlc3QaJS5ndWlkb24udjEuQXVkaXRTZXJ2aWNlVmVyaWZ5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_timestamp, file_guidon_v1_field]);
 
 /**
  * AuditEntry says who did what, when, why and from where.
@@ -97,6 +97,13 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
    * @generated from field: string hash = 11;
    */
   hash: string;
+
+  /**
+   * id is "<environment>/<sequence>"; "/<sequence>" in the installation's chain.
+   *
+   * @generated from field: string id = 12;
+   */
+  id: string;
 };
 
 /**
@@ -176,6 +183,65 @@ export type AuditServiceListRequest = Message<"guidon.v1.AuditServiceListRequest
    * @generated from field: string page_token = 5;
    */
   pageToken: string;
+
+  /**
+   * key keeps entries of one API key, by its id.
+   *
+   * @generated from field: string key = 6;
+   */
+  key: string;
+
+  /**
+   * action keeps entries with an operation of that name, such as flag.state.
+   *
+   * @generated from field: string action = 7;
+   */
+  action: string;
+
+  /**
+   * after and before bound the time: [after, before).
+   *
+   * @generated from field: google.protobuf.Timestamp after = 8;
+   */
+  after?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp before = 9;
+   */
+  before?: Timestamp | undefined;
+
+  /**
+   * revision keeps the entry that made it; it needs an environment.
+   *
+   * @generated from field: int64 revision = 10;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: string correlation_id = 11;
+   */
+  correlationId: string;
+
+  /**
+   * @generated from field: string change_id = 12;
+   */
+  changeId: string;
+
+  /**
+   * text keeps entries that hold it anywhere: in names, reasons or documents
+   * before or after, as they stand in JSON. It reads every entry that the other
+   * filters leave.
+   *
+   * @generated from field: string text = 13;
+   */
+  text: string;
+
+  /**
+   * installation keeps the entries of the chain that belongs to no environment.
+   *
+   * @generated from field: bool installation = 14;
+   */
+  installation: boolean;
 };
 
 /**
@@ -208,6 +274,173 @@ export const AuditServiceListResponseSchema: GenMessage<AuditServiceListResponse
   messageDesc(file_guidon_v1_audit, 3);
 
 /**
+ * @generated from message guidon.v1.AuditServiceGetRequest
+ */
+export type AuditServiceGetRequest = Message<"guidon.v1.AuditServiceGetRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceGetRequest.
+ * Use `create(AuditServiceGetRequestSchema)` to create a new message.
+ */
+export const AuditServiceGetRequestSchema: GenMessage<AuditServiceGetRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 4);
+
+/**
+ * @generated from message guidon.v1.AuditServiceGetResponse
+ */
+export type AuditServiceGetResponse = Message<"guidon.v1.AuditServiceGetResponse"> & {
+  /**
+   * @generated from field: guidon.v1.AuditEntry entry = 1;
+   */
+  entry?: AuditEntry | undefined;
+
+  /**
+   * payload is what was hashed, to the byte: canonical JSON.
+   *
+   * @generated from field: bytes payload = 2;
+   */
+  payload: Uint8Array;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceGetResponse.
+ * Use `create(AuditServiceGetResponseSchema)` to create a new message.
+ */
+export const AuditServiceGetResponseSchema: GenMessage<AuditServiceGetResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 5);
+
+/**
+ * @generated from message guidon.v1.AuditServiceExportRequest
+ */
+export type AuditServiceExportRequest = Message<"guidon.v1.AuditServiceExportRequest"> & {
+  /**
+   * environment is empty for the installation's chain.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * format is ndjson, if empty, or csv.
+   *
+   * @generated from field: string format = 2;
+   */
+  format: string;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceExportRequest.
+ * Use `create(AuditServiceExportRequestSchema)` to create a new message.
+ */
+export const AuditServiceExportRequestSchema: GenMessage<AuditServiceExportRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 6);
+
+/**
+ * @generated from message guidon.v1.AuditServiceExportResponse
+ */
+export type AuditServiceExportResponse = Message<"guidon.v1.AuditServiceExportResponse"> & {
+  /**
+   * data is the next part of the file.
+   *
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceExportResponse.
+ * Use `create(AuditServiceExportResponseSchema)` to create a new message.
+ */
+export const AuditServiceExportResponseSchema: GenMessage<AuditServiceExportResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 7);
+
+/**
+ * @generated from message guidon.v1.AuditServiceVerifyRequest
+ */
+export type AuditServiceVerifyRequest = Message<"guidon.v1.AuditServiceVerifyRequest"> & {
+  /**
+   * environment is empty for the installation's chain.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * checkpoints are signed notes that the caller remembers, which the chain
+   * must match too.
+   *
+   * @generated from field: repeated string checkpoints = 2;
+   */
+  checkpoints: string[];
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceVerifyRequest.
+ * Use `create(AuditServiceVerifyRequestSchema)` to create a new message.
+ */
+export const AuditServiceVerifyRequestSchema: GenMessage<AuditServiceVerifyRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 8);
+
+/**
+ * @generated from message guidon.v1.AuditServiceVerifyResponse
+ */
+export type AuditServiceVerifyResponse = Message<"guidon.v1.AuditServiceVerifyResponse"> & {
+  /**
+   * outcome is ok, broken (the chain does not hang together), state (what is
+   * stored is not what the entries made) or checkpoint (the chain is not the
+   * one that was signed).
+   *
+   * @generated from field: string outcome = 1;
+   */
+  outcome: string;
+
+  /**
+   * detail says what was found; empty if all is well.
+   *
+   * @generated from field: string detail = 2;
+   */
+  detail: string;
+
+  /**
+   * entries were found good, and head is the hash of the last one, in hex.
+   *
+   * @generated from field: int64 entries = 3;
+   */
+  entries: bigint;
+
+  /**
+   * @generated from field: string head = 4;
+   */
+  head: string;
+
+  /**
+   * covered entries are proven by a checkpoint.
+   *
+   * @generated from field: int64 covered = 5;
+   */
+  covered: bigint;
+
+  /**
+   * verifier is the public key of the checkpoints.
+   *
+   * @generated from field: string verifier = 6;
+   */
+  verifier: string;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceVerifyResponse.
+ * Use `create(AuditServiceVerifyResponseSchema)` to create a new message.
+ */
+export const AuditServiceVerifyResponseSchema: GenMessage<AuditServiceVerifyResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 9);
+
+/**
  * AuditService reads the audit log: a hash chain for each environment, and one
  * for the installation (keys).
  *
@@ -223,6 +456,39 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof AuditServiceListRequestSchema;
     output: typeof AuditServiceListResponseSchema;
+  },
+  /**
+   * Get reads one entry by its id, which never changes: a permalink.
+   *
+   * @generated from rpc guidon.v1.AuditService.Get
+   */
+  get: {
+    methodKind: "unary";
+    input: typeof AuditServiceGetRequestSchema;
+    output: typeof AuditServiceGetResponseSchema;
+  },
+  /**
+   * Export streams a chain whole, oldest first, as a file that anybody can
+   * verify without this server, or as CSV for reading.
+   *
+   * @generated from rpc guidon.v1.AuditService.Export
+   */
+  export: {
+    methodKind: "server_streaming";
+    input: typeof AuditServiceExportRequestSchema;
+    output: typeof AuditServiceExportResponseSchema;
+  },
+  /**
+   * Verify follows a chain to its end, holds it against its checkpoints, and
+   * replays it against what is stored. What it finds is an answer, not an
+   * error.
+   *
+   * @generated from rpc guidon.v1.AuditService.Verify
+   */
+  verify: {
+    methodKind: "unary";
+    input: typeof AuditServiceVerifyRequestSchema;
+    output: typeof AuditServiceVerifyResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_audit, 0);

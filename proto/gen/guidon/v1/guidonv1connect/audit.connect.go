@@ -35,12 +35,27 @@ const (
 const (
 	// AuditServiceListProcedure is the fully-qualified name of the AuditService's List RPC.
 	AuditServiceListProcedure = "/guidon.v1.AuditService/List"
+	// AuditServiceGetProcedure is the fully-qualified name of the AuditService's Get RPC.
+	AuditServiceGetProcedure = "/guidon.v1.AuditService/Get"
+	// AuditServiceExportProcedure is the fully-qualified name of the AuditService's Export RPC.
+	AuditServiceExportProcedure = "/guidon.v1.AuditService/Export"
+	// AuditServiceVerifyProcedure is the fully-qualified name of the AuditService's Verify RPC.
+	AuditServiceVerifyProcedure = "/guidon.v1.AuditService/Verify"
 )
 
 // AuditServiceClient is a client for the guidon.v1.AuditService service.
 type AuditServiceClient interface {
 	// List pages over entries, newest first.
 	List(context.Context, *v1.AuditServiceListRequest) (*v1.AuditServiceListResponse, error)
+	// Get reads one entry by its id, which never changes: a permalink.
+	Get(context.Context, *v1.AuditServiceGetRequest) (*v1.AuditServiceGetResponse, error)
+	// Export streams a chain whole, oldest first, as a file that anybody can
+	// verify without this server, or as CSV for reading.
+	Export(context.Context, *v1.AuditServiceExportRequest) (*connect.ServerStreamForClient[v1.AuditServiceExportResponse], error)
+	// Verify follows a chain to its end, holds it against its checkpoints, and
+	// replays it against what is stored. What it finds is an answer, not an
+	// error.
+	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
 }
 
 // NewAuditServiceClient constructs a client for the guidon.v1.AuditService service. By default, it
@@ -60,12 +75,33 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("List")),
 			connect.WithClientOptions(opts...),
 		),
+		get: connect.NewClient[v1.AuditServiceGetRequest, v1.AuditServiceGetResponse](
+			httpClient,
+			baseURL+AuditServiceGetProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("Get")),
+			connect.WithClientOptions(opts...),
+		),
+		export: connect.NewClient[v1.AuditServiceExportRequest, v1.AuditServiceExportResponse](
+			httpClient,
+			baseURL+AuditServiceExportProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("Export")),
+			connect.WithClientOptions(opts...),
+		),
+		verify: connect.NewClient[v1.AuditServiceVerifyRequest, v1.AuditServiceVerifyResponse](
+			httpClient,
+			baseURL+AuditServiceVerifyProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("Verify")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // auditServiceClient implements AuditServiceClient.
 type auditServiceClient struct {
-	list *connect.Client[v1.AuditServiceListRequest, v1.AuditServiceListResponse]
+	list   *connect.Client[v1.AuditServiceListRequest, v1.AuditServiceListResponse]
+	get    *connect.Client[v1.AuditServiceGetRequest, v1.AuditServiceGetResponse]
+	export *connect.Client[v1.AuditServiceExportRequest, v1.AuditServiceExportResponse]
+	verify *connect.Client[v1.AuditServiceVerifyRequest, v1.AuditServiceVerifyResponse]
 }
 
 // List calls guidon.v1.AuditService.List.
@@ -77,10 +113,42 @@ func (c *auditServiceClient) List(ctx context.Context, req *v1.AuditServiceListR
 	return nil, err
 }
 
+// Get calls guidon.v1.AuditService.Get.
+func (c *auditServiceClient) Get(ctx context.Context, req *v1.AuditServiceGetRequest) (*v1.AuditServiceGetResponse, error) {
+	response, err := c.get.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Export calls guidon.v1.AuditService.Export.
+func (c *auditServiceClient) Export(ctx context.Context, req *v1.AuditServiceExportRequest) (*connect.ServerStreamForClient[v1.AuditServiceExportResponse], error) {
+	return c.export.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// Verify calls guidon.v1.AuditService.Verify.
+func (c *auditServiceClient) Verify(ctx context.Context, req *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error) {
+	response, err := c.verify.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AuditServiceHandler is an implementation of the guidon.v1.AuditService service.
 type AuditServiceHandler interface {
 	// List pages over entries, newest first.
 	List(context.Context, *v1.AuditServiceListRequest) (*v1.AuditServiceListResponse, error)
+	// Get reads one entry by its id, which never changes: a permalink.
+	Get(context.Context, *v1.AuditServiceGetRequest) (*v1.AuditServiceGetResponse, error)
+	// Export streams a chain whole, oldest first, as a file that anybody can
+	// verify without this server, or as CSV for reading.
+	Export(context.Context, *v1.AuditServiceExportRequest, *connect.ServerStream[v1.AuditServiceExportResponse]) error
+	// Verify follows a chain to its end, holds it against its checkpoints, and
+	// replays it against what is stored. What it finds is an answer, not an
+	// error.
+	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
 }
 
 // NewAuditServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -96,10 +164,34 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("List")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceGetHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetProcedure,
+		svc.Get,
+		connect.WithSchema(auditServiceMethods.ByName("Get")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceExportHandler := connect.NewServerStreamHandlerSimple(
+		AuditServiceExportProcedure,
+		svc.Export,
+		connect.WithSchema(auditServiceMethods.ByName("Export")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceVerifyHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceVerifyProcedure,
+		svc.Verify,
+		connect.WithSchema(auditServiceMethods.ByName("Verify")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.AuditService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditServiceListProcedure:
 			auditServiceListHandler.ServeHTTP(w, r)
+		case AuditServiceGetProcedure:
+			auditServiceGetHandler.ServeHTTP(w, r)
+		case AuditServiceExportProcedure:
+			auditServiceExportHandler.ServeHTTP(w, r)
+		case AuditServiceVerifyProcedure:
+			auditServiceVerifyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -111,4 +203,16 @@ type UnimplementedAuditServiceHandler struct{}
 
 func (UnimplementedAuditServiceHandler) List(context.Context, *v1.AuditServiceListRequest) (*v1.AuditServiceListResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.List is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) Get(context.Context, *v1.AuditServiceGetRequest) (*v1.AuditServiceGetResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.Get is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) Export(context.Context, *v1.AuditServiceExportRequest, *connect.ServerStream[v1.AuditServiceExportResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.Export is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.Verify is not implemented"))
 }

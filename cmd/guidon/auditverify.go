@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/checkpoint"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/audit"
+)
+
+// Exit codes of audit verify.
+const (
+	exitBroken     = 10
+	exitState      = 11
+	exitCheckpoint = 12
+)
+
+// findingError is what audit verify found. It has been printed.
+type findingError struct{ code int }
+
+func (e *findingError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// verification is what audit verify prints.
+type verification struct {
+	Chain    string `json:"chain"`
+	Outcome  string `json:"outcome"`
+	Detail   string `json:"detail,omitempty"`
+	Entries  int64  `json:"entries"`
+	Head     string `json:"head"`
+	Covered  int64  `json:"covered"`
+	Verifier string `json:"verifier,omitempty"`
+}
+
+// outcomes are the words for findings, and the exit codes.
+var outcomes = map[string]int{"ok": exitOK, "broken": exitBroken, "state": exitState, "checkpoint": exitCheckpoint}
+
+// found is the outcome of a verification that ended with err; "" if err says
+// that there was none.
+func found(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if _, ok := errors.AsType[*audit.BrokenError](err); ok {
+		return "broken"
+	}
+	if _, ok := errors.AsType[*audit.StateError](err); ok {
+		return "state"
+	}
+	if _, ok := errors.AsType[*audit.CheckpointError](err); ok {
+		return "checkpoint"
+	}
+	return ""
+}
+
+func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
+	var environment, file, checkpointFile, verifier, databaseURL string
+	var installation bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Prove that the audit log is whole and that the state is what it says",
+		Long: "Follow a chain of the audit log from its beginning, hold it against its signed checkpoints\n" +
+			"and replay it against what is stored: asked of the server, or of the database alone with\n" +
+			"--database-url, or of an exported file with --file, which needs neither and is not replayed\n" +
+			"against anything. --checkpoint names a file with signed checkpoints that were kept elsewhere;\n" +
+			"--verifier is the public key, known from elsewhere, that they and the file must be signed with.\n\n" +
+			"Exit codes: 0 whole, 10 broken at an entry, 11 the state differs from what the entries made,\n" +
+			"12 not the log that a checkpoint was made of.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneChain(environment, installation, file); err != nil {
+				return err
+			}
+			notes, err := readNotes(checkpointFile)
+			if err != nil {
+				return err
+			}
+			var v verification
+			switch {
+			case file != "":
+				v, err = verifyFile(file, verifier, notes)
+			case databaseURL != "":
+				v, err = verifyDatabase(cmd.Context(), databaseURL, environment, verifier, notes)
+			default:
+				v, err = verifyRemote(cmd.Context(), r, environment, notes)
+			}
+			if err != nil {
+				return err
+			}
+			return v.print(cmd, out)
+		},
+	}
+	registerChain(cmd, &environment, &installation)
+	cmd.Flags().StringVar(&file, "file", "", "an export to verify; - for standard input")
+	cmd.Flags().StringVar(&checkpointFile, "checkpoint", "", "file with signed checkpoints that the log must match")
+	cmd.Flags().StringVar(&verifier, "verifier", "", "public key of the checkpoints, if it is known from elsewhere")
+	cmd.Flags().StringVar(&databaseURL, "database-url", "", "verify straight in this database, without a server")
+	return cmd
+}
+
+func registerChain(cmd *cobra.Command, environment *string, installation *bool) {
+	cmd.Flags().StringVar(environment, "environment", "", "the environment whose chain it is")
+	cmd.Flags().BoolVar(installation, "installation", false, "the chain that belongs to no environment: keys, descriptions")
+}
+
+// oneChain checks that exactly one chain was named.
+func oneChain(environment string, installation bool, file string) error {
+	named := 0
+	for _, is := range []bool{environment != "", installation, file != ""} {
+		if is {
+			named++
+		}
+	}
+	if named != 1 {
+		return usagef("give one of --environment, --installation and --file")
+	}
+	return nil
+}
+
+func (v verification) print(cmd *cobra.Command, out *output) error {
+	v.Chain = cmp.Or(v.Chain, "installation")
+	err := out.print(cmd.OutOrStdout(), v, func(t *table) {
+		t.row("chain", v.Chain)
+		t.row("outcome", v.Outcome)
+		if v.Detail != "" {
+			t.row("detail", v.Detail)
+		}
+		t.row("entries", v.Entries)
+		t.row("covered by a checkpoint", v.Covered)
+		t.row("head", v.Head)
+		t.row("verifier", v.Verifier)
+	})
+	if err != nil {
+		return err
+	}
+	code, ok := outcomes[v.Outcome]
+	if !ok {
+		return fmt.Errorf("the server found %q, which this program does not know", v.Outcome)
+	}
+	if code != exitOK {
+		return &findingError{code}
+	}
+	return nil
+}
+
+// readNotes reads the signed checkpoints in a file: as many as it holds, one
+// behind the other.
+func readNotes(path string) ([]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, err
+	}
+	// A note is text, an empty line, and lines of signatures that begin with a dash.
+	var notes []string
+	var note strings.Builder
+	signed := false
+	for line := range strings.Lines(string(text)) {
+		signature := strings.HasPrefix(line, "\u2014 ")
+		if signed && !signature {
+			notes = append(notes, note.String())
+			note.Reset()
+		}
+		if note.Len() > 0 || strings.TrimSpace(line) != "" {
+			note.WriteString(line)
+		}
+		signed = signature
+	}
+	if signed {
+		notes = append(notes, note.String())
+	}
+	if len(notes) == 0 {
+		return nil, fmt.Errorf("%s holds no signed checkpoint", path)
+	}
+	return notes, nil
+}
+
+// opened checks the signatures of notes and sorts them by size.
+func opened(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, error) {
+	var out []checkpoint.Checkpoint
+	for _, note := range notes {
+		c, err := checkpoint.Open(note, verifier)
+		if err != nil {
+			return nil, err
+		}
+		if !c.Of(scope) {
+			return nil, fmt.Errorf("the checkpoint is of %q, another chain", c.Origin)
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b checkpoint.Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
+	return out, nil
+}
+
+func verifyFile(path, verifier string, notes []string) (verification, error) {
+	var in io.Reader = os.Stdin
+	if path != "-" {
+		f, err := os.Open(path) //nolint:gosec // the user names it
+		if err != nil {
+			return verification{}, err
+		}
+		defer f.Close()
+		in = f
+	}
+	x, err := audit.ReadExport(bufio.NewReaderSize(in, 1<<20), verifier)
+	var v audit.Verified
+	result := verification{Verifier: verifier}
+	if err == nil {
+		result.Chain, result.Verifier = x.Header.Scope, cmp.Or(verifier, x.Header.Verifier)
+		known, openErr := opened(notes, result.Verifier, x.Header.Scope)
+		if openErr != nil {
+			return result, openErr
+		}
+		// There are no tables to compare with, but entries that contradict each
+		// other are found.
+		v, err = x.Verify(replayOf(x.Header.Scope), known...)
+	}
+	return result.with(v, err)
+}
+
+func replayOf(scope string) *audit.Replay {
+	if scope == audit.Installation {
+		return nil
+	}
+	return &audit.Replay{Kinds: store.RowKinds()}
+}
+
+func (v verification) with(held audit.Verified, err error) (verification, error) {
+	v.Entries, v.Head, v.Covered = held.Head.Seq, held.Head.Hash.String(), held.Covered
+	if v.Outcome = found(err); v.Outcome == "" {
+		return v, err
+	}
+	if err != nil {
+		v.Detail = err.Error()
+	}
+	return v, nil
+}
+
+func verifyDatabase(ctx context.Context, url, environment, verifier string, notes []string) (verification, error) {
+	db, err := openCurrent(ctx, store.Config{DatabaseURL: url})
+	if err != nil {
+		return verification{}, err
+	}
+	defer db.Close()
+	if verifier == "" && len(notes) > 0 {
+		return verification{}, usagef("--checkpoint needs --verifier when the database is read without its master key")
+	}
+	known, err := opened(notes, verifier, environment)
+	if err != nil {
+		return verification{}, err
+	}
+	v, err := db.VerifyAudit(ctx, environment, verifier, known...)
+	return verification{Chain: environment, Verifier: verifier}.with(v, err)
+}
+
+func verifyRemote(ctx context.Context, r *remote, environment string, notes []string) (verification, error) {
+	api, err := r.open()
+	if err != nil {
+		return verification{}, err
+	}
+	res, err := api.audit.Verify(ctx, &guidonv1.AuditServiceVerifyRequest{Environment: environment, Checkpoints: notes})
+	if err != nil {
+		return verification{}, err
+	}
+	return verification{
+		Chain: environment, Outcome: res.GetOutcome(), Detail: res.GetDetail(), Entries: res.GetEntries(), Head: res.GetHead(),
+		Covered: res.GetCovered(), Verifier: res.GetVerifier(),
+	}, nil
+}
