@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -21,6 +22,7 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/server"
 )
 
 const (
@@ -49,12 +51,13 @@ type link struct {
 	out    http.RoundTripper // what its calls go over
 }
 
-func startChain(t *testing.T, options ...guidon.Option) *chain {
+func startChain(t *testing.T) *chain {
 	t.Helper()
-	g := startTestGuidon(t)
+	// A new propagation key signs as soon as everybody has it.
+	g := startTestGuidon(t, func(c *server.Config) { c.KeyWait, c.Recheck = time.Nanosecond, 5*time.Millisecond })
 	c := &chain{guidon: g, changes: newToggler(http.DefaultClient, g, 1)}
 	c.define(t, "old")
-	c.stock = c.open(t, "stock", nil, options...)
+	c.stock = c.open(t, "stock", nil)
 	c.cart = c.open(t, "cart", c.stock)
 	c.web = c.open(t, "web", c.cart)
 	return c
@@ -156,26 +159,34 @@ func (l *link) event(k propagate.EventKind) uint64 { return l.client.Propagator(
 // asked sends a request and returns, by service, what it saw of a flag.
 func asked(t *testing.T, to string, header http.Header) (shelves, clocks map[string]string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, http.NoBody)
+	shelves, clocks, err := request(t.Context(), to, header)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: a fault must not fail the request", err)
+	}
+	return shelves, clocks
+}
+
+func request(ctx context.Context, to string, header http.Header) (shelves, clocks map[string]string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, to, http.NoBody)
+	if err != nil {
+		return nil, nil, err
 	}
 	request.Header = header.Clone()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v: a fault of the header must not fail the request", response.Status, body, err)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, body)
 	}
 	shelves, clocks = map[string]string{}, map[string]string{}
 	for said := range strings.FieldsSeq(string(body)) {
 		name, saw, _ := strings.Cut(said, ":")
 		shelves[name], clocks[name], _ = strings.Cut(saw, ",")
 	}
-	return shelves, clocks
+	return shelves, clocks, err
 }
 
 // header is what web sends for a request that starts now.
@@ -394,6 +405,58 @@ type collected struct{ feed.Source }
 
 func (collected) Definition(context.Context, *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
 	return nil, connect.NewError(connect.CodeNotFound, errors.New("the revision is collected"))
+}
+
+// While requests are under way the key is rotated, twice. Each request keeps
+// together, whichever key signed it, and what an old key signed is followed still.
+func TestKeyRotatedUnderWay(t *testing.T) {
+	t.Parallel()
+	c := startChain(t)
+	old := c.header(t)
+	ctx, stop := context.WithCancel(t.Context())
+	requests := 0
+	var load errgroup.Group
+	load.Go(func() error {
+		for ; ctx.Err() == nil; requests++ {
+			shelves, _, err := request(t.Context(), c.web.url, nil)
+			if err != nil || shelves["cart"] != shelves["web"] || shelves["stock"] != shelves["web"] {
+				return fmt.Errorf("request %d: %v, %w", requests, shelves, err)
+			}
+		}
+		return nil
+	})
+	signers := map[string]bool{signer(t, old): true}
+	for _, is := range []string{"new", "old"} {
+		c.define(t, is)
+		if err := c.changes.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "web signs with the new key", func() bool { return !signers[signer(t, c.header(t))] })
+		signers[signer(t, c.header(t))] = true
+	}
+	c.redefine(t, "new", c.web, c.cart, c.stock)
+	stop()
+	if err := load.Wait(); err != nil || requests == 0 {
+		t.Errorf("of %d requests under way one was torn: %v", requests, err)
+	}
+	for _, l := range []*link{c.cart, c.stock} {
+		stats := l.client.Propagator().Stats()
+		if unknown, orphans := stats.Headers[propagate.UnknownKey], stats.Events[propagate.OrphanRooted]; unknown+orphans > 0 {
+			t.Errorf("%s met %d keys that it did not have, and %d requests without a header", l.name, unknown, orphans)
+		}
+	}
+	if shelves, _ := asked(t, c.cart.url, http.Header{"Guidon": {old}}); shelves["cart"] != "old" || shelves["stock"] != "old" {
+		t.Errorf("signed by the first of three keys: %v, want the pin's", shelves)
+	}
+}
+
+func signer(t *testing.T, value string) string {
+	t.Helper()
+	header, err := propagate.Decode(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header.KeyID
 }
 
 // eventually waits for something that happens by itself.

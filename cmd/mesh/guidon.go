@@ -21,12 +21,13 @@ type guidonServer struct {
 	address         string
 	db              *store.DB
 	log             *slog.Logger
+	adjust          func(*server.Config)
 	stop            func() error
 }
 
-// startGuidon serves a database, and makes keys.
-func startGuidon(ctx context.Context, db *store.DB, log *slog.Logger) (*guidonServer, error) {
-	g := &guidonServer{db: db, log: log, address: "127.0.0.1:0"}
+// startGuidon serves a database, and makes keys. adjust may be nil.
+func startGuidon(ctx context.Context, db *store.DB, log *slog.Logger, adjust func(*server.Config)) (*guidonServer, error) {
+	g := &guidonServer{db: db, log: log, address: "127.0.0.1:0", adjust: adjust}
 	for kind, text := range map[store.KeyKind]*string{store.KeyAdmin: &g.admin, store.KeyServer: &g.key} {
 		wanted := store.NewKey{Kind: kind, Name: "mesh", Actor: "mesh"}
 		if kind == store.KeyServer {
@@ -50,7 +51,11 @@ func (g *guidonServer) start(ctx context.Context) error {
 	g.address = listener.Addr().String()
 	g.url = "http://" + g.address
 	h := hub.New(hub.Config{Store: g.db, Log: g.log})
-	s := server.New(server.Config{Store: g.db, Hub: h, Log: g.log, Drain: time.Millisecond})
+	config := server.Config{Store: g.db, Hub: h, Log: g.log, Drain: time.Millisecond}
+	if g.adjust != nil {
+		g.adjust(&config)
+	}
+	s := server.New(config)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return h.Run(ctx) })

@@ -48,7 +48,7 @@ func meshCommand(understood *bool) *cobra.Command {
 	config := Config{
 		Seed: uint64(time.Now().UnixNano()) % 1_000_000, Evaluations: 10_000_000, Control: 1_000_000, Rate: 100, Lag: 2 * time.Second,
 		Instances: 2, Concurrency: 24, Chaos: 500 * time.Millisecond,
-		KillEvery: 500 * time.Millisecond,
+		KillEvery: 500 * time.Millisecond, RotateEvery: 2 * time.Second,
 	}
 	var data, report string
 	cmd := &cobra.Command{
@@ -84,6 +84,7 @@ func meshCommand(understood *bool) *cobra.Command {
 	f.IntVar(&config.Concurrency, "concurrency", config.Concurrency, "requests under way at the same time")
 	f.DurationVar(&config.Chaos, "chaos", config.Chaos, "time between two restarts, and between two partitions")
 	f.DurationVar(&config.KillEvery, "kill-every", config.KillEvery, "time between two kills; 0 for none")
+	f.DurationVar(&config.RotateEvery, "rotate-every", config.RotateEvery, "how often to ask for a new propagation key, once the last one signs; 0 for never")
 	if err := cmd.MarkFlagRequired("data"); err != nil {
 		panic(err) // the flag is not defined: a mistake in this file
 	}
@@ -104,6 +105,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("--concurrency %d: must be 1 to 1024", c.Concurrency)
 	case c.KillEvery < 0 || c.KillEvery > 0 && c.KillEvery < 10*time.Millisecond:
 		return fmt.Errorf("--kill-every %v: must be 0, or 10ms or more", c.KillEvery)
+	case c.RotateEvery < 0:
+		return fmt.Errorf("--rotate-every %v: must not be negative", c.RotateEvery)
 	case c.Chaos < 10*time.Millisecond:
 		return fmt.Errorf("--chaos %v: must be 10ms or more", c.Chaos)
 	}
@@ -126,7 +129,7 @@ func (c Config) runIn(ctx context.Context, dir string, logs io.Writer) (_ Report
 		return Report{}, err
 	}
 	defer db.Close()
-	g, err := startGuidon(ctx, db, log)
+	g, err := startGuidon(ctx, db, log, nil)
 	if err != nil {
 		return Report{}, err
 	}

@@ -44,6 +44,10 @@ type Config struct {
 	// KillEvery is the time between two kills of the pinned run; 0 for none.
 	KillEvery time.Duration
 
+	// RotateEvery is how often the pinned run looks whether the newest propagation
+	// key signs, and then asks for another; 0 for never.
+	RotateEvery time.Duration
+
 	// For tests: options of every SDK, and what becomes of the calls of some
 	// service on their way out.
 	sdk   []guidon.Option
@@ -203,6 +207,7 @@ func (m *Mesh) Run(ctx context.Context, what mode, evaluations int, changes *tog
 	fire.Go(func() error { return m.disturb(firing) })
 	if what == pinned {
 		fire.Go(func() error { return m.kill(firing, changes) })
+		fire.Go(func() error { return m.rotate(firing, changes) })
 	}
 	select {
 	case <-warm:

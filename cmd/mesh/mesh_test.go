@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/store/storetest"
 )
 
@@ -17,7 +18,7 @@ func TestMesh(t *testing.T) {
 		Seed: 1, Evaluations: 40_000, Control: 10_000, Rate: 100, Lag: 2 * time.Second,
 		Instances: 2, Concurrency: 8, Chaos: 500 * time.Millisecond, KillEvery: 400 * time.Millisecond,
 	}
-	report, err := config.run(t.Context(), startTestGuidon(t))
+	report, err := config.run(t.Context(), startTestGuidon(t, nil))
 	var text bytes.Buffer
 	if err := report.Write(&text); err != nil {
 		t.Error(err)
@@ -43,10 +44,10 @@ func TestMesh(t *testing.T) {
 	}
 }
 
-func startTestGuidon(t *testing.T) *guidonServer {
+func startTestGuidon(t *testing.T, adjust func(*server.Config)) *guidonServer {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
-	g, err := startGuidon(context.WithoutCancel(t.Context()), storetest.New(t), log)
+	g, err := startGuidon(context.WithoutCancel(t.Context()), storetest.New(t), log, adjust)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,6 +156,7 @@ func TestCommandLine(t *testing.T) {
 		{"--data /nowhere --instances 0", "--instances 0"},
 		{"--data /nowhere --concurrency 0", "--concurrency 0"},
 		{"--data /nowhere --chaos 1ms", "--chaos 1ms"},
+		{"--data /nowhere --rotate-every -1s", "--rotate-every -1s"},
 		{"--data /nowhere --kill-every 1ms", "--kill-every 1ms"},
 	}
 	for _, tt := range tests {

@@ -17,15 +17,18 @@ import (
 
 // A toggler changes flags through Guidon's API, as an admin would.
 type toggler struct {
-	changes guidonv1connect.ChangeServiceClient
-	mu      sync.Mutex
-	chance  *rand.Rand
+	changes      guidonv1connect.ChangeServiceClient
+	environments guidonv1connect.EnvironmentServiceClient
+	mu           sync.Mutex
+	chance       *rand.Rand
 }
 
 func newToggler(client *http.Client, g *guidonServer, seed uint64) *toggler {
+	as := connect.WithInterceptors(bearer(g.admin))
 	return &toggler{
-		changes: guidonv1connect.NewChangeServiceClient(client, g.url, connect.WithInterceptors(bearer(g.admin))),
-		chance:  rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // repeatable, not secret
+		changes:      guidonv1connect.NewChangeServiceClient(client, g.url, as),
+		environments: guidonv1connect.NewEnvironmentServiceClient(client, g.url, as),
+		chance:       rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // repeatable, not secret
 	}
 }
 
