@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"server/hub/view":              2,
 
 	"server/ofrep":   3,
+	"server/relay":   3,
 	"sdk/guidontest": 3, // for tests of applications
 
 	"server": 4,

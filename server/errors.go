@@ -11,6 +11,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -53,6 +54,7 @@ var codes = []struct {
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
 	{errDraining, connect.CodeUnavailable, ""},
 	{errFull, connect.CodeUnavailable, ""},
+	{fleet.ErrBehind, connect.CodeInvalidArgument, ""},
 	{errStalled, connect.CodeResourceExhausted, ""},
 	{context.Canceled, connect.CodeCanceled, "the call was canceled"},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "the call took too long"},

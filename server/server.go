@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/fleet"
@@ -25,6 +26,15 @@ import (
 type Config struct {
 	// Store is written to, and read for history. Required.
 	Store *store.DB
+	// Relay serves what needs no database: streams, evaluations and who is
+	// connected. Store is then not needed, and Verify is.
+	Relay bool
+	// APIKeys is what a relay was told it knows its clients by, for the relays
+	// that stream from it. Defaults to asking Store.
+	APIKeys func() *guidonv1.APIKeys
+	// Verify returns the key that a text is, or one of the store's ErrKey errors.
+	// Defaults to asking Store.
+	Verify func(ctx context.Context, text string) (store.Key, error)
 	// Hub gives current state. Its Run is the caller's to call. Required.
 	Hub *hub.Hub
 	// Fleet knows who is connected. Its Run is the caller's to call. Defaults to
@@ -95,6 +105,7 @@ type Server struct {
 	// open counts Sync streams, polls the calls that wait for news.
 	open, polls atomic.Int64
 	admission   *admission
+	relayKeys   relayKeys
 }
 
 // New returns a server. It starts nothing; see [Server.Serve].
@@ -116,6 +127,9 @@ func New(cfg Config) *Server {
 	if cfg.Fleet == nil {
 		cfg.Fleet = fleet.New(fleet.Config{Now: cfg.Now})
 	}
+	if cfg.Verify == nil {
+		cfg.Verify = cfg.Store.KeyByText
+	}
 	if cfg.Admin == nil {
 		cfg.Admin = http.NotFoundHandler()
 	}
@@ -124,7 +138,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
-		auth:      auth.New(auth.Config{Verify: cfg.Store.KeyByText, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
+		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
 		metrics:   newMetrics(cfg.Version, cfg.Hub, cfg.Fleet),
 		admission: newAdmission(cfg.StreamRate, time.Now),
 	}
@@ -150,16 +164,18 @@ func (s *Server) mux() http.Handler {
 		connect.WithConditionalHandlerOptions(procedureOptions),
 	)
 	service := func(path string, h http.Handler) { mux.Handle(path, s.observe(limit(h))) }
-	service(guidonv1connect.NewAuditServiceHandler(audits{s}, options))
-	service(guidonv1connect.NewChangeServiceHandler(changes{s}, options))
-	service(guidonv1connect.NewEnvironmentServiceHandler(environments{s}, options))
 	service(guidonv1connect.NewEvaluationServiceHandler(evaluations{s}, options))
-	service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
 	service(guidonv1connect.NewFleetServiceHandler(fleets{s}, options))
-	service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
-	service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
-	service(guidonv1connect.NewSegmentServiceHandler(segments{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
+	if !s.cfg.Relay {
+		service(guidonv1connect.NewAuditServiceHandler(audits{s}, options))
+		service(guidonv1connect.NewChangeServiceHandler(changes{s}, options))
+		service(guidonv1connect.NewEnvironmentServiceHandler(environments{s}, options))
+		service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
+		service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
+		service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
+		service(guidonv1connect.NewSegmentServiceHandler(segments{s}, options))
+	}
 
 	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))
 	for pattern, h := range s.ofrepHandler().Routes() {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -81,6 +82,8 @@ type stream struct {
 	keys       *guidonv1.PropagationKeys
 	// overrides verify override tokens.
 	overrides *guidonv1.OverrideKeys
+	// apiKeys is what a relay was told last.
+	apiKeys *guidonv1.APIKeys
 	// sentAt and checkedAt are when something was last sent, and the key last
 	// found to be good.
 	sentAt, checkedAt time.Time
@@ -94,12 +97,18 @@ func (s *stream) run(ctx context.Context) error {
 			if err := s.greet(ctx, head); err != nil {
 				return err
 			}
+			if err := s.tellKeys(ctx); err != nil {
+				return err
+			}
 		}
 		if now := s.now(); now.Sub(s.checkedAt) >= s.cfg.Recheck-s.tick()/2 {
 			if err := s.auth.Recheck(ctx, s.call.principal); err != nil && ctx.Err() == nil {
 				return err
 			}
 			s.checkedAt = now
+			if err := s.tellKeys(ctx); err != nil {
+				return err
+			}
 		}
 		if err := s.update(head); err != nil {
 			return err
@@ -228,6 +237,14 @@ func (s syncs) Ack(ctx context.Context, req *guidonv1.SyncServiceAckRequest) (*g
 		return nil, &store.FieldError{Field: "revision", Message: "must not be negative"}
 	case req.GetClient().GetInstance() == "":
 		return nil, &store.FieldError{Field: "client.instance", Message: "is required"}
+	}
+	if page := req.GetBehind(); len(page) > 0 {
+		if auth.FromContext(ctx).Kind != auth.Relay {
+			return nil, fmt.Errorf("%w: only a relay tells of others", auth.ErrDenied)
+		}
+		if err := s.fleet.Behind(e.Name(), req.GetClient(), page); err != nil {
+			return nil, err
+		}
 	}
 	s.fleet.Ack(e.Name(), req)
 	return &guidonv1.SyncServiceAckResponse{}, nil

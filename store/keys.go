@@ -341,6 +341,31 @@ func (db *DB) KeyByText(ctx context.Context, text string) (Key, error) {
 	return k, nil
 }
 
+// KeyHash is a key with what a caller's text is recognised by.
+type KeyHash struct {
+	Key
+	Hash [32]byte
+}
+
+// KeyHashes returns the keys of an environment that are good, by ID: what a
+// relay needs to know its callers without asking.
+func (db *DB) KeyHashes(ctx context.Context, env string) ([]KeyHash, error) {
+	type row struct {
+		keyRow
+		Hash []byte
+	}
+	rows, err := read[row](ctx, db, "key hashes", `
+		SELECT k.*, a.hash
+		FROM (`+selectKey+` WHERE environment = @environment AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())) k
+		JOIN api_keys a ON a.id = k.id::uuid
+		ORDER BY k.id`, pgx.StrictNamedArgs{"environment": env})
+	out := make([]KeyHash, len(rows))
+	for i, r := range rows {
+		out[i] = KeyHash{r.key(), [32]byte(r.Hash)}
+	}
+	return out, err
+}
+
 // noteUse writes when a key was used. A key works without: the note is not
 // worth refusing a request for, as when the disk is full.
 func (db *DB) noteUse(ctx context.Context, id string) {

@@ -58,14 +58,19 @@ type api struct {
 // It does not connect: the first call does.
 func (r *remote) open() (*api, error) {
 	base := cmp.Or(r.url, os.Getenv("GUIDON_URL"), defaultURL)
-	u, err := url.Parse(base)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if !isURL(base) {
 		return nil, usagef("--url %q: want http://HOST:PORT or https://HOST", base)
 	}
 	if r.timeout <= 0 {
 		return nil, usagef("--timeout %v: want more than 0", r.timeout)
 	}
 	return newAPI(base, cmp.Or(r.key, os.Getenv("GUIDON_KEY")), r.timeout), nil
+}
+
+// isURL reports whether a text names a server.
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 func newAPI(base, key string, timeout time.Duration) *api {

@@ -79,6 +79,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(),
 		newDevCommand(),
+		newRelayCommand(),
 		newMigrateCommand(&out),
 		newImportCommand(&out),
 		newFlagCommand(&out),

@@ -120,3 +120,10 @@ func (f *Feed) takeOverrideKeys(keys *guidonv1.OverrideKeys) {
 	f.overrides.Store(keys)
 	f.saves.wake()
 }
+
+// takeAPIKeys passes on what a relay knows its clients by.
+func (f *Feed) takeAPIKeys(keys *guidonv1.APIKeys) {
+	f.config.APIKeys(keys)
+	f.apiKeys.Store(keys)
+	f.saves.wake()
+}

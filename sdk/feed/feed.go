@@ -56,6 +56,9 @@ type Config struct {
 	// AuditFailure is told that the server's audit log is not one that extends
 	// what it was: it was rewritten or cut off, or is signed with another key.
 	AuditFailure func(error)
+	// APIKeys gets what a relay knows its clients by, which servers send to
+	// nobody else.
+	APIKeys func(*guidonv1.APIKeys)
 	// StaleAfter is how long the stream may be lost before the values count as
 	// stale. Defaults to 5s.
 	StaleAfter time.Duration
@@ -85,6 +88,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pierced == nil {
 		c.Pierced = func() map[int64]int64 { return nil }
+	}
+	if c.APIKeys == nil {
+		c.APIKeys = func(*guidonv1.APIKeys) {}
 	}
 	if c.OverrideKeys == nil {
 		c.OverrideKeys = func(*guidonv1.OverrideKeys) {}
@@ -123,10 +129,13 @@ type Feed struct {
 	acks      acker
 	ackSpread atomic.Int64 // nanoseconds over which the server wants acks spread
 	appliedAt atomic.Int64 // unix nanoseconds of the newest snapshot
-	keysHeld  atomic.Pointer[[]string]
-	keys      atomic.Pointer[guidonv1.PropagationKeys] // those in force
-	overrides atomic.Pointer[guidonv1.OverrideKeys]
-	saves     saver
+	// committedAt is in unix nanoseconds, 0 for not known.
+	committedAt atomic.Int64
+	keysHeld    atomic.Pointer[[]string]
+	keys        atomic.Pointer[guidonv1.PropagationKeys] // those in force
+	overrides   atomic.Pointer[guidonv1.OverrideKeys]
+	apiKeys     atomic.Pointer[guidonv1.APIKeys]
+	saves       saver
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
@@ -245,6 +254,15 @@ func (f *Feed) end() {
 // Snapshot is the newest one, nil before the first. It never goes back, neither
 // in revision nor to nil, and costs one atomic load.
 func (f *Feed) Snapshot() *eval.Snapshot { return f.snapshot.Load() }
+
+// CommittedAt is when the newest revision was committed, as far as a delta said
+// so; zero if it came otherwise.
+func (f *Feed) CommittedAt() time.Time {
+	if at := f.committedAt.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
 
 // Environment is the one the stream is of; empty until the first stream.
 func (f *Feed) Environment() string { return f.condition.Load().environment }

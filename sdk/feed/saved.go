@@ -38,6 +38,7 @@ type saved struct {
 	snapshot    *eval.Snapshot
 	keys        *guidonv1.PropagationKeys
 	overrides   *guidonv1.OverrideKeys
+	apiKeys     *guidonv1.APIKeys
 }
 
 // encode is the content of the file: the magic, the SHA-256 of the rest, and
@@ -45,7 +46,7 @@ type saved struct {
 func (s saved) encode() []byte {
 	message := &guidonv1.LastKnownGood{
 		Environment: s.environment, Revision: s.snapshot.Revision(), Digest: s.snapshot.Digest().String(), PropagationKeys: s.keys,
-		OverrideKeys: s.overrides,
+		OverrideKeys: s.overrides, ApiKeys: s.apiKeys,
 	}
 	for row := range s.snapshot.Rows() {
 		message.Rows = append(message.Rows, &guidonv1.Row{
@@ -78,7 +79,7 @@ func decodeSaved(content []byte) (saved, error) {
 		return saved{}, errors.New("it names no environment")
 	}
 	snapshot, err := compileWhole(message.GetRevision(), message.GetDigest(), message.GetRows())
-	return saved{message.GetEnvironment(), snapshot, message.GetPropagationKeys(), message.GetOverrideKeys()}, err
+	return saved{message.GetEnvironment(), snapshot, message.GetPropagationKeys(), message.GetOverrideKeys(), message.GetApiKeys()}, err
 }
 
 // compileWhole makes a snapshot of rows that came from elsewhere than a stream.
@@ -195,6 +196,9 @@ func (f *Feed) restore() {
 			if last.overrides != nil {
 				f.takeOverrideKeys(last.overrides)
 			}
+			if last.apiKeys != nil {
+				f.takeAPIKeys(last.apiKeys)
+			}
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -265,7 +269,7 @@ func (s *saver) save(ctx context.Context) {
 	if f.provisional.Load() || environment == "" {
 		return
 	}
-	last := saved{environment, f.Snapshot(), f.keys.Load(), f.overrides.Load()}
+	last := saved{environment, f.Snapshot(), f.keys.Load(), f.overrides.Load(), f.apiKeys.Load()}
 	if last.snapshot == nil || f.condition.Load().environment != environment {
 		return // what comes next is saved
 	}

@@ -119,6 +119,8 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 		s.feed.takeKeys(e.PropagationKeys)
 	case *guidonv1.SyncServiceSyncResponse_OverrideKeys:
 		s.feed.takeOverrideKeys(e.OverrideKeys)
+	case *guidonv1.SyncServiceSyncResponse_ApiKeys:
+		s.feed.takeAPIKeys(e.ApiKeys)
 	case *guidonv1.SyncServiceSyncResponse_Emergencies:
 		log, err := decodeEmergencies(e.Emergencies, 0)
 		if err != nil {
@@ -274,6 +276,7 @@ func (s *stream) snapshot(ctx context.Context, whole chunks) error {
 		return s.mismatch(fmt.Errorf("revision %d is not what it was: %w", whole.revision, errDigest))
 	}
 	f.stats.Snapshots.Add(1)
+	f.committedAt.Store(0)
 	f.distrust = false
 	f.publish(next)
 	s.current(ctx)
@@ -309,6 +312,11 @@ func (s *stream) delta(ctx context.Context, delta *guidonv1.Delta) error {
 		return s.mismatch(fmt.Errorf("delta to revision %d: %w", to, errDigest))
 	}
 	f.stats.Deltas.Add(1)
+	if at := delta.GetCommittedAt(); at.IsValid() {
+		f.committedAt.Store(at.AsTime().UnixNano())
+	} else {
+		f.committedAt.Store(0)
+	}
 	f.publish(next)
 	s.current(ctx)
 	return nil

@@ -19,6 +19,10 @@ const (
 	// remembered is for how long an instance that is not connected here is known:
 	// longer than the time between the acks of one that is quiet.
 	remembered = 3 * time.Minute
+	// relayed is for how long what a relay says of its clients counts.
+	relayed = 30 * time.Second
+	// maxRelays bounds the relays of an environment.
+	maxRelays = 100
 	// polled is for how long an instance that polls counts as connected.
 	polled = time.Minute
 	// maxAcks, maxKeys and maxText bound what is kept of one instance.
@@ -62,6 +66,7 @@ type Fleet struct {
 // environment is what this replica heard in one.
 type environment struct {
 	instances map[string]*instance
+	relays    map[string]behind // by the relay's own instance
 	pierced   map[int64]int64
 }
 
@@ -171,7 +176,7 @@ func (f *Fleet) Ack(env string, said *guidonv1.SyncServiceAckRequest) {
 func (f *Fleet) find(env string, client *guidonv1.Client) *instance {
 	e := f.environments[env]
 	if e == nil {
-		e = &environment{instances: map[string]*instance{}, pierced: map[int64]int64{}}
+		e = &environment{instances: map[string]*instance{}, relays: map[string]behind{}, pierced: map[int64]int64{}}
 		f.environments[env] = e
 	}
 	name := clip(client.GetInstance())
@@ -196,6 +201,11 @@ func (f *Fleet) find(env string, client *guidonv1.Client) *instance {
 // forget lets go of who has not been heard for long. It is called under the lock.
 func (f *Fleet) forget(now time.Time) {
 	for _, e := range f.environments {
+		for name, said := range e.relays {
+			if now.Sub(said.heardAt) > relayed {
+				delete(e.relays, name)
+			}
+		}
 		for name, i := range e.instances {
 			if i.streams == 0 && now.Sub(i.heardAt) > remembered {
 				delete(e.instances, name)

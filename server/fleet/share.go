@@ -125,6 +125,15 @@ func (f *Fleet) own(env string) *guidonv1.Instances {
 	for _, i := range e.instances {
 		out.Instances = append(out.Instances, i.message(env, f.cfg.Replica, now))
 	}
+	for _, said := range e.relays {
+		if now.Sub(said.heardAt) > relayed {
+			continue
+		}
+		for _, i := range said.instances {
+			// A copy: who reads it joins and sorts.
+			out.Instances = append(out.Instances, proto.CloneOf(i))
+		}
+	}
 	if len(e.pierced) > 0 {
 		out.Pierced = map[int64]int64{}
 		for revision, n := range e.pierced {

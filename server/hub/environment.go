@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/propagate"
 	"github.com/guidon-flags/guidon/store"
@@ -147,7 +146,7 @@ func (e *Environment) publish(head *Head) {
 
 // next returns the head at revision: old itself if it is at it already.
 func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Head, error) {
-	db := e.hub.cfg.Store
+	db := e.hub.source
 	if old == nil {
 		rows, revision, err := db.SnapshotRows(ctx, e.name, 0)
 		if err != nil {
@@ -174,43 +173,22 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 	return old.followedBy(snapshot, upserts, deletes, e.hub.cfg.DeltaBytes), nil
 }
 
-// withKeys reads the propagation keys, and what verifies override tokens. A hub
-// without a master key has none: its SDKs neither sign nor verify. With another one than sealed them, that is a
-// fault.
+// withKeys reads the propagation keys, and what verifies override tokens.
 func (e *Environment) withKeys(ctx context.Context, head *Head) (*Head, error) {
-	keys, signer, err := e.hub.cfg.Store.PropagationKeys(ctx, e.name)
-	if errors.Is(err, store.ErrNoMasterKey) {
-		return head, nil
-	}
-	if err != nil {
+	keys, err := e.hub.source.Keys(ctx, e.name)
+	if keys.Propagation == nil || err != nil {
 		return head, err
 	}
-	message := &guidonv1.PropagationKeys{Signer: signer}
-	next := store.PropagationKey{}
-	for _, k := range keys {
-		if k.ActivatedAt.IsZero() {
-			next = store.PropagationKey{ID: k.ID, CreatedAt: k.CreatedAt}
-		}
-		message.Keys = append(message.Keys, &guidonv1.PropagationKey{Id: k.ID, Secret: k.Secret[:]})
-	}
-	signers, revoked, err := e.hub.cfg.Store.OverrideKeys(ctx, e.name)
-	if err != nil {
-		return head, err
-	}
-	overrides := &guidonv1.OverrideKeys{RevokedOverrides: revoked}
-	for _, k := range signers {
-		overrides.Keys = append(overrides.Keys, &guidonv1.OverrideKey{Id: k.ID, PublicKey: k.Public()})
-	}
-	sameKeys, sameOverrides := proto.Equal(head.keys, message), proto.Equal(head.overrides, overrides)
+	sameKeys, sameOverrides := proto.Equal(head.keys, keys.Propagation), proto.Equal(head.overrides, keys.Overrides)
 	if sameKeys && sameOverrides {
 		return head, nil
 	}
 	head = head.clone()
 	if !sameKeys {
-		head.keys, head.next = message, next
+		head.keys, head.next = keys.Propagation, keys.Next
 	}
 	if !sameOverrides {
-		head.overrides = overrides
+		head.overrides = keys.Overrides
 	}
 	return head, nil
 }

@@ -60,7 +60,7 @@ func (e *Environment) Definition(ctx context.Context, key string, revision int64
 		return Definition{From: head.Revision(), Known: head.Revision()}, nil
 	}
 	found, err := e.hub.history.load(ctx, place{e.name, key}, revision, func(ctx context.Context) (entry, error) {
-		rows, from, to, err := e.hub.cfg.Store.Superseded(ctx, e.name, key, revision)
+		rows, from, to, err := e.hub.source.Superseded(ctx, e.name, key, revision)
 		if err != nil {
 			return entry{}, err
 		}
@@ -156,7 +156,7 @@ func (e *Environment) At(ctx context.Context, revision int64) (*eval.Snapshot, e
 		return head, nil
 	}
 	found, err := e.hub.history.load(ctx, place{environment: e.name}, revision, func(ctx context.Context) (entry, error) {
-		rows, _, err := e.hub.cfg.Store.SnapshotRows(ctx, e.name, revision)
+		rows, _, err := e.hub.source.SnapshotRows(ctx, e.name, revision)
 		if err != nil {
 			return entry{}, err
 		}

@@ -39,8 +39,10 @@ const (
 
 // Config says where a hub reads and how often.
 type Config struct {
-	// Store is read for revisions. Required.
+	// Store is read for revisions. Required, if there is no Upstream.
 	Store *store.DB
+	// Upstream is read in place of Store, by a relay. Defaults to none.
+	Upstream Source
 	// Log gets one line when the database is lost and one when it is back.
 	// Defaults to discarding.
 	Log *slog.Logger
@@ -80,6 +82,7 @@ func (c Config) withDefaults() Config {
 // concurrent use. Until [Hub.Run] has looked once, it has no environments.
 type Hub struct {
 	cfg      Config
+	source   Source
 	history  *history
 	counters counters
 	// poke wakes the looking goroutine. One pending wake-up is enough,
@@ -98,7 +101,10 @@ type Hub struct {
 // New returns a hub that knows nothing yet. It starts nothing; see [Hub.Run].
 func New(cfg Config) *Hub {
 	cfg = cfg.withDefaults()
-	h := &Hub{cfg: cfg, poke: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, source: cfg.Upstream, poke: make(chan struct{}, 1)}
+	if h.source == nil {
+		h.source = database{cfg.Store}
+	}
 	h.history = &history{kept: newCache(cfg.HistoryBytes), counters: &h.counters}
 	h.environments.Store(&map[string]*Environment{})
 	return h
@@ -108,7 +114,7 @@ func New(cfg Config) *Hub {
 // database that is away is no reason: Run goes on trying.
 func (h *Hub) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.cfg.Store.Listen(ctx, h.Look) })
+	g.Go(func() error { return h.source.Listen(ctx, h.Look) })
 	g.Go(func() error {
 		tick := time.NewTicker(h.cfg.PollInterval)
 		defer tick.Stop()
@@ -217,7 +223,7 @@ func (h *Hub) lookOnce(ctx context.Context) {
 // look brings every environment up to the database. One that fails does not
 // keep the others back.
 func (h *Hub) look(ctx context.Context) error {
-	listed, err := h.cfg.Store.Environments(ctx)
+	listed, err := h.source.Environments(ctx)
 	if err != nil {
 		return err
 	}
@@ -226,7 +232,7 @@ func (h *Hub) look(ctx context.Context) error {
 	for _, row := range listed {
 		version = max(version, row.KeysVersion)
 	}
-	refreshKeys := version != h.keysVersion || h.cfg.Now().Sub(h.keysAt) >= keysInterval
+	refreshKeys := h.cfg.Upstream != nil || version != h.keysVersion || h.cfg.Now().Sub(h.keysAt) >= keysInterval
 	var failures []error
 	found := make(map[string]*Environment, len(listed))
 	for position, row := range listed {

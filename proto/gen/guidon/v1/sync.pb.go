@@ -365,6 +365,7 @@ type SyncServiceSyncResponse struct {
 	//	*SyncServiceSyncResponse_GoingAway
 	//	*SyncServiceSyncResponse_OverrideKeys
 	//	*SyncServiceSyncResponse_Emergencies
+	//	*SyncServiceSyncResponse_ApiKeys
 	Event         isSyncServiceSyncResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -479,6 +480,15 @@ func (x *SyncServiceSyncResponse) GetEmergencies() *SyncServiceGetEmergenciesRes
 	return nil
 }
 
+func (x *SyncServiceSyncResponse) GetApiKeys() *APIKeys {
+	if x != nil {
+		if x, ok := x.Event.(*SyncServiceSyncResponse_ApiKeys); ok {
+			return x.ApiKeys
+		}
+	}
+	return nil
+}
+
 type isSyncServiceSyncResponse_Event interface {
 	isSyncServiceSyncResponse_Event()
 }
@@ -516,6 +526,11 @@ type SyncServiceSyncResponse_Emergencies struct {
 	Emergencies *SyncServiceGetEmergenciesResponse `protobuf:"bytes,8,opt,name=emergencies,proto3,oneof"`
 }
 
+type SyncServiceSyncResponse_ApiKeys struct {
+	// api_keys come to relays only.
+	ApiKeys *APIKeys `protobuf:"bytes,9,opt,name=api_keys,json=apiKeys,proto3,oneof"`
+}
+
 func (*SyncServiceSyncResponse_Hello) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_Snapshot) isSyncServiceSyncResponse_Event() {}
@@ -531,6 +546,8 @@ func (*SyncServiceSyncResponse_GoingAway) isSyncServiceSyncResponse_Event() {}
 func (*SyncServiceSyncResponse_OverrideKeys) isSyncServiceSyncResponse_Event() {}
 
 func (*SyncServiceSyncResponse_Emergencies) isSyncServiceSyncResponse_Event() {}
+
+func (*SyncServiceSyncResponse_ApiKeys) isSyncServiceSyncResponse_Event() {}
 
 // Hello is the first event of a stream.
 type Hello struct {
@@ -820,6 +837,139 @@ func (x *PropagationKey) GetSecret() []byte {
 	return nil
 }
 
+// APIKeys are what a relay knows its clients by: the keys of its environment that
+// are good. Each such message replaces the one before; a key that is missing was
+// revoked.
+type APIKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*APIKey              `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *APIKeys) Reset() {
+	*x = APIKeys{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *APIKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*APIKeys) ProtoMessage() {}
+
+func (x *APIKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use APIKeys.ProtoReflect.Descriptor instead.
+func (*APIKeys) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *APIKeys) GetKeys() []*APIKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type APIKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// kind is server, client or relay.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// sha256 of the key's text.
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Origins       []string               `protobuf:"bytes,5,rep,name=origins,proto3" json:"origins,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *APIKey) Reset() {
+	*x = APIKey{}
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *APIKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*APIKey) ProtoMessage() {}
+
+func (x *APIKey) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use APIKey.ProtoReflect.Descriptor instead.
+func (*APIKey) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *APIKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *APIKey) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *APIKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *APIKey) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *APIKey) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *APIKey) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 // OverrideKeys verify the override tokens of one environment. Each such message
 // replaces the one before.
 type OverrideKeys struct {
@@ -834,7 +984,7 @@ type OverrideKeys struct {
 
 func (x *OverrideKeys) Reset() {
 	*x = OverrideKeys{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +996,7 @@ func (x *OverrideKeys) String() string {
 func (*OverrideKeys) ProtoMessage() {}
 
 func (x *OverrideKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[10]
+	mi := &file_guidon_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1009,7 @@ func (x *OverrideKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverrideKeys.ProtoReflect.Descriptor instead.
 func (*OverrideKeys) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OverrideKeys) GetKeys() []*OverrideKey {
@@ -888,7 +1038,7 @@ type OverrideKey struct {
 
 func (x *OverrideKey) Reset() {
 	*x = OverrideKey{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1050,7 @@ func (x *OverrideKey) String() string {
 func (*OverrideKey) ProtoMessage() {}
 
 func (x *OverrideKey) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[11]
+	mi := &file_guidon_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1063,7 @@ func (x *OverrideKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverrideKey.ProtoReflect.Descriptor instead.
 func (*OverrideKey) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OverrideKey) GetId() string {
@@ -948,7 +1098,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1110,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[12]
+	mi := &file_guidon_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1123,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotChunk) GetRevision() int64 {
@@ -1029,7 +1179,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1191,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[13]
+	mi := &file_guidon_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1204,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Delta) GetFromRevision() int64 {
@@ -1109,7 +1259,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1271,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[14]
+	mi := &file_guidon_v1_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1284,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Heartbeat) GetRevision() int64 {
@@ -1154,7 +1304,7 @@ type GoingAway struct {
 
 func (x *GoingAway) Reset() {
 	*x = GoingAway{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1316,7 @@ func (x *GoingAway) String() string {
 func (*GoingAway) ProtoMessage() {}
 
 func (x *GoingAway) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[15]
+	mi := &file_guidon_v1_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1329,7 @@ func (x *GoingAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoingAway.ProtoReflect.Descriptor instead.
 func (*GoingAway) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GoingAway) GetRetryAfter() *durationpb.Duration {
@@ -1200,7 +1350,7 @@ type SyncServiceGetDefinitionRequest struct {
 
 func (x *SyncServiceGetDefinitionRequest) Reset() {
 	*x = SyncServiceGetDefinitionRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1362,7 @@ func (x *SyncServiceGetDefinitionRequest) String() string {
 func (*SyncServiceGetDefinitionRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[16]
+	mi := &file_guidon_v1_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1375,7 @@ func (x *SyncServiceGetDefinitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{16}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SyncServiceGetDefinitionRequest) GetEnvironment() string {
@@ -1267,7 +1417,7 @@ type SyncServiceGetDefinitionResponse struct {
 
 func (x *SyncServiceGetDefinitionResponse) Reset() {
 	*x = SyncServiceGetDefinitionResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1429,7 @@ func (x *SyncServiceGetDefinitionResponse) String() string {
 func (*SyncServiceGetDefinitionResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[17]
+	mi := &file_guidon_v1_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1442,7 @@ func (x *SyncServiceGetDefinitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDefinitionResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDefinitionResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncServiceGetDefinitionResponse) GetRows() []*Row {
@@ -1334,7 +1484,7 @@ type SyncServiceGetEmergenciesRequest struct {
 
 func (x *SyncServiceGetEmergenciesRequest) Reset() {
 	*x = SyncServiceGetEmergenciesRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1496,7 @@ func (x *SyncServiceGetEmergenciesRequest) String() string {
 func (*SyncServiceGetEmergenciesRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetEmergenciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[18]
+	mi := &file_guidon_v1_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1509,7 @@ func (x *SyncServiceGetEmergenciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetEmergenciesRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetEmergenciesRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SyncServiceGetEmergenciesRequest) GetEnvironment() string {
@@ -1388,7 +1538,7 @@ type SyncServiceGetEmergenciesResponse struct {
 
 func (x *SyncServiceGetEmergenciesResponse) Reset() {
 	*x = SyncServiceGetEmergenciesResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1550,7 @@ func (x *SyncServiceGetEmergenciesResponse) String() string {
 func (*SyncServiceGetEmergenciesResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetEmergenciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[19]
+	mi := &file_guidon_v1_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1563,7 @@ func (x *SyncServiceGetEmergenciesResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use SyncServiceGetEmergenciesResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetEmergenciesResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{19}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SyncServiceGetEmergenciesResponse) GetRevision() int64 {
@@ -1441,7 +1591,7 @@ type SyncServiceGetSnapshotRequest struct {
 
 func (x *SyncServiceGetSnapshotRequest) Reset() {
 	*x = SyncServiceGetSnapshotRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1603,7 @@ func (x *SyncServiceGetSnapshotRequest) String() string {
 func (*SyncServiceGetSnapshotRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[20]
+	mi := &file_guidon_v1_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1616,7 @@ func (x *SyncServiceGetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{20}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SyncServiceGetSnapshotRequest) GetEnvironment() string {
@@ -1495,7 +1645,7 @@ type SyncServiceGetSnapshotResponse struct {
 
 func (x *SyncServiceGetSnapshotResponse) Reset() {
 	*x = SyncServiceGetSnapshotResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1657,7 @@ func (x *SyncServiceGetSnapshotResponse) String() string {
 func (*SyncServiceGetSnapshotResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[21]
+	mi := &file_guidon_v1_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1670,7 @@ func (x *SyncServiceGetSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SyncServiceGetSnapshotResponse) GetEnvironment() string {
@@ -1564,7 +1714,7 @@ type SyncServiceGetDeltaRequest struct {
 
 func (x *SyncServiceGetDeltaRequest) Reset() {
 	*x = SyncServiceGetDeltaRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1726,7 @@ func (x *SyncServiceGetDeltaRequest) String() string {
 func (*SyncServiceGetDeltaRequest) ProtoMessage() {}
 
 func (x *SyncServiceGetDeltaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[22]
+	mi := &file_guidon_v1_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1739,7 @@ func (x *SyncServiceGetDeltaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDeltaRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDeltaRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SyncServiceGetDeltaRequest) GetHave() *SyncServiceSyncRequest {
@@ -1616,7 +1766,7 @@ type SyncServiceGetDeltaResponse struct {
 
 func (x *SyncServiceGetDeltaResponse) Reset() {
 	*x = SyncServiceGetDeltaResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1778,7 @@ func (x *SyncServiceGetDeltaResponse) String() string {
 func (*SyncServiceGetDeltaResponse) ProtoMessage() {}
 
 func (x *SyncServiceGetDeltaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[23]
+	mi := &file_guidon_v1_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1791,7 @@ func (x *SyncServiceGetDeltaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceGetDeltaResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceGetDeltaResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{23}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SyncServiceGetDeltaResponse) GetEvents() []*SyncServiceSyncResponse {
@@ -1662,13 +1812,14 @@ type LastKnownGood struct {
 	Rows            []*Row           `protobuf:"bytes,4,rep,name=rows,proto3" json:"rows,omitempty"`
 	PropagationKeys *PropagationKeys `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
 	OverrideKeys    *OverrideKeys    `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
+	ApiKeys         *APIKeys         `protobuf:"bytes,7,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LastKnownGood) Reset() {
 	*x = LastKnownGood{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[24]
+	mi := &file_guidon_v1_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1831,7 @@ func (x *LastKnownGood) String() string {
 func (*LastKnownGood) ProtoMessage() {}
 
 func (x *LastKnownGood) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[24]
+	mi := &file_guidon_v1_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1844,7 @@ func (x *LastKnownGood) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastKnownGood.ProtoReflect.Descriptor instead.
 func (*LastKnownGood) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{24}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LastKnownGood) GetEnvironment() string {
@@ -1738,6 +1889,13 @@ func (x *LastKnownGood) GetOverrideKeys() *OverrideKeys {
 	return nil
 }
 
+func (x *LastKnownGood) GetApiKeys() *APIKeys {
+	if x != nil {
+		return x.ApiKeys
+	}
+	return nil
+}
+
 type SyncServiceAckRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// environment may be left out with a key that belongs to one.
@@ -1753,14 +1911,17 @@ type SyncServiceAckRequest struct {
 	PropagationKeyIds []string `protobuf:"bytes,6,rep,name=propagation_key_ids,json=propagationKeyIds,proto3" json:"propagation_key_ids,omitempty"`
 	// pierced counts, by the revision of an emergency, the requests whose value
 	// it changed under way, since the last Ack that was answered.
-	Pierced       map[int64]int64 `protobuf:"bytes,7,rep,name=pierced,proto3" json:"pierced,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Pierced map[int64]int64 `protobuf:"bytes,7,rep,name=pierced,proto3" json:"pierced,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// behind is who is connected to a relay: an Instances message, gzipped. Only
+	// relay keys may send it.
+	Behind        []byte `protobuf:"bytes,8,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncServiceAckRequest) Reset() {
 	*x = SyncServiceAckRequest{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[25]
+	mi := &file_guidon_v1_sync_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1933,7 @@ func (x *SyncServiceAckRequest) String() string {
 func (*SyncServiceAckRequest) ProtoMessage() {}
 
 func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[25]
+	mi := &file_guidon_v1_sync_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1946,7 @@ func (x *SyncServiceAckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckRequest.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{25}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SyncServiceAckRequest) GetEnvironment() string {
@@ -1837,6 +1998,13 @@ func (x *SyncServiceAckRequest) GetPierced() map[int64]int64 {
 	return nil
 }
 
+func (x *SyncServiceAckRequest) GetBehind() []byte {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
 type SyncServiceAckResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1845,7 +2013,7 @@ type SyncServiceAckResponse struct {
 
 func (x *SyncServiceAckResponse) Reset() {
 	*x = SyncServiceAckResponse{}
-	mi := &file_guidon_v1_sync_proto_msgTypes[26]
+	mi := &file_guidon_v1_sync_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2025,7 @@ func (x *SyncServiceAckResponse) String() string {
 func (*SyncServiceAckResponse) ProtoMessage() {}
 
 func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_sync_proto_msgTypes[26]
+	mi := &file_guidon_v1_sync_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2038,7 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{26}
+	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{28}
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -1900,7 +2068,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
 	"\x03sdk\x18\x03 \x01(\tR\x03sdk\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xf6\x03\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xa7\x04\n" +
 	"\x17SyncServiceSyncResponse\x12(\n" +
 	"\x05hello\x18\x01 \x01(\v2\x10.guidon.v1.HelloH\x00R\x05hello\x126\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x18.guidon.v1.SnapshotChunkH\x00R\bsnapshot\x12(\n" +
@@ -1910,7 +2078,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"going_away\x18\x06 \x01(\v2\x14.guidon.v1.GoingAwayH\x00R\tgoingAway\x12>\n" +
 	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeys\x12P\n" +
-	"\vemergencies\x18\b \x01(\v2,.guidon.v1.SyncServiceGetEmergenciesResponseH\x00R\vemergenciesB\a\n" +
+	"\vemergencies\x18\b \x01(\v2,.guidon.v1.SyncServiceGetEmergenciesResponseH\x00R\vemergencies\x12/\n" +
+	"\bapi_keys\x18\t \x01(\v2\x12.guidon.v1.APIKeysH\x00R\aapiKeysB\a\n" +
 	"\x05event\"\xd2\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
@@ -1933,7 +2102,17 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04keys\x18\x02 \x03(\v2\x19.guidon.v1.PropagationKeyR\x04keys\"8\n" +
 	"\x0ePropagationKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\fR\x06secret\"g\n" +
+	"\x06secret\x18\x02 \x01(\fR\x06secret\"0\n" +
+	"\aAPIKeys\x12%\n" +
+	"\x04keys\x18\x01 \x03(\v2\x11.guidon.v1.APIKeyR\x04keys\"\xad\x01\n" +
+	"\x06APIKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x18\n" +
+	"\aorigins\x18\x05 \x03(\tR\aorigins\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"g\n" +
 	"\fOverrideKeys\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.guidon.v1.OverrideKeyR\x04keys\x12+\n" +
 	"\x11revoked_overrides\x18\x02 \x03(\tR\x10revokedOverrides\"<\n" +
@@ -1988,14 +2167,15 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04have\x18\x01 \x01(\v2!.guidon.v1.SyncServiceSyncRequestR\x04have\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"Y\n" +
 	"\x1bSyncServiceGetDeltaResponse\x12:\n" +
-	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\x8e\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\xbd\x02\n" +
 	"\rLastKnownGood\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\"\n" +
 	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12E\n" +
 	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x12<\n" +
-	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\"\xfa\x02\n" +
+	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\x12-\n" +
+	"\bapi_keys\x18\a \x01(\v2\x12.guidon.v1.APIKeysR\aapiKeys\"\x92\x03\n" +
 	"\x15SyncServiceAckRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12)\n" +
 	"\x06client\x18\x02 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12\x1a\n" +
@@ -2003,7 +2183,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12+\n" +
 	"\x03age\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12.\n" +
 	"\x13propagation_key_ids\x18\x06 \x03(\tR\x11propagationKeyIds\x12G\n" +
-	"\apierced\x18\a \x03(\v2-.guidon.v1.SyncServiceAckRequest.PiercedEntryR\apierced\x1a:\n" +
+	"\apierced\x18\a \x03(\v2-.guidon.v1.SyncServiceAckRequest.PiercedEntryR\apierced\x12\x16\n" +
+	"\x06behind\x18\b \x01(\fR\x06behind\x1a:\n" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
@@ -2028,7 +2209,7 @@ func file_guidon_v1_sync_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_sync_proto_rawDescData
 }
 
-var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_guidon_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_guidon_v1_sync_proto_goTypes = []any{
 	(*Row)(nil),                               // 0: guidon.v1.Row
 	(*RowName)(nil),                           // 1: guidon.v1.RowName
@@ -2040,78 +2221,84 @@ var file_guidon_v1_sync_proto_goTypes = []any{
 	(*AuditCheckpoint)(nil),                   // 7: guidon.v1.AuditCheckpoint
 	(*PropagationKeys)(nil),                   // 8: guidon.v1.PropagationKeys
 	(*PropagationKey)(nil),                    // 9: guidon.v1.PropagationKey
-	(*OverrideKeys)(nil),                      // 10: guidon.v1.OverrideKeys
-	(*OverrideKey)(nil),                       // 11: guidon.v1.OverrideKey
-	(*SnapshotChunk)(nil),                     // 12: guidon.v1.SnapshotChunk
-	(*Delta)(nil),                             // 13: guidon.v1.Delta
-	(*Heartbeat)(nil),                         // 14: guidon.v1.Heartbeat
-	(*GoingAway)(nil),                         // 15: guidon.v1.GoingAway
-	(*SyncServiceGetDefinitionRequest)(nil),   // 16: guidon.v1.SyncServiceGetDefinitionRequest
-	(*SyncServiceGetDefinitionResponse)(nil),  // 17: guidon.v1.SyncServiceGetDefinitionResponse
-	(*SyncServiceGetEmergenciesRequest)(nil),  // 18: guidon.v1.SyncServiceGetEmergenciesRequest
-	(*SyncServiceGetEmergenciesResponse)(nil), // 19: guidon.v1.SyncServiceGetEmergenciesResponse
-	(*SyncServiceGetSnapshotRequest)(nil),     // 20: guidon.v1.SyncServiceGetSnapshotRequest
-	(*SyncServiceGetSnapshotResponse)(nil),    // 21: guidon.v1.SyncServiceGetSnapshotResponse
-	(*SyncServiceGetDeltaRequest)(nil),        // 22: guidon.v1.SyncServiceGetDeltaRequest
-	(*SyncServiceGetDeltaResponse)(nil),       // 23: guidon.v1.SyncServiceGetDeltaResponse
-	(*LastKnownGood)(nil),                     // 24: guidon.v1.LastKnownGood
-	(*SyncServiceAckRequest)(nil),             // 25: guidon.v1.SyncServiceAckRequest
-	(*SyncServiceAckResponse)(nil),            // 26: guidon.v1.SyncServiceAckResponse
-	nil,                                       // 27: guidon.v1.SyncServiceAckRequest.PiercedEntry
-	(*timestamppb.Timestamp)(nil),             // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),               // 29: google.protobuf.Duration
+	(*APIKeys)(nil),                           // 10: guidon.v1.APIKeys
+	(*APIKey)(nil),                            // 11: guidon.v1.APIKey
+	(*OverrideKeys)(nil),                      // 12: guidon.v1.OverrideKeys
+	(*OverrideKey)(nil),                       // 13: guidon.v1.OverrideKey
+	(*SnapshotChunk)(nil),                     // 14: guidon.v1.SnapshotChunk
+	(*Delta)(nil),                             // 15: guidon.v1.Delta
+	(*Heartbeat)(nil),                         // 16: guidon.v1.Heartbeat
+	(*GoingAway)(nil),                         // 17: guidon.v1.GoingAway
+	(*SyncServiceGetDefinitionRequest)(nil),   // 18: guidon.v1.SyncServiceGetDefinitionRequest
+	(*SyncServiceGetDefinitionResponse)(nil),  // 19: guidon.v1.SyncServiceGetDefinitionResponse
+	(*SyncServiceGetEmergenciesRequest)(nil),  // 20: guidon.v1.SyncServiceGetEmergenciesRequest
+	(*SyncServiceGetEmergenciesResponse)(nil), // 21: guidon.v1.SyncServiceGetEmergenciesResponse
+	(*SyncServiceGetSnapshotRequest)(nil),     // 22: guidon.v1.SyncServiceGetSnapshotRequest
+	(*SyncServiceGetSnapshotResponse)(nil),    // 23: guidon.v1.SyncServiceGetSnapshotResponse
+	(*SyncServiceGetDeltaRequest)(nil),        // 24: guidon.v1.SyncServiceGetDeltaRequest
+	(*SyncServiceGetDeltaResponse)(nil),       // 25: guidon.v1.SyncServiceGetDeltaResponse
+	(*LastKnownGood)(nil),                     // 26: guidon.v1.LastKnownGood
+	(*SyncServiceAckRequest)(nil),             // 27: guidon.v1.SyncServiceAckRequest
+	(*SyncServiceAckResponse)(nil),            // 28: guidon.v1.SyncServiceAckResponse
+	nil,                                       // 29: guidon.v1.SyncServiceAckRequest.PiercedEntry
+	(*timestamppb.Timestamp)(nil),             // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),               // 31: google.protobuf.Duration
 }
 var file_guidon_v1_sync_proto_depIdxs = []int32{
 	0,  // 0: guidon.v1.Rows.upserts:type_name -> guidon.v1.Row
 	1,  // 1: guidon.v1.Rows.deletes:type_name -> guidon.v1.RowName
 	4,  // 2: guidon.v1.SyncServiceSyncRequest.client:type_name -> guidon.v1.Client
 	6,  // 3: guidon.v1.SyncServiceSyncResponse.hello:type_name -> guidon.v1.Hello
-	12, // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
-	13, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
+	14, // 4: guidon.v1.SyncServiceSyncResponse.snapshot:type_name -> guidon.v1.SnapshotChunk
+	15, // 5: guidon.v1.SyncServiceSyncResponse.delta:type_name -> guidon.v1.Delta
 	8,  // 6: guidon.v1.SyncServiceSyncResponse.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	14, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
-	15, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
-	10, // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
-	19, // 10: guidon.v1.SyncServiceSyncResponse.emergencies:type_name -> guidon.v1.SyncServiceGetEmergenciesResponse
-	28, // 11: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
-	29, // 12: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
-	8,  // 13: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	29, // 14: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
-	10, // 15: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
-	7,  // 16: guidon.v1.Hello.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
-	9,  // 17: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	11, // 18: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	28, // 19: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	29, // 20: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 21: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 22: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
-	0,  // 23: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	3,  // 24: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
-	29, // 25: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
-	5,  // 26: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
-	0,  // 27: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
-	8,  // 28: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	10, // 29: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
-	4,  // 30: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	29, // 31: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	27, // 32: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 33: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	16, // 34: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	18, // 35: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	20, // 36: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	22, // 37: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	25, // 38: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 39: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	17, // 40: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	19, // 41: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	21, // 42: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	23, // 43: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	26, // 44: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	16, // 7: guidon.v1.SyncServiceSyncResponse.heartbeat:type_name -> guidon.v1.Heartbeat
+	17, // 8: guidon.v1.SyncServiceSyncResponse.going_away:type_name -> guidon.v1.GoingAway
+	12, // 9: guidon.v1.SyncServiceSyncResponse.override_keys:type_name -> guidon.v1.OverrideKeys
+	21, // 10: guidon.v1.SyncServiceSyncResponse.emergencies:type_name -> guidon.v1.SyncServiceGetEmergenciesResponse
+	10, // 11: guidon.v1.SyncServiceSyncResponse.api_keys:type_name -> guidon.v1.APIKeys
+	30, // 12: guidon.v1.Hello.server_time:type_name -> google.protobuf.Timestamp
+	31, // 13: guidon.v1.Hello.heartbeat_interval:type_name -> google.protobuf.Duration
+	8,  // 14: guidon.v1.Hello.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	31, // 15: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
+	12, // 16: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
+	7,  // 17: guidon.v1.Hello.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
+	9,  // 18: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	11, // 19: guidon.v1.APIKeys.keys:type_name -> guidon.v1.APIKey
+	30, // 20: guidon.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 21: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
+	30, // 22: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	31, // 23: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 24: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 25: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
+	0,  // 26: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	3,  // 27: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
+	31, // 28: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 29: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
+	0,  // 30: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
+	8,  // 31: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	12, // 32: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
+	10, // 33: guidon.v1.LastKnownGood.api_keys:type_name -> guidon.v1.APIKeys
+	4,  // 34: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	31, // 35: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	29, // 36: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	3,  // 37: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	18, // 38: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	20, // 39: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	22, // 40: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	24, // 41: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	27, // 42: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 43: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	19, // 44: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	21, // 45: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	23, // 46: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	25, // 47: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	28, // 48: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	43, // [43:49] is the sub-list for method output_type
+	37, // [37:43] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
@@ -2128,6 +2315,7 @@ func file_guidon_v1_sync_proto_init() {
 		(*SyncServiceSyncResponse_GoingAway)(nil),
 		(*SyncServiceSyncResponse_OverrideKeys)(nil),
 		(*SyncServiceSyncResponse_Emergencies)(nil),
+		(*SyncServiceSyncResponse_ApiKeys)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2135,7 +2323,7 @@ func file_guidon_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_sync_proto_rawDesc), len(file_guidon_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/sync.proto.
  */
 export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSKVAQoWU3luY1NlcnZpY2VTeW5jUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIVCg1oYXZlX3JldmlzaW9uGAIgASgDEhMKC2hhdmVfZGlnZXN0GAMgASgJEiEKBmNsaWVudBgEIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSFwoPaGF2ZV9jaGVja3BvaW50GB4gASgDIkkKBkNsaWVudBIPCgdzZXJ2aWNlGAEgASgJEhAKCGluc3RhbmNlGAIgASgJEgsKA3NkaxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJIpwDChdTeW5jU2VydmljZVN5bmNSZXNwb25zZRIhCgVoZWxsbxgBIAEoCzIQLmd1aWRvbi52MS5IZWxsb0gAEiwKCHNuYXBzaG90GAIgASgLMhguZ3VpZG9uLnYxLlNuYXBzaG90Q2h1bmtIABIhCgVkZWx0YRgDIAEoCzIQLmd1aWRvbi52MS5EZWx0YUgAEjYKEHByb3BhZ2F0aW9uX2tleXMYBCABKAsyGi5ndWlkb24udjEuUHJvcGFnYXRpb25LZXlzSAASKQoJaGVhcnRiZWF0GAUgASgLMhQuZ3VpZG9uLnYxLkhlYXJ0YmVhdEgAEioKCmdvaW5nX2F3YXkYBiABKAsyFC5ndWlkb24udjEuR29pbmdBd2F5SAASMAoNb3ZlcnJpZGVfa2V5cxgHIAEoCzIXLmd1aWRvbi52MS5PdmVycmlkZUtleXNIABJDCgtlbWVyZ2VuY2llcxgIIAEoCzIsLmd1aWRvbi52MS5TeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVzcG9uc2VIAEIHCgVldmVudCLhAgoFSGVsbG8SEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMSLwoLc2VydmVyX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChBwcm9wYWdhdGlvbl9rZXlzGAUgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5cxItCgphY2tfc3ByZWFkGBQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KDW92ZXJyaWRlX2tleXMYBiABKAsyFy5ndWlkb24udjEuT3ZlcnJpZGVLZXlzEjQKEGF1ZGl0X2NoZWNrcG9pbnQYHiABKAsyGi5ndWlkb24udjEuQXVkaXRDaGVja3BvaW50IlAKD0F1ZGl0Q2hlY2twb2ludBIMCgRub3RlGAEgASgJEhAKCHZlcmlmaWVyGAIgASgJEg0KBXByb29mGAMgAygMEg4KBnByb3ZlbhgEIAEoCCJKCg9Qcm9wYWdhdGlvbktleXMSDgoGc2lnbmVyGAEgASgJEicKBGtleXMYAiADKAsyGS5ndWlkb24udjEuUHJvcGFnYXRpb25LZXkiLAoOUHJvcGFnYXRpb25LZXkSCgoCaWQYASABKAkSDgoGc2VjcmV0GAIgASgMIk8KDE92ZXJyaWRlS2V5cxIkCgRrZXlzGAEgAygLMhYuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5EhkKEXJldm9rZWRfb3ZlcnJpZGVzGAIgAygJIi0KC092ZXJyaWRlS2V5EgoKAmlkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyKEAQogU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVzcG9uc2USHAoEcm93cxgBIAMoCzIOLmd1aWRvbi52MS5Sb3cSFQoNZnJvbV9yZXZpc2lvbhgCIAEoAxITCgt0b19yZXZpc2lvbhgDIAEoAxIWCg5rbm93bl9yZXZpc2lvbhgEIAEoAyJJCiBTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyJTCiFTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSHAoEcm93cxgCIAMoCzIOLmd1aWRvbi52MS5Sb3ciRgodU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMidQoeU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdyJ2ChpTeW5jU2VydmljZUdldERlbHRhUmVxdWVzdBIvCgRoYXZlGAEgASgLMiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QSJwoEd2FpdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJRChtTeW5jU2VydmljZUdldERlbHRhUmVzcG9uc2USMgoGZXZlbnRzGAEgAygLMiIuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1Jlc3BvbnNlIsoBCg1MYXN0S25vd25Hb29kEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdxI0ChBwcm9wYWdhdGlvbl9rZXlzGAUgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5cxIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cyKmAgoVU3luY1NlcnZpY2VBY2tSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEiEKBmNsaWVudBgCIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSEAoIcmV2aXNpb24YAyABKAMSDgoGZGlnZXN0GAQgASgJEiYKA2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIbChNwcm9wYWdhdGlvbl9rZXlfaWRzGAYgAygJEj4KB3BpZXJjZWQYByADKAsyLS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXF1ZXN0LlBpZXJjZWRFbnRyeRouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASIYChZTeW5jU2VydmljZUFja1Jlc3BvbnNlMswECgtTeW5jU2VydmljZRJRCgRTeW5jEiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QaIi5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVzcG9uc2UiADABEmoKDUdldERlZmluaXRpb24SKi5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVxdWVzdBorLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZSIAEm0KDkdldEVtZXJnZW5jaWVzEisuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXF1ZXN0GiwuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXNwb25zZSIAEmQKC0dldFNuYXBzaG90EiguZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0GikuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZSIAElsKCEdldERlbHRhEiUuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXF1ZXN0GiYuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXNwb25zZSIAEkwKA0FjaxIgLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QaIS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChRndWlkb24vdjEvc3luYy5wcm90bxIJZ3VpZG9uLnYxIkoKA1JvdxIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxIQCghkb2N1bWVudBgEIAEoDCIlCgdSb3dOYW1lEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSJMCgRSb3dzEh8KB3Vwc2VydHMYASADKAsyDi5ndWlkb24udjEuUm93EiMKB2RlbGV0ZXMYAiADKAsyEi5ndWlkb24udjEuUm93TmFtZSKVAQoWU3luY1NlcnZpY2VTeW5jUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIVCg1oYXZlX3JldmlzaW9uGAIgASgDEhMKC2hhdmVfZGlnZXN0GAMgASgJEiEKBmNsaWVudBgEIAEoCzIRLmd1aWRvbi52MS5DbGllbnQSFwoPaGF2ZV9jaGVja3BvaW50GB4gASgDIkkKBkNsaWVudBIPCgdzZXJ2aWNlGAEgASgJEhAKCGluc3RhbmNlGAIgASgJEgsKA3NkaxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJIsQDChdTeW5jU2VydmljZVN5bmNSZXNwb25zZRIhCgVoZWxsbxgBIAEoCzIQLmd1aWRvbi52MS5IZWxsb0gAEiwKCHNuYXBzaG90GAIgASgLMhguZ3VpZG9uLnYxLlNuYXBzaG90Q2h1bmtIABIhCgVkZWx0YRgDIAEoCzIQLmd1aWRvbi52MS5EZWx0YUgAEjYKEHByb3BhZ2F0aW9uX2tleXMYBCABKAsyGi5ndWlkb24udjEuUHJvcGFnYXRpb25LZXlzSAASKQoJaGVhcnRiZWF0GAUgASgLMhQuZ3VpZG9uLnYxLkhlYXJ0YmVhdEgAEioKCmdvaW5nX2F3YXkYBiABKAsyFC5ndWlkb24udjEuR29pbmdBd2F5SAASMAoNb3ZlcnJpZGVfa2V5cxgHIAEoCzIXLmd1aWRvbi52MS5PdmVycmlkZUtleXNIABJDCgtlbWVyZ2VuY2llcxgIIAEoCzIsLmd1aWRvbi52MS5TeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVzcG9uc2VIABImCghhcGlfa2V5cxgJIAEoCzISLmd1aWRvbi52MS5BUElLZXlzSABCBwoFZXZlbnQi4QIKBUhlbGxvEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEi8KC3NlcnZlcl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNAoQcHJvcGFnYXRpb25fa2V5cxgFIAEoCzIaLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleXMSLQoKYWNrX3NwcmVhZBgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cxI0ChBhdWRpdF9jaGVja3BvaW50GB4gASgLMhouZ3VpZG9uLnYxLkF1ZGl0Q2hlY2twb2ludCJQCg9BdWRpdENoZWNrcG9pbnQSDAoEbm90ZRgBIAEoCRIQCgh2ZXJpZmllchgCIAEoCRINCgVwcm9vZhgDIAMoDBIOCgZwcm92ZW4YBCABKAgiSgoPUHJvcGFnYXRpb25LZXlzEg4KBnNpZ25lchgBIAEoCRInCgRrZXlzGAIgAygLMhkuZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5IiwKDlByb3BhZ2F0aW9uS2V5EgoKAmlkGAEgASgJEg4KBnNlY3JldBgCIAEoDCIqCgdBUElLZXlzEh8KBGtleXMYASADKAsyES5ndWlkb24udjEuQVBJS2V5IoEBCgZBUElLZXkSCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIMCgRuYW1lGAMgASgJEg4KBnNoYTI1NhgEIAEoDBIPCgdvcmlnaW5zGAUgAygJEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KDE92ZXJyaWRlS2V5cxIkCgRrZXlzGAEgAygLMhYuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5EhkKEXJldm9rZWRfb3ZlcnJpZGVzGAIgAygJIi0KC092ZXJyaWRlS2V5EgoKAmlkGAEgASgJEhIKCnB1YmxpY19rZXkYAiABKAwiYgoNU25hcHNob3RDaHVuaxIQCghyZXZpc2lvbhgBIAEoAxIOCgZkaWdlc3QYAiABKAkSEAoIZW5jb2RpbmcYAyABKAkSDwoHcGF5bG9hZBgEIAEoDBIMCgRsYXN0GAUgASgIIpgBCgVEZWx0YRIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIQCghlbmNvZGluZxgEIAEoCRIPCgdwYXlsb2FkGAUgASgMEjAKDGNvbW1pdHRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiHQoJSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIjsKCUdvaW5nQXdheRIuCgtyZXRyeV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJVCh9TeW5jU2VydmljZUdldERlZmluaXRpb25SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyKEAQogU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVzcG9uc2USHAoEcm93cxgBIAMoCzIOLmd1aWRvbi52MS5Sb3cSFQoNZnJvbV9yZXZpc2lvbhgCIAEoAxITCgt0b19yZXZpc2lvbhgDIAEoAxIWCg5rbm93bl9yZXZpc2lvbhgEIAEoAyJJCiBTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyJTCiFTeW5jU2VydmljZUdldEVtZXJnZW5jaWVzUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSHAoEcm93cxgCIAMoCzIOLmd1aWRvbi52MS5Sb3ciRgodU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMidQoeU3luY1NlcnZpY2VHZXRTbmFwc2hvdFJlc3BvbnNlEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdyJ2ChpTeW5jU2VydmljZUdldERlbHRhUmVxdWVzdBIvCgRoYXZlGAEgASgLMiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QSJwoEd2FpdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJRChtTeW5jU2VydmljZUdldERlbHRhUmVzcG9uc2USMgoGZXZlbnRzGAEgAygLMiIuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1Jlc3BvbnNlIvABCg1MYXN0S25vd25Hb29kEhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBmRpZ2VzdBgDIAEoCRIcCgRyb3dzGAQgAygLMg4uZ3VpZG9uLnYxLlJvdxI0ChBwcm9wYWdhdGlvbl9rZXlzGAUgASgLMhouZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5cxIuCg1vdmVycmlkZV9rZXlzGAYgASgLMhcuZ3VpZG9uLnYxLk92ZXJyaWRlS2V5cxIkCghhcGlfa2V5cxgHIAEoCzISLmd1aWRvbi52MS5BUElLZXlzIrYCChVTeW5jU2VydmljZUFja1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSIQoGY2xpZW50GAIgASgLMhEuZ3VpZG9uLnYxLkNsaWVudBIQCghyZXZpc2lvbhgDIAEoAxIOCgZkaWdlc3QYBCABKAkSJgoDYWdlGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhsKE3Byb3BhZ2F0aW9uX2tleV9pZHMYBiADKAkSPgoHcGllcmNlZBgHIAMoCzItLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QuUGllcmNlZEVudHJ5Eg4KBmJlaGluZBgIIAEoDBouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASIYChZTeW5jU2VydmljZUFja1Jlc3BvbnNlMswECgtTeW5jU2VydmljZRJRCgRTeW5jEiEuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlU3luY1JlcXVlc3QaIi5ndWlkb24udjEuU3luY1NlcnZpY2VTeW5jUmVzcG9uc2UiADABEmoKDUdldERlZmluaXRpb24SKi5ndWlkb24udjEuU3luY1NlcnZpY2VHZXREZWZpbml0aW9uUmVxdWVzdBorLmd1aWRvbi52MS5TeW5jU2VydmljZUdldERlZmluaXRpb25SZXNwb25zZSIAEm0KDkdldEVtZXJnZW5jaWVzEisuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXF1ZXN0GiwuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RW1lcmdlbmNpZXNSZXNwb25zZSIAEmQKC0dldFNuYXBzaG90EiguZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXF1ZXN0GikuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0U25hcHNob3RSZXNwb25zZSIAElsKCEdldERlbHRhEiUuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXF1ZXN0GiYuZ3VpZG9uLnYxLlN5bmNTZXJ2aWNlR2V0RGVsdGFSZXNwb25zZSIAEkwKA0FjaxIgLmd1aWRvbi52MS5TeW5jU2VydmljZUFja1JlcXVlc3QaIS5ndWlkb24udjEuU3luY1NlcnZpY2VBY2tSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Row is one versioned document of an environment: what the digest covers.
@@ -242,6 +242,14 @@ export type SyncServiceSyncResponse = Message<"guidon.v1.SyncServiceSyncResponse
      */
     value: SyncServiceGetEmergenciesResponse;
     case: "emergencies";
+  } | {
+    /**
+     * api_keys come to relays only.
+     *
+     * @generated from field: guidon.v1.APIKeys api_keys = 9;
+     */
+    value: APIKeys;
+    case: "apiKeys";
   } | { case: undefined; value?: undefined };
 };
 
@@ -410,6 +418,73 @@ export const PropagationKeySchema: GenMessage<PropagationKey> = /*@__PURE__*/
   messageDesc(file_guidon_v1_sync, 9);
 
 /**
+ * APIKeys are what a relay knows its clients by: the keys of its environment that
+ * are good. Each such message replaces the one before; a key that is missing was
+ * revoked.
+ *
+ * @generated from message guidon.v1.APIKeys
+ */
+export type APIKeys = Message<"guidon.v1.APIKeys"> & {
+  /**
+   * @generated from field: repeated guidon.v1.APIKey keys = 1;
+   */
+  keys: APIKey[];
+};
+
+/**
+ * Describes the message guidon.v1.APIKeys.
+ * Use `create(APIKeysSchema)` to create a new message.
+ */
+export const APIKeysSchema: GenMessage<APIKeys> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 10);
+
+/**
+ * @generated from message guidon.v1.APIKey
+ */
+export type APIKey = Message<"guidon.v1.APIKey"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * kind is server, client or relay.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * sha256 of the key's text.
+   *
+   * @generated from field: bytes sha256 = 4;
+   */
+  sha256: Uint8Array;
+
+  /**
+   * @generated from field: repeated string origins = 5;
+   */
+  origins: string[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expires_at = 6;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.APIKey.
+ * Use `create(APIKeySchema)` to create a new message.
+ */
+export const APIKeySchema: GenMessage<APIKey> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_sync, 11);
+
+/**
  * OverrideKeys verify the override tokens of one environment. Each such message
  * replaces the one before.
  *
@@ -435,7 +510,7 @@ export type OverrideKeys = Message<"guidon.v1.OverrideKeys"> & {
  * Use `create(OverrideKeysSchema)` to create a new message.
  */
 export const OverrideKeysSchema: GenMessage<OverrideKeys> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 10);
+  messageDesc(file_guidon_v1_sync, 12);
 
 /**
  * @generated from message guidon.v1.OverrideKey
@@ -461,7 +536,7 @@ export type OverrideKey = Message<"guidon.v1.OverrideKey"> & {
  * Use `create(OverrideKeySchema)` to create a new message.
  */
 export const OverrideKeySchema: GenMessage<OverrideKey> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 11);
+  messageDesc(file_guidon_v1_sync, 13);
 
 /**
  * SnapshotChunk is a part, at most 256 KiB, of an encoded Rows message. All
@@ -507,7 +582,7 @@ export type SnapshotChunk = Message<"guidon.v1.SnapshotChunk"> & {
  * Use `create(SnapshotChunkSchema)` to create a new message.
  */
 export const SnapshotChunkSchema: GenMessage<SnapshotChunk> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 12);
+  messageDesc(file_guidon_v1_sync, 14);
 
 /**
  * Delta leads from one revision to a newer one.
@@ -557,7 +632,7 @@ export type Delta = Message<"guidon.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 13);
+  messageDesc(file_guidon_v1_sync, 15);
 
 /**
  * @generated from message guidon.v1.Heartbeat
@@ -576,7 +651,7 @@ export type Heartbeat = Message<"guidon.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 14);
+  messageDesc(file_guidon_v1_sync, 16);
 
 /**
  * GoingAway announces a planned end of the stream.
@@ -595,7 +670,7 @@ export type GoingAway = Message<"guidon.v1.GoingAway"> & {
  * Use `create(GoingAwaySchema)` to create a new message.
  */
 export const GoingAwaySchema: GenMessage<GoingAway> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 15);
+  messageDesc(file_guidon_v1_sync, 17);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDefinitionRequest
@@ -622,7 +697,7 @@ export type SyncServiceGetDefinitionRequest = Message<"guidon.v1.SyncServiceGetD
  * Use `create(SyncServiceGetDefinitionRequestSchema)` to create a new message.
  */
 export const SyncServiceGetDefinitionRequestSchema: GenMessage<SyncServiceGetDefinitionRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 16);
+  messageDesc(file_guidon_v1_sync, 18);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDefinitionResponse
@@ -663,7 +738,7 @@ export type SyncServiceGetDefinitionResponse = Message<"guidon.v1.SyncServiceGet
  * Use `create(SyncServiceGetDefinitionResponseSchema)` to create a new message.
  */
 export const SyncServiceGetDefinitionResponseSchema: GenMessage<SyncServiceGetDefinitionResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 17);
+  messageDesc(file_guidon_v1_sync, 19);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetEmergenciesRequest
@@ -687,7 +762,7 @@ export type SyncServiceGetEmergenciesRequest = Message<"guidon.v1.SyncServiceGet
  * Use `create(SyncServiceGetEmergenciesRequestSchema)` to create a new message.
  */
 export const SyncServiceGetEmergenciesRequestSchema: GenMessage<SyncServiceGetEmergenciesRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 18);
+  messageDesc(file_guidon_v1_sync, 20);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetEmergenciesResponse
@@ -713,7 +788,7 @@ export type SyncServiceGetEmergenciesResponse = Message<"guidon.v1.SyncServiceGe
  * Use `create(SyncServiceGetEmergenciesResponseSchema)` to create a new message.
  */
 export const SyncServiceGetEmergenciesResponseSchema: GenMessage<SyncServiceGetEmergenciesResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 19);
+  messageDesc(file_guidon_v1_sync, 21);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotRequest
@@ -737,7 +812,7 @@ export type SyncServiceGetSnapshotRequest = Message<"guidon.v1.SyncServiceGetSna
  * Use `create(SyncServiceGetSnapshotRequestSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotRequestSchema: GenMessage<SyncServiceGetSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 20);
+  messageDesc(file_guidon_v1_sync, 22);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetSnapshotResponse
@@ -769,7 +844,7 @@ export type SyncServiceGetSnapshotResponse = Message<"guidon.v1.SyncServiceGetSn
  * Use `create(SyncServiceGetSnapshotResponseSchema)` to create a new message.
  */
 export const SyncServiceGetSnapshotResponseSchema: GenMessage<SyncServiceGetSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 21);
+  messageDesc(file_guidon_v1_sync, 23);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDeltaRequest
@@ -796,7 +871,7 @@ export type SyncServiceGetDeltaRequest = Message<"guidon.v1.SyncServiceGetDeltaR
  * Use `create(SyncServiceGetDeltaRequestSchema)` to create a new message.
  */
 export const SyncServiceGetDeltaRequestSchema: GenMessage<SyncServiceGetDeltaRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 22);
+  messageDesc(file_guidon_v1_sync, 24);
 
 /**
  * @generated from message guidon.v1.SyncServiceGetDeltaResponse
@@ -815,7 +890,7 @@ export type SyncServiceGetDeltaResponse = Message<"guidon.v1.SyncServiceGetDelta
  * Use `create(SyncServiceGetDeltaResponseSchema)` to create a new message.
  */
 export const SyncServiceGetDeltaResponseSchema: GenMessage<SyncServiceGetDeltaResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 23);
+  messageDesc(file_guidon_v1_sync, 25);
 
 /**
  * LastKnownGood is what an SDK keeps on disk, to start with when no server can
@@ -855,6 +930,11 @@ export type LastKnownGood = Message<"guidon.v1.LastKnownGood"> & {
    * @generated from field: guidon.v1.OverrideKeys override_keys = 6;
    */
   overrideKeys?: OverrideKeys | undefined;
+
+  /**
+   * @generated from field: guidon.v1.APIKeys api_keys = 7;
+   */
+  apiKeys?: APIKeys | undefined;
 };
 
 /**
@@ -862,7 +942,7 @@ export type LastKnownGood = Message<"guidon.v1.LastKnownGood"> & {
  * Use `create(LastKnownGoodSchema)` to create a new message.
  */
 export const LastKnownGoodSchema: GenMessage<LastKnownGood> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 24);
+  messageDesc(file_guidon_v1_sync, 26);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckRequest
@@ -914,6 +994,14 @@ export type SyncServiceAckRequest = Message<"guidon.v1.SyncServiceAckRequest"> &
    * @generated from field: map<int64, int64> pierced = 7;
    */
   pierced: { [key: string]: bigint };
+
+  /**
+   * behind is who is connected to a relay: an Instances message, gzipped. Only
+   * relay keys may send it.
+   *
+   * @generated from field: bytes behind = 8;
+   */
+  behind: Uint8Array;
 };
 
 /**
@@ -921,7 +1009,7 @@ export type SyncServiceAckRequest = Message<"guidon.v1.SyncServiceAckRequest"> &
  * Use `create(SyncServiceAckRequestSchema)` to create a new message.
  */
 export const SyncServiceAckRequestSchema: GenMessage<SyncServiceAckRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 25);
+  messageDesc(file_guidon_v1_sync, 27);
 
 /**
  * @generated from message guidon.v1.SyncServiceAckResponse
@@ -934,7 +1022,7 @@ export type SyncServiceAckResponse = Message<"guidon.v1.SyncServiceAckResponse">
  * Use `create(SyncServiceAckResponseSchema)` to create a new message.
  */
 export const SyncServiceAckResponseSchema: GenMessage<SyncServiceAckResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_sync, 26);
+  messageDesc(file_guidon_v1_sync, 28);
 
 /**
  * SyncService keeps SDKs at the newest revision of the environment that their

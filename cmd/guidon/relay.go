@@ -1,0 +1,68 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/fleet"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/relay"
+)
+
+func newRelayCommand() *cobra.Command {
+	var f serveFlags
+	var upstream, key, cache string
+	cmd := &cobra.Command{
+		Use:   "relay",
+		Short: "Serve the flags of one environment from another server, without a database",
+		Long: "Serve the flags of one environment from another server or relay, without a database. Clients\n" +
+			"come with the keys that they would show the upstream. While the upstream is lost, the relay\n" +
+			"serves what it has; with --cache also after a restart. The cache holds the environment's\n" +
+			"propagation keys and the hashes of its API keys.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := f.logger(cmd.ErrOrStderr())
+			url, key := cmp.Or(upstream, os.Getenv("GUIDON_UPSTREAM")), cmp.Or(key, os.Getenv("GUIDON_KEY"))
+			switch {
+			case !isURL(url):
+				return usagef("--upstream %q: want http://HOST:PORT or https://HOST", url)
+			case key == "":
+				return usagef("--key: want a relay key; see 'guidon key create --kind relay'")
+			}
+			listener, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			log.LogAttrs(cmd.Context(), slog.LevelInfo, "relaying",
+				slog.String("url", localURL(listener.Addr())), slog.String("upstream", url))
+			up := relay.New(relay.Config{URL: url, Key: key, Cache: cache, Version: currentBuild().Version, Log: log})
+			config := server.Config{
+				Relay: true, Verify: up.Verify, APIKeys: up.APIKeys, Log: log, Version: currentBuild().Version,
+				Hub:   hub.New(hub.Config{Upstream: up, Log: log}),
+				Fleet: fleet.New(fleet.Config{Log: log}),
+			}
+			group, ctx := errgroup.WithContext(cmd.Context())
+			group.Go(func() error { return up.Run(ctx) })
+			group.Go(func() error { return up.Tell(ctx, config.Fleet) })
+			group.Go(func() error { return config.Hub.Run(ctx) })
+			group.Go(func() error { return server.New(config).Serve(ctx, listener) })
+			if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&upstream, "upstream", "", "URL of the server or relay to follow (default $GUIDON_UPSTREAM)")
+	cmd.Flags().StringVar(&key, "key", "", "relay key, which says of which environment (default $GUIDON_KEY)")
+	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
+	cmd.Flags().TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least severe lines to log: debug, info, warn or error")
+	return cmd
+}

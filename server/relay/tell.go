@@ -1,0 +1,99 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/server/fleet"
+)
+
+// Tell tells the upstream, every few seconds until ctx ends, who is connected to
+// this relay and what they hold: in one call, however many they are.
+func (u *Upstream) Tell(ctx context.Context, f *fleet.Fleet) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	pierced := map[int64]int64{}
+	failed := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		snapshot, env := u.feed.Snapshot(), u.feed.Environment()
+		if snapshot == nil || !u.feed.Status().Connected {
+			continue
+		}
+		for revision, n := range f.TakePierced(env) {
+			pierced[revision] += n
+		}
+		err := u.tell(ctx, &guidonv1.SyncServiceAckRequest{
+			Environment: env, Client: u.client, Revision: snapshot.Revision(), Digest: snapshot.Digest().String(),
+			PropagationKeyIds: ids(u.keys.Load()), Pierced: pierced, Behind: f.Page(env),
+		})
+		switch {
+		case err == nil:
+			clear(pierced)
+		case !failed && ctx.Err() == nil:
+			u.log.LogAttrs(ctx, slog.LevelWarn, "the upstream cannot be told who is connected", slog.Any("error", err))
+		}
+		failed = err != nil
+	}
+}
+
+func (u *Upstream) tell(ctx context.Context, said *guidonv1.SyncServiceAckRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, tellWithin)
+	defer cancel()
+	_, err := u.api.Ack(ctx, said)
+	return err
+}
+
+func ids(keys *guidonv1.PropagationKeys) []string {
+	var out []string
+	for _, k := range keys.GetKeys() {
+		out = append(out, k.GetId())
+	}
+	return out
+}
+
+// newTransport bounds every step but the stream itself, which the feed watches.
+func newTransport() *http.Transport {
+	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dial.DialContext,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: 35 * time.Second, // a poll waits for news
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConnsPerHost:   8,
+	}
+}
+
+// bearer adds the relay's key to every call.
+type bearer string
+
+func (key bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		request.Header().Set("Authorization", "Bearer "+string(key))
+		return next(ctx, request)
+	}
+}
+
+func (key bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		conn.RequestHeader().Set("Authorization", "Bearer "+string(key))
+		return conn
+	}
+}
+
+func (bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
