@@ -14,6 +14,7 @@ import (
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/relay"
+	"github.com/guidon-flags/guidon/store"
 )
 
 func newRelayCommand() *cobra.Command {
@@ -33,7 +34,7 @@ func newRelayCommand() *cobra.Command {
 			switch {
 			case !isURL(url):
 				return usagef("--upstream %q: want http://HOST:PORT or https://HOST", url)
-			case key == "":
+			case !isRelayKey(key):
 				return usagef("--key: want a relay key; see 'guidon key create --kind relay'")
 			}
 			listener, err := f.open(cmd.Context())
@@ -65,4 +66,9 @@ func newRelayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
 	cmd.Flags().TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least severe lines to log: debug, info, warn or error")
 	return cmd
+}
+
+func isRelayKey(text string) bool {
+	_, kind, err := store.ParseKey(text)
+	return err == nil && kind == store.KeyRelay
 }
