@@ -74,7 +74,7 @@ proof: build postgres ## Storm the shop while flipping a flag: 0 torn with propa
 	bash .ci/with-guidon $(BIN)/guidon $(DATA)-proof 127.0.0.1:0 $(RUN)/proof.json '\
 		$(BIN)/demo --guidon "$$URL" --key "$$SERVER_KEY" --listen 127.0.0.1:0 --lag 500ms --ready-file $(RUN)/shop.json & \
 		SHOP=$$!; trap "kill $$SHOP" EXIT; \
-		until [ -s $(RUN)/shop.json ]; do sleep 0.1; done; \
+		until [ -s $(RUN)/shop.json ]; do kill -0 $$SHOP || exit 1; sleep 0.1; done; \
 		$(BIN)/demo storm --shop "$$(sed -n "s|.*{\"url\":\"\([^\"]*\)\".*|\1|p" $(RUN)/shop.json)" --guidon "$$URL" --key "$$ADMIN_KEY"'
 	@rm -rf $(DATA)-proof
 
