@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"server/fleet":                 2,
 	"server/hub/view":              2,
 
+	"server/flagd":   3,
 	"server/ofrep":   3,
 	"server/relay":   3,
 	"sdk/guidontest": 3, // for tests of applications

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/flagd"
 )
 
 const (
@@ -106,7 +108,10 @@ func newCall(r *http.Request) *call {
 func (s *Server) report(ctx context.Context, c *call, took time.Duration) {
 	s.metrics.call(c, took)
 	level := slog.LevelDebug
-	if c.code == connect.CodeInternal || c.code == connect.CodeUnknown || c.code == connect.CodeDataLoss {
+	// What a flag comes to is no fault of the server, whatever flagd calls it.
+	if errors.Is(c.err, flagd.ErrFlag) {
+		level = slog.LevelDebug
+	} else if c.code == connect.CodeInternal || c.code == connect.CodeUnknown || c.code == connect.CodeDataLoss {
 		level = slog.LevelError
 	}
 	if !s.log.Enabled(ctx, level) {

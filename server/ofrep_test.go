@@ -71,7 +71,9 @@ func TestOFREPSingle(t *testing.T) {
 	)
 	g.apply(t, "production", setState("production", "dark", "DISABLED"))
 	key := g.key(t, store.KeyServer, "production")
-	at := func(revision int) string { return fmt.Sprintf(`"metadata":{"flagSetId":"default","version":%d}`, revision) }
+	at := func(revision int) string {
+		return fmt.Sprintf(`"metadata":{"flagSetId":"default","version":%d}`, revision)
+	}
 	for _, c := range []struct {
 		key, body string
 		status    int
@@ -342,7 +344,9 @@ func TestOFREPPinned(t *testing.T) {
 		g.apply(t, "production", putFlag("production", "a", "off"), putPlan("production", "b", "free"), putFlag("production", "new", "on"))
 		last = g.apply(t, "production", setState("production", "gone", "DISABLED"), putPlan("production", "b", "none"))
 	}
-	ask := func(path string, header ...string) answer { return g.post(t, path, key, `{"context":{"plan":"free"}}`, header...) }
+	ask := func(path string, header ...string) answer {
+		return g.post(t, path, key, `{"context":{"plan":"free"}}`, header...)
+	}
 	if got := ask(ofrepBulk + "?flagConfigEtag=r" + fmt.Sprint(last)); !strings.Contains(got.body, fmt.Sprintf(`"revision":%d`, last)) {
 		t.Fatalf("without a pin: %s", got.body)
 	}

@@ -15,6 +15,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/flagd"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/hub/view"
@@ -153,7 +154,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // mux lays out everything that is reachable. What needs no key is here in
 // full: liveness, readiness, metrics, grpc.health.v1 and the files of the UI.
 func (s *Server) mux() http.Handler {
-	mux := http.NewServeMux()
+	mux, protection := http.NewServeMux(), http.NewCrossOriginProtection()
 	options := connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
 		connect.WithRecover(recovered),
@@ -178,10 +179,16 @@ func (s *Server) mux() http.Handler {
 	}
 
 	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))
+	for path, h := range s.flagdService(options).Routes() {
+		service(path, h)
+		mux.HandleFunc("OPTIONS "+path, preflight)
+		protection.AddInsecureBypassPattern(path) // see preflight
+	}
 	for pattern, h := range s.ofrepHandler().Routes() {
 		mux.Handle(pattern, s.observe(h))
 	}
 	mux.HandleFunc("OPTIONS /ofrep/v1/", preflight)
+	protection.AddInsecureBypassPattern("/ofrep/v1/")
 
 	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))
 	mux.HandleFunc("GET /healthz", live)
@@ -189,7 +196,5 @@ func (s *Server) mux() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/admin/", s.cfg.Admin)
 	mux.Handle("GET /{$}", http.RedirectHandler("/admin/", http.StatusFound))
-	protection := http.NewCrossOriginProtection()
-	protection.AddInsecureBypassPattern("/ofrep/v1/") // see preflight
-	return timed(protection.Handler(mux))
+	return timed(flagd.Renamed(protection.Handler(mux)))
 }
