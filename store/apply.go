@@ -218,6 +218,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 		if err := d.validate(e, r.IsolateInvalid); err != nil {
 			return Applied{}, err
 		}
+		if err := d.boundRoots(ctx, tx, e); err != nil {
+			return Applied{}, err
+		}
 		if err := d.dependentsKilled(e); err != nil {
 			return Applied{}, err
 		}

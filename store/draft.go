@@ -35,10 +35,11 @@ type environmentDraft struct {
 	affected map[eval.Name]bool
 	// asked and sought are what was read already: who refers to a row, and the
 	// flag of a key. whole says that all flags were.
-	asked  map[eval.Name]bool
-	sought map[string]bool
-	whole  bool
-	grown  int64 // bytes
+	asked    map[eval.Name]bool
+	sought   map[string]bool
+	whole    bool
+	grown    int64          // bytes
+	compiled *eval.Snapshot // of the rows as they are to be, since validate
 }
 
 // rowDraft is a row that a step may edit, validation needs, or both.
@@ -292,6 +293,7 @@ func (d *draft) validate(e *environmentDraft, isolate bool) error {
 	if err != nil {
 		return err
 	}
+	e.compiled = snapshot
 	var names []eval.Name
 	for name := range e.affected {
 		if r := e.rows[name]; e.affected[name] && r != nil && r.document != nil {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
 // Encode signs h with key and returns the value of the header, the only legal
@@ -197,7 +199,7 @@ func (a Attribute) length() int {
 
 // length is how many bytes append would write for a decision that is no
 // emergency, and the space before it.
-func (d Decision) length() int { return len(d.Flag) + len(":") + len(d.Variant) + len("^ ") }
+func (d Decision) length() int { return eval.RootDecisionBytes(d.Flag, len(d.Variant)) }
 
 // undecidedLength is how long the value is without decisions, if the longest
 // key id signs it.

@@ -12,8 +12,8 @@ import (
 const (
 	maxSubjectBytes   = 512
 	maxAttributeBytes = 1024
-	maxDecisionBytes  = 1024
-	maxRootDecisions  = 24
+	maxDecisionBytes  = eval.MaxRootDecisionBytes
+	maxRootDecisions  = eval.MaxRootDecisions
 )
 
 // settle works out, from all the root knows, what travels. It runs once, with
