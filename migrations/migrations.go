@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 7
-	Newest = 7
+	Oldest = 8
+	Newest = 8
 )
 
 //go:embed *.sql

@@ -36,6 +36,11 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 
 // apply carries out a change set in the name of the caller.
 func (s changes) apply(ctx context.Context, cs store.ChangeSet) (store.Applied, error) {
+	for e := range s.hub.Environments() {
+		if err := e.Fault(); err != nil && !cs.DryRun {
+			return store.Applied{}, err // a revision number would be used twice
+		}
+	}
 	c := callOf(ctx)
 	cs.Actor, cs.CorrelationID = auth.FromContext(ctx).String(), c.correlationID
 	applied, err := s.store.Apply(ctx, cs)

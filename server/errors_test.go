@@ -35,6 +35,8 @@ func TestErrorTable(t *testing.T) {
 		{fmt.Errorf("%w: %w", auth.ErrNoPrincipal, store.ErrKeyRevoked), connect.CodeUnauthenticated, "revoked"},
 		{&store.RefusedError{Operations: []*store.OperationError{{Err: store.ErrPierceNever}}}, connect.CodeFailedPrecondition, "new roots only"},
 		{fmt.Errorf("%w: flag %q", store.ErrNotOverridable, "a"), connect.CodeFailedPrecondition, "not overridable"},
+		{store.ErrNotRecovered, connect.CodeUnavailable, "guidon recover"},
+		{fmt.Errorf("revision 7: %w", store.ErrRevisionLost), connect.CodeNotFound, "lost"},
 		{hub.ErrNotReady, connect.CodeUnavailable, "not read the database"},
 		{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "too long"},
 		{errors.New("SELECT secret FROM keys"), connect.CodeInternal, "internal error; request 4711"},

@@ -25,6 +25,9 @@ const drainPace = time.Millisecond
 // acknowledge: a replica hears of a thousand a second at most.
 const ackPace = time.Millisecond
 
+// digestLength is that of a digest in hex.
+const digestLength = 64
+
 // syncs answers SyncService.
 type syncs struct{ *Server }
 
@@ -124,7 +127,11 @@ func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Rechec
 func (s *stream) greet(ctx context.Context, head *hub.Head) error {
 	s.keys, s.overrides = head.Keys(), head.OverrideKeys()
 	if s.have > head.Revision() {
-		s.hub.Look() // another replica is ahead of this one
+		// Another replica is ahead of this one, or the database was behind us both.
+		if len(s.digest) == digestLength {
+			s.environment.Claim(s.have)
+		}
+		s.hub.Look()
 	}
 	return s.send(s.hello(ctx, s.environment, head, s.remembered))
 }

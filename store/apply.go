@@ -288,6 +288,9 @@ func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, 
 
 	d := &draft{environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
 	for _, e := range locked {
+		if e.Moved {
+			return nil, nil, nil, ErrNotRecovered
+		}
 		d.environments[e.Name] = &environmentDraft{lockedEnvironment: e, rows: map[eval.Name]*rowDraft{}, asked: map[eval.Name]bool{}, sought: map[string]bool{}}
 		for _, name := range named {
 			d.environments[e.Name].asked[name] = true

@@ -31,6 +31,7 @@
 //	changes.go       changes
 //	audit.go         audit_entries, installation
 //	checkpoints.go   audit_checkpoints, checkpoint_keys
+//	recover.go       installation, lost_revisions
 //	keys.go          api_keys
 //	propagation.go   propagation_keys
 //	fleet.go         fleet

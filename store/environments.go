@@ -25,12 +25,17 @@ type Environment struct {
 	// and the overrides signed with them: it is the length of the
 	// installation's audit chain, which records all of that.
 	KeysVersion int64
+	// Moved is true while the database is not where it was left: see
+	// [ErrNotRecovered].
+	Moved bool
 }
 
 const selectEnvironments = `
-SELECT e.name, e.revision, e.protected, e.created_at, e.updated_at, i.audit_seq AS keys_version
+SELECT e.name, e.revision, e.protected, e.created_at, e.updated_at, i.audit_seq AS keys_version,
+	COALESCE(i.lineage <> l.lineage, false) AS moved
 FROM environments e
 CROSS JOIN installation i
+CROSS JOIN (SELECT guidon_lineage() AS lineage) l
 ORDER BY e.position, e.name`
 
 // Environments lists all environments in the order of promotion: development first.
@@ -90,6 +95,8 @@ type lockedEnvironment struct {
 	AuditSeq  int64
 	AuditHead []byte
 	UpdatedAt time.Time
+	// Moved is as in Environment.
+	Moved bool
 	// Now is the database's clock once the lock was had, the same clock for
 	// every replica.
 	Now time.Time
@@ -110,7 +117,9 @@ WITH locked AS MATERIALIZED (
 	ORDER BY name
 	FOR NO KEY UPDATE
 )
-SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
+SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now,
+	(SELECT COALESCE(lineage <> guidon_lineage(), false) FROM installation) AS moved
+FROM locked`
 
 const publishRevision = `
 UPDATE environments

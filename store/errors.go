@@ -43,6 +43,15 @@ var (
 	// ErrRevisionAhead says that a revision above the newest was asked for. A
 	// pin can be ahead of what this replica read; nobody may cache the answer.
 	ErrRevisionAhead = errors.New("revision is ahead of the newest")
+	// ErrRevisionLost says that a revision was published, and then lost with the
+	// database's newest commits. Nobody can tell what it held.
+	ErrRevisionLost = errors.New("revision was lost in a restore or failover")
+	// ErrNotRecovered says that the database is not where it was left: it was
+	// restored, or another server took over, and commits may be missing. Until
+	// somebody runs guidon recover nothing is written.
+	ErrNotRecovered = errors.New("the database was restored or failed over and may lack commits: run guidon recover")
+	// ErrRecovered says that there is nothing to recover from.
+	ErrRecovered = errors.New("the database is where it was left: nothing says that commits were lost; use force if they were")
 	// ErrUnavailable says that Postgres cannot be reached or cannot answer
 	// now. The same request may succeed later.
 	ErrUnavailable = errors.New("database unavailable")

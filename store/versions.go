@@ -92,9 +92,12 @@ ORDER BY v.kind, v.name`
 
 // SnapshotRows returns every row of an environment as of a revision, sorted by
 // kind and name, and the revision it read. Revision 0 means the newest.
-// A revision above the newest is ErrRevisionAhead.
+// A revision above the newest is ErrRevisionAhead, a lost one ErrRevisionLost.
 func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]eval.Row, int64, error) {
 	if revision != 0 {
+		if _, err := db.unlost(ctx, env, revision); err != nil {
+			return nil, 0, err
+		}
 		rows, err := db.rowsAt(ctx, env, revision, selectAt, pgx.StrictNamedArgs{"environment": env, "revision": revision})
 		return rows, revision, err
 	}
@@ -184,8 +187,13 @@ WHERE v.environment = @environment AND (v.kind, v.name) IN (SELECT * FROM unnest
 // revision: the flag, the segments it reads and the settings, as they were.
 // They are good for every revision in [from, to); to is 0 if that holds to
 // this day. No rows means that the flag did not exist then. A revision above
-// the newest is ErrRevisionAhead and must not be remembered.
+// the newest is ErrRevisionAhead and must not be remembered; a lost one is
+// ErrRevisionLost.
 func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (rows []eval.Row, from, to int64, err error) {
+	until, err := db.unlost(ctx, env, revision)
+	if err != nil {
+		return nil, 0, 0, err
+	}
 	rows, names, err := db.alone(ctx, env, key, revision)
 	if err != nil {
 		return nil, 0, 0, err
@@ -195,6 +203,9 @@ func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (
 	b, err := readOne[bounds](ctx, db, "superseded flag", selectBounds, pgx.StrictNamedArgs{
 		"environment": env, "revision": revision, "kinds": kinds, "names": keys,
 	})
+	if until != 0 && (b.Until == 0 || until < b.Until) {
+		b.Until = until
+	}
 	return rows, b.Since, b.Until, err
 }
 

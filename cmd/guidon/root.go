@@ -81,6 +81,7 @@ func newRootCommand() *cobra.Command {
 		newDevCommand(),
 		newRelayCommand(),
 		newMigrateCommand(&out),
+		newRecoverCommand(&out),
 		newImportCommand(&out),
 		newFlagCommand(&out),
 		newEnvironmentCommand(&out),

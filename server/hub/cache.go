@@ -78,6 +78,19 @@ func (c *cache) put(at place, e entry) {
 	}
 }
 
+// forget lets go of all places of an environment.
+func (c *cache) forget(environment string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for element := c.order.Front(); element != nil; {
+		next := element.Next()
+		if element.Value.(*cached).environment == environment {
+			c.drop(element)
+		}
+		element = next
+	}
+}
+
 // size returns how many bytes are kept.
 func (c *cache) size() int64 {
 	c.mu.Lock()

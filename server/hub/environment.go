@@ -29,6 +29,8 @@ type Environment struct {
 	position atomic.Int64
 	// lookedAt is when head was last known to be the newest, in Unix nanoseconds.
 	lookedAt atomic.Int64
+	// claimed is the newest revision that a client proved; see Claim.
+	claimed atomic.Pointer[claim]
 	// fault is why the environment cannot be brought up to the database, ever.
 	fault atomic.Pointer[error]
 }
@@ -109,11 +111,13 @@ func (e *Environment) regress(err error) { e.fault.Store(&err) }
 func (e *Environment) advance(ctx context.Context, row store.Environment, refreshKeys bool) error {
 	old := e.head.Load()
 	if old != nil && row.Revision < old.Revision() {
-		e.regress(fmt.Errorf("the database is at revision %d, older than revision %d, which was served: was it restored from a backup?",
-			row.Revision, old.Revision()))
+		e.regress(fmt.Errorf("%w: it is at revision %d, and revision %d was served", store.ErrNotRecovered, row.Revision, old.Revision()))
 		return nil
 	}
 	e.fault.Store(nil)
+	if row.Moved {
+		e.regress(store.ErrNotRecovered)
+	}
 	head, err := e.next(ctx, old, row.Revision)
 	if err != nil {
 		return err
@@ -161,6 +165,9 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 	if revision == old.Revision() {
 		return old, nil
 	}
+	if store.Epoch(revision) != store.Epoch(old.Revision()) {
+		return e.again(ctx, old)
+	}
 	upserts, deletes, err := db.Delta(ctx, e.name, old.Revision(), revision)
 	if err != nil {
 		return nil, err
@@ -171,6 +178,66 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 	}
 	e.retire(old.snapshot, upserts, deletes)
 	return old.followedBy(snapshot, upserts, deletes, e.hub.cfg.DeltaBytes), nil
+}
+
+// again reads the environment anew, after a recovery: what was lost may be part
+// of the old head and of what is remembered.
+func (e *Environment) again(ctx context.Context, old *Head) (*Head, error) {
+	rows, revision, err := e.hub.source.SnapshotRows(ctx, e.name, 0)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := eval.Compile(revision, rows)
+	if err != nil {
+		return nil, err
+	}
+	e.hub.history.kept.forget(e.name)
+	head := old.clone()
+	head.snapshot, head.digest, head.steps = snapshot, snapshot.Digest().String(), nil
+	return head, nil
+}
+
+// Claim notes that a client proved that a revision was published. If the
+// database does not have it, it lost commits: this replica is not ready until
+// they are back or somebody recovers. It goes on serving and taking changes,
+// since the client may be one of another installation. What is not within one
+// epoch proves nothing.
+func (e *Environment) Claim(revision int64) {
+	head := e.Head().Revision()
+	if revision <= head || revision > head+maxClaim {
+		return
+	}
+	for known := e.claimed.Load(); known == nil || known.revision < revision; known = e.claimed.Load() {
+		if e.claimed.CompareAndSwap(known, &claim{revision, e.hub.cfg.Now().UnixNano()}) {
+			break
+		}
+	}
+	e.hub.Look()
+}
+
+// claim is a revision that a client proved, and when, in Unix nanoseconds.
+type claim struct{ revision, at int64 }
+
+// lost returns an error if a client proved a revision that the database, asked
+// since then, does not have.
+func (e *Environment) lost() error {
+	c := e.claimed.Load()
+	if c == nil || e.lookedAt.Load() <= c.at || c.revision <= e.Head().Revision() {
+		return nil
+	}
+	return fmt.Errorf("%w: a client proved revision %d, and the database is at %d", store.ErrNotRecovered, c.revision, e.Head().Revision())
+}
+
+// maxClaim bounds how far ahead of the database a client can have been.
+const maxClaim = 1 << 20
+
+// Fault returns why the environment cannot be brought up to the database and
+// must not be written to; nil if it can.
+func (e *Environment) Fault() error {
+	if fault := e.fault.Load(); fault != nil {
+		return *fault
+	}
+	return nil
 }
 
 // withKeys reads the propagation keys, and what verifies override tokens.

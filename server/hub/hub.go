@@ -184,6 +184,9 @@ func (h *Hub) Ready() error {
 		if fault := e.fault.Load(); fault != nil {
 			return fmt.Errorf("environment %q: %w", e.name, *fault)
 		}
+		if err := e.lost(); err != nil {
+			return fmt.Errorf("environment %q: %w", e.name, err)
+		}
 		if age := e.Age(); age > h.cfg.StaleAfter {
 			return h.because(fmt.Errorf("environment %q: revision %d was last known to be the newest %s ago",
 				e.name, e.Head().Revision(), age.Truncate(time.Second)))
@@ -228,6 +231,11 @@ func (h *Hub) look(ctx context.Context) error {
 		return err
 	}
 	environments := *h.environments.Load()
+	if len(environments) == 0 && h.cfg.Upstream == nil {
+		if err := h.cfg.Store.NoteLineage(ctx); err != nil {
+			return err
+		}
+	}
 	version := int64(0)
 	for _, row := range listed {
 		version = max(version, row.KeysVersion)

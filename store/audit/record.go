@@ -31,6 +31,7 @@ const (
 	ActionCreateOverrideKey    = "override_key.create"
 	ActionCreateOverride       = "override.create"
 	ActionRevokeOverride       = "override.revoke"
+	ActionRecover              = "environment.recover"
 	// ActionChange is the action of a record whose operations differ.
 	ActionChange = "change"
 )

@@ -1,0 +1,28 @@
+SET lock_timeout = '5s';
+
+-- Where the database lives: cluster, timeline, database. It is another one after
+-- a restore or a failover, which may have lost commits. Null where Postgres does
+-- not tell, as a standby does not.
+CREATE FUNCTION guidon_lineage() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT system_identifier FROM pg_control_system())
+        || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+        || '/' || (SELECT oid FROM pg_database WHERE datname = current_database());
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- Null until a server first looks.
+ALTER TABLE installation ADD COLUMN lineage text;
+
+-- The revisions that were published and are no more: first up to last, of which
+-- none is used again.
+-- Bounded: a row per environment and recovery; people make them by hand.
+CREATE TABLE lost_revisions (
+    environment text COLLATE "C" NOT NULL REFERENCES environments (name),
+    first       bigint      NOT NULL,
+    last        bigint      NOT NULL CHECK (last >= first),
+    created_at  timestamptz NOT NULL,
+    PRIMARY KEY (environment, first)
+);
