@@ -111,7 +111,7 @@ func (e *Environment) regress(err error) { e.fault.Store(&err) }
 func (e *Environment) advance(ctx context.Context, row store.Environment, refreshKeys bool) error {
 	old := e.head.Load()
 	if old != nil && row.Revision < old.Revision() {
-		e.regress(fmt.Errorf("%w: it is at revision %d, and revision %d was served", store.ErrNotRecovered, row.Revision, old.Revision()))
+		e.regress(fmt.Errorf("%w: it is at revision %d, older than revision %d, which was served", store.ErrNotRecovered, row.Revision, old.Revision()))
 		return nil
 	}
 	e.fault.Store(nil)
