@@ -25,7 +25,7 @@ type follower struct {
 	pending  []byte // chunks of a snapshot that is not complete
 	close    func()
 	// what arrived
-	snapshots, deltas, heartbeats int
+	snapshots, deltas, heartbeats, emergencies int
 }
 
 // follow opens a stream with what the client has, and reads the hello.
@@ -93,6 +93,8 @@ func (f *follower) step() {
 		f.become(s, err, d.GetDigest())
 	case *guidonv1.SyncServiceSyncResponse_Heartbeat:
 		f.heartbeats++
+	case *guidonv1.SyncServiceSyncResponse_Emergencies:
+		f.emergencies++ // they are part of what follows
 	default:
 		f.t.Fatalf("unexpected event %v", event)
 	}

@@ -39,6 +39,9 @@ func TestKill(t *testing.T) {
 		t.Errorf("the kill made revision %d, want %d", killed, seen+1)
 	}
 	f.reach(killed)
+	if f.emergencies == 0 {
+		t.Error("nothing told of the kill ahead of the delta")
+	}
 	if e, ok := f.snapshot.Emergencies().After("a", seen); !ok || e.Revision != killed || e.Variant != "off" || e.Value() != false {
 		t.Errorf("the stream brought emergency %+v, %v, want off at %d", e, ok, killed)
 	}
