@@ -96,6 +96,29 @@ bench: postgres ## Print the benchmarks beside their floors
 bench-write: postgres ## Print what writing costs, with fsync on, beside pgbench's bare statements
 	$(GO) test -run '^$$' -bench 'Write|TenThousandFlags' -benchtime $(BENCHTIME) ./store
 
+.PHONY: bench-audit
+bench-audit: ## Verify an export of a million audit entries
+	GUIDON_AUDIT_ENTRIES=1000000 $(GO) test -count=1 -run 'LargeExport' -v ./store/audit
+
+# SEED=1 repeats a run. Results lie in results/.
+SEED ?= 0
+.PHONY: torture
+torture: torture-binaries ## Break Postgres and the servers under load for an hour, and check what is left
+	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED)
+
+.PHONY: torture-short
+torture-short: torture-binaries ## The same with a sample of each scenario
+	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED) --short
+
+.PHONY: torture-binaries
+torture-binaries: postgres $(BIN)
+	$(GO) build -tags failpoint -o $(BIN)/guidon-failpoint ./cmd/guidon
+	$(GO) build -o $(BIN)/torture ./cmd/torture
+
+.PHONY: mutants
+mutants: postgres ## Seed bugs one by one and show that a test catches each
+	$(GO) run ./cmd/torture/mutants
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)
@@ -113,6 +136,7 @@ ci: ## What CI runs: test first, then every check
 	$(MAKE) check-generate
 	$(MAKE) oracle
 	$(MAKE) proof
+	$(MAKE) torture-short
 	$(MAKE) fuzz
 
 .PHONY: lint

@@ -51,10 +51,11 @@ var floors = map[string]int{
 
 	"server": 4,
 
-	"cmd":        5,
-	"cmd/guidon": 5,
-	"cmd/demo":   5,
-	"cmd/mesh":   5,
+	"cmd":         5,
+	"cmd/guidon":  5,
+	"cmd/demo":    5,
+	"cmd/torture": 5,
+	"cmd/mesh":    5,
 }
 
 func TestFloors(t *testing.T) {

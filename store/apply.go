@@ -46,6 +46,9 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 		return Applied{}, err
 	}
 	if !applied.Unchanged && !cs.DryRun {
+		if err := failpoint("acked-not-notified"); err != nil {
+			return applied, nil //nolint:nilerr // a hint is lost, nothing else
+		}
 		db.notify()
 	}
 	return applied, nil
@@ -99,7 +102,7 @@ func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) err
 	} else if err != nil {
 		return err
 	}
-	return driver(tx.Commit(ctx))
+	return commit(ctx, tx)
 }
 
 // prepare checks what can be checked without the database.
@@ -185,7 +188,13 @@ func checkText(field, text string, limit int) error {
 // attempt carries out a change set up to the commit. The error is errRollback
 // if there is a result but nothing to commit.
 func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err error) {
+	if err := failpoint("before-lock"); err != nil {
+		return Applied{}, err
+	}
 	d, chain, earlier, err := load(ctx, tx, r)
+	if err == nil {
+		err = failpoint("after-lock")
+	}
 	if err != nil {
 		return Applied{}, err
 	}
@@ -248,7 +257,10 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 	if err := r.remember(b, stored, d.at); err != nil {
 		return Applied{}, err
 	}
-	return applied, driver(tx.SendBatch(ctx, b).Close())
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return applied, driver(err)
+	}
+	return applied, failpoint("after-audit")
 }
 
 // load takes the locks, in the one order, and reads in the same round trip

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// verdict is what the checker found. It must find no problems.
+type verdict struct {
+	Acked      int      `json:"acked"`
+	Refused    int      `json:"refused"`
+	Unknown    int      `json:"unknown"`
+	Lost       int      `json:"lost"`
+	Duplicated int      `json:"duplicated"`
+	Revisions  int64    `json:"revisions"`
+	Entries    int64    `json:"entries"`
+	Problems   []string `json:"problems,omitempty"`
+}
+
+func (v *verdict) problem(format string, args ...any) {
+	const shown = 20
+	if len(v.Problems) < shown {
+		v.Problems = append(v.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// committed is one change that is there.
+type committed struct {
+	Key         string
+	Environment string
+	Revision    int64
+}
+
+const selectCommitted = `
+SELECT c.idempotency_key, e.environment, e.revision
+FROM audit_entries e
+JOIN changes c ON c.id = e.change_id
+WHERE c.idempotency_key IS NOT NULL AND e.environment <> ''`
+
+// numbers of an environment: as many revisions as it is at, as many entries as
+// its head says, each revision but the first made by one of them.
+type numbers struct {
+	Name                                                    string
+	Revision, Seq, Revisions, Newest, Entries, Made, Strays int64
+}
+
+const selectNumbers = `
+SELECT e.name, e.revision, e.audit_seq,
+	(SELECT count(*) FROM revisions r WHERE r.environment = e.name),
+	(SELECT max(revision) FROM revisions r WHERE r.environment = e.name),
+	(SELECT count(*) FROM audit_entries a WHERE a.environment = e.name),
+	(SELECT count(DISTINCT revision) FROM audit_entries a WHERE a.environment = e.name),
+	(SELECT count(*) FROM flag_versions v WHERE v.environment = e.name AND NOT EXISTS (
+		SELECT FROM revisions r WHERE r.environment = v.environment AND r.revision = v.from_revision))
+FROM environments e`
+
+func query[T any](ctx context.Context, conn *pgx.Conn, sql string) ([]T, error) {
+	rows, _ := conn.Query(ctx, sql) // the error comes out of Collect
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+}
+
+// check holds the database against the history: invariants I1 and I2.
+func (c *Cluster) check(ctx context.Context) (v verdict, err error) {
+	conn, err := pgx.Connect(ctx, c.url)
+	if err != nil {
+		return v, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	there, err := query[committed](ctx, conn, selectCommitted)
+	if err != nil {
+		return v, err
+	}
+	v.checkChanges(c.History.outcomes(), there)
+	counted, err := query[numbers](ctx, conn, selectNumbers)
+	if err != nil {
+		return v, err
+	}
+	v.checkNumbers(counted)
+	db, err := c.open(ctx)
+	if err != nil {
+		return v, err
+	}
+	defer db.Close()
+	for _, environment := range append([]string{""}, environments...) {
+		found, err := db.VerifyAudit(ctx, environment, "")
+		if err != nil {
+			v.problem("%v", err)
+		}
+		v.Entries += found.Head.Seq
+	}
+	return v, nil
+}
+
+// checkChanges is I1: what was acknowledged is there, once, as it was
+// acknowledged; what is there was acknowledged or is unknown.
+func (v *verdict) checkChanges(outcomes map[string]event, there []committed) {
+	byKey := map[string][]committed{}
+	for _, c := range there {
+		byKey[c.Key] = append(byKey[c.Key], c)
+	}
+	for _, key := range slices.Sorted(maps.Keys(outcomes)) {
+		e, found := outcomes[key], byKey[key]
+		delete(byKey, key)
+		switch e.Type {
+		case "ok":
+			v.Acked++
+			if len(found) == 0 {
+				v.Lost++
+				v.problem("%s was acknowledged at %s/%d and is lost", key, e.Environment, e.Revision)
+			} else if found[0].Environment != e.Environment || found[0].Revision != e.Revision {
+				v.problem("%s was acknowledged at %s/%d and is at %s/%d", key, e.Environment, e.Revision, found[0].Environment, found[0].Revision)
+			}
+		case "fail":
+			v.Refused++
+			if len(found) > 0 {
+				v.problem("%s was refused and is there", key)
+			}
+		default:
+			v.Unknown++
+		}
+		if len(found) > 1 {
+			v.Duplicated++
+			v.problem("%s is there %d times", key, len(found))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		v.problem("%s is there and nobody asked for it", key)
+	}
+}
+
+// checkNumbers is I2, but for what the audit log says of itself.
+func (v *verdict) checkNumbers(counted []numbers) {
+	for _, n := range counted {
+		v.Revisions += n.Revision
+		if n.Revisions != n.Revision || n.Newest != n.Revision {
+			v.problem("%s is at revision %d and has %d, the newest of which is %d", n.Name, n.Revision, n.Revisions, n.Newest)
+		}
+		if n.Entries != n.Seq || n.Made != n.Revision-1 {
+			v.problem("%s has %d entries of %d, which made %d revisions of %d", n.Name, n.Entries, n.Seq, n.Made, n.Revision-1)
+		}
+		if n.Strays > 0 {
+			v.problem("%s has %d versions that no revision made", n.Name, n.Strays)
+		}
+	}
+}

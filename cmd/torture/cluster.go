@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/migrations"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/embedded"
+)
+
+// environments that writers write to; a migration makes them.
+var environments = []string{"development", "production", "staging"}
+
+// patience bounds the wait for something to come back after it was broken.
+const patience = 90 * time.Second
+
+// Cluster is one Postgres that syncs to disk, servers over it as processes of
+// their own, and writers. One goroutine, the scenario's, breaks it.
+type Cluster struct {
+	settings settings
+	// Random is drawn from the seed and the scenario's name.
+	Random *rand.Rand
+	// History is what writers asked for and were told.
+	History *History
+
+	dir      string
+	volume   string // one that is mounted below dir; empty for none
+	postgres *embedded.Server
+	url      string
+	key      string // of the API
+	master   store.MasterKey
+
+	mu      sync.Mutex
+	servers []*Server
+}
+
+// newCluster returns a cluster of nothing, which must be closed even if there
+// is an error.
+func newCluster(s settings, name string) (*Cluster, error) {
+	seed := s.seed
+	for _, r := range name {
+		seed = seed*31 + uint64(r)
+	}
+	c := &Cluster{settings: s, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
+	var secret [32]byte
+	for i := range secret {
+		secret[i] = byte(c.Random.Uint32())
+	}
+	c.master = store.NewMasterKey(secret)
+	var err error
+	if c.History, err = newHistory(filepath.Join(s.out, "history-"+name+".jsonl")); err != nil {
+		return c, err
+	}
+	if c.dir, err = os.MkdirTemp("", "guidon-torture-"); err != nil {
+		return c, err
+	}
+	return c, os.Chmod(c.dir, 0o711) //nolint:gosec // Postgres runs as another user and must get through
+}
+
+// Begin starts Postgres, makes the schema and a key, and starts servers.
+func (c *Cluster) Begin(ctx context.Context, servers int) error {
+	if err := c.StartPostgres(ctx); err != nil {
+		return err
+	}
+	if err := migrations.Up(ctx, c.url); err != nil {
+		return err
+	}
+	db, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, text, err := db.CreateKey(ctx, store.NewKey{Kind: store.KeyAdmin, Name: "torture", Actor: "torture"})
+	if err != nil {
+		return err
+	}
+	c.key = text.Reveal()
+	for range servers {
+		if _, err := c.StartServer(ctx, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) open(ctx context.Context) (*store.DB, error) {
+	return store.Open(ctx, store.Config{DatabaseURL: c.url, MasterKey: c.master})
+}
+
+// StartPostgres starts Postgres, again if it was stopped or killed, and waits
+// until it takes connections.
+func (c *Cluster) StartPostgres(ctx context.Context) (err error) {
+	if c.postgres != nil {
+		_ = c.postgres.Stop() // gives the directory free
+	}
+	c.postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(c.dir, "postgres"), StartTimeout: patience})
+	if err != nil {
+		return err
+	}
+	c.url = c.postgres.DatabaseURL()
+	return nil
+}
+
+// EndPostgres sends the postmaster a signal that ends it, and waits.
+func (c *Cluster) EndPostgres(ctx context.Context, signal syscall.Signal) error {
+	text, err := os.ReadFile(filepath.Join(c.dir, "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, signal); err != nil {
+		return fmt.Errorf("postmaster %d: %w", pid, err)
+	}
+	select {
+	case <-c.postgres.Done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(patience):
+		return fmt.Errorf("postmaster %d does not end", pid)
+	}
+}
+
+// Exec runs SQL as the superuser.
+func (c *Cluster) Exec(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, c.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// Server is one process of guidon serve.
+type Server struct {
+	URL string
+	// Hit is closed when the server came to its failpoint.
+	Hit  chan struct{}
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// StartServer starts a server, with a failpoint such as "after-lock=exit@3" if
+// it is not empty, and waits until it is ready.
+func (c *Cluster) StartServer(ctx context.Context, failpoint string) (*Server, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		return nil, err
+	}
+	s := &Server{URL: "http://" + address, Hit: make(chan struct{}), done: make(chan struct{})}
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.settings.guidon, "serve", "--listen", address, "--database-url", c.url) //nolint:gosec // the user names it
+	s.cmd.Env = append(os.Environ(), "GUIDON_MASTER_KEY="+c.master.Text(), "GUIDON_FAILPOINT="+failpoint)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for torture alone
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go s.watch(stderr)
+	c.mu.Lock()
+	c.servers = append(c.servers, s)
+	c.mu.Unlock()
+	return s, s.ready(ctx)
+}
+
+// watch waits for the failpoint's line, and for the end.
+func (s *Server) watch(stderr io.Reader) {
+	lines := bufio.NewScanner(stderr)
+	hit := false
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "failpoint ") && !hit {
+			hit = true
+			close(s.Hit)
+		}
+	}
+	_, _ = io.Copy(io.Discard, stderr)
+	_ = s.cmd.Wait() // how it ended does not matter
+	close(s.done)
+}
+
+func (s *Server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if response, err := http.DefaultClient.Do(request); err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-s.done:
+			return errors.New("a server ended while it started")
+		case <-ctx.Done():
+			return fmt.Errorf("a server is not ready: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Kill ends a server with kill -9 and waits.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // it may have ended
+	<-s.done
+}
+
+// Alive reports whether a server runs.
+func (s *Server) Alive() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// StopServer takes a server away for good.
+func (c *Cluster) StopServer(s *Server) {
+	s.Kill()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, other := range c.servers {
+		if other == s {
+			c.servers = append(c.servers[:i:i], c.servers[i+1:]...)
+			return
+		}
+	}
+}
+
+// Pick returns a server that runs, by number; nil if none does.
+func (c *Cluster) Pick(n int) *Server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.servers {
+		if s := c.servers[(n+i)%len(c.servers)]; s.Alive() {
+			return s
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) close() {
+	for _, s := range c.servers {
+		s.Kill()
+	}
+	if c.postgres != nil {
+		_ = c.postgres.Stop() // it may have ended
+	}
+	if c.History != nil {
+		_ = c.History.close()
+	}
+	if c.volume != "" {
+		_ = unmount(c.volume)
+	}
+	if c.dir != "" {
+		_ = os.RemoveAll(c.dir)
+	}
+}

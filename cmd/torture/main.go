@@ -1,0 +1,201 @@
+// Command torture breaks Postgres and the servers of an installation of its own
+// while writers write, and checks afterwards that nothing that was acknowledged
+// is lost, nothing is there twice, revisions have no gaps, and the audit log
+// says what the tables say.
+//
+// The one idea: a [Scenario] is a function over a [Cluster]. It breaks what it
+// likes; the cluster knows how to start what was broken, the writers note what
+// they asked for and what they were told, and one checker, which reads nothing
+// but that history and the database, judges all scenarios alike. Everything
+// that is drawn at random comes from one seed.
+//
+// What kill -9 cannot show is the loss of power: the kernel keeps what was
+// written.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Scenario breaks a cluster in one way.
+type Scenario struct {
+	// Name is that of the plan: F1, F2 …
+	Name string
+	// Breaks says what.
+	Breaks string
+	// Run breaks it. What it returns is the scenario's own figures; an error is
+	// a failure of the test's machinery or a promise that was not kept.
+	Run func(ctx context.Context, c *Cluster) (map[string]any, error)
+}
+
+// scenarios in the order in which they run.
+func scenarios() []Scenario {
+	return []Scenario{
+		{"F5", "the server, at each failpoint", failpoints},
+		{"F17", "nothing: 64 writers race for each revision of one flag", race},
+		{"F1", "the postmaster, with kill -9", killPostgres},
+		{"F2", "the connections: restarts, immediate stops, terminated backends", restartPostgres},
+		{"F7", "the disk: it fills up", fillDisk},
+	}
+}
+
+// settings are what the command line says.
+type settings struct {
+	seed   uint64
+	short  bool
+	guidon string
+	only   []string
+	out    string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:           "torture",
+		Short:         "Break Postgres and the servers under load, and check what is left",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.seed == 0 {
+				s.seed = rand.Uint64() >> 32 //nolint:gosec // draws a test, guards nothing
+			}
+			return torture(cmd.Context(), cmd.OutOrStdout(), s)
+		},
+	}
+	cmd.Flags().Uint64Var(&s.seed, "seed", 0, "draws everything that is random (default another one each time)")
+	cmd.Flags().BoolVar(&s.short, "short", false, "a sample of each scenario")
+	cmd.Flags().StringVar(&s.guidon, "guidon", "", "a guidon built with -tags failpoint (required)")
+	cmd.Flags().StringSliceVar(&s.only, "scenario", nil, "only these, as in F1,F5 (default all)")
+	cmd.Flags().StringVar(&s.out, "results", "results", "directory for the report and the histories")
+	if err := cmd.MarkFlagRequired("guidon"); err != nil {
+		panic(err) // it was defined just above
+	}
+	return cmd
+}
+
+// report is what is written, and what is judged.
+type report struct {
+	Seed      uint64    `json:"seed"`
+	Short     bool      `json:"short"`
+	Began     time.Time `json:"began"`
+	Seconds   float64   `json:"seconds"`
+	Scenarios []result  `json:"scenarios"`
+}
+
+// result is one scenario's.
+type result struct {
+	Name    string         `json:"name"`
+	Breaks  string         `json:"breaks"`
+	Skipped string         `json:"skipped,omitempty"`
+	Failed  string         `json:"failed,omitempty"`
+	Seconds float64        `json:"seconds"`
+	Verdict verdict        `json:"verdict"`
+	Figures map[string]any `json:"figures,omitempty"`
+}
+
+// skipError says why a scenario cannot run here.
+type skipError string
+
+func (e skipError) Error() string { return string(e) }
+
+func torture(ctx context.Context, out io.Writer, s settings) error {
+	if err := os.MkdirAll(s.out, 0o750); err != nil {
+		return err
+	}
+	r := report{Seed: s.seed, Short: s.short, Began: time.Now().UTC()}
+	fmt.Fprintf(out, "seed %d\n", s.seed)
+	failed := false
+	for _, scenario := range scenarios() {
+		if len(s.only) > 0 && !slices.Contains(s.only, scenario.Name) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		result := play(ctx, s, scenario)
+		r.Scenarios = append(r.Scenarios, result)
+		failed = failed || result.Failed != ""
+		fmt.Fprintln(out, result)
+	}
+	if len(r.Scenarios) == 0 {
+		return errors.New("there is no such scenario")
+	}
+	r.Seconds = time.Since(r.Began).Seconds()
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(s.out, "torture.json"), append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	if failed {
+		return fmt.Errorf("a promise was not kept; again with --seed %d", s.seed)
+	}
+	return nil
+}
+
+// play runs one scenario on a cluster of its own, and judges what is left.
+func play(ctx context.Context, s settings, scenario Scenario) (r result) {
+	r = result{Name: scenario.Name, Breaks: scenario.Breaks}
+	began := time.Now()
+	defer func() { r.Seconds = time.Since(began).Seconds() }()
+	c, err := newCluster(s, scenario.Name)
+	defer c.close()
+	if err == nil {
+		r.Figures, err = scenario.Run(ctx, c)
+	}
+	if err == nil {
+		r.Verdict, err = c.check(ctx)
+	}
+	if skip, ok := errors.AsType[skipError](err); ok {
+		r.Skipped = string(skip)
+	} else if err != nil {
+		r.Failed = err.Error()
+	} else {
+		r.Failed = strings.Join(r.Verdict.Problems, "; ")
+	}
+	return r
+}
+
+// String is the line that people read.
+func (r result) String() string {
+	head := fmt.Sprintf("%-4s %6.1fs ", r.Name, r.Seconds)
+	switch {
+	case r.Skipped != "":
+		return head + "skipped: " + r.Skipped
+	case r.Failed != "":
+		return head + "FAILED: " + r.Failed
+	}
+	figures, err := json.Marshal(r.Figures)
+	if err != nil {
+		panic(err) // numbers and strings always encode
+	}
+	v := r.Verdict
+	return head + fmt.Sprintf("ok: %d acked, %d refused, %d lost, %d duplicated, %d unknown; %d revisions, %d entries verified; %s",
+		v.Acked, v.Refused, v.Lost, v.Duplicated, v.Unknown, v.Revisions, v.Entries, figures)
+}

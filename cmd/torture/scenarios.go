@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+)
+
+// killPostgres is F1: the postmaster dies at a moment of the seed's choosing,
+// again and again, under sixteen writers on three servers.
+func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
+	if err := c.Begin(ctx, 3); err != nil {
+		return nil, err
+	}
+	rounds := 100
+	if c.settings.short {
+		rounds = 4
+	}
+	w := c.Write(ctx, 16, 0)
+	var recovery spread
+	err := func() error {
+		for range rounds {
+			if err := w.Await(ctx, 1+int64(c.Random.IntN(200))); err != nil {
+				return err
+			}
+			if err := c.EndPostgres(ctx, syscall.SIGKILL); err != nil {
+				return err
+			}
+			if err := c.StartPostgres(ctx); err != nil {
+				return err
+			}
+			accepts := time.Now()
+			if err := w.Await(ctx, 1); err != nil {
+				return err
+			}
+			recovery.add(time.Since(accepts))
+		}
+		return nil
+	}()
+	w.Quiesce()
+	return map[string]any{"rounds": rounds, "retries": w.retried.Load(), "first_ack_after_recovery": recovery.summary()}, err
+}
+
+const terminateAll = `
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`
+
+// restartPostgres is F2: connections end, politely and not. Reads come from
+// memory and must not notice.
+func restartPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
+	if err := c.Begin(ctx, 3); err != nil {
+		return nil, err
+	}
+	restarts, terminations := 50, 200
+	if c.settings.short {
+		restarts, terminations = 2, 10
+	}
+	w := c.Write(ctx, 16, 0)
+	readers := c.read(ctx)
+	var window spread
+	err := func() error {
+		if err := w.Await(ctx, 16); err != nil {
+			return err
+		}
+		for i := range 2 * restarts {
+			signal := []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}[i%2] // fast, immediate
+			broken := time.Now()
+			if err := c.EndPostgres(ctx, signal); err != nil {
+				return err
+			}
+			if err := c.StartPostgres(ctx); err != nil {
+				return err
+			}
+			if err := w.Await(ctx, 1); err != nil {
+				return err
+			}
+			window.add(time.Since(broken))
+		}
+		for range terminations {
+			if err := c.Exec(ctx, terminateAll); err != nil {
+				return err
+			}
+			if err := w.Await(ctx, 1+int64(c.Random.IntN(20))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	w.Quiesce()
+	reads, failed := readers.stop()
+	if err == nil && failed > 0 {
+		err = fmt.Errorf("%d of %d reads failed", failed, reads)
+	}
+	return map[string]any{
+		"restarts": 2 * restarts, "terminations": terminations, "retries": w.retried.Load(), "reads": reads, "failed_reads": failed,
+		"from_stop_to_ack": window.summary(),
+	}, err
+}
+
+// failpoints is F5: a server comes to each point of a write and ends, panics,
+// stalls or errs there.
+func failpoints(ctx context.Context, c *Cluster) (map[string]any, error) {
+	if err := c.Begin(ctx, 1); err != nil {
+		return nil, err
+	}
+	var cells []string
+	for _, point := range []string{"before-lock", "after-lock", "after-audit", "commit-sent", "committed-not-acked", "acked-not-notified"} {
+		for _, action := range []string{"exit", "panic", "stall", "error"} {
+			cells = append(cells, point+"="+action)
+		}
+	}
+	rounds := 4
+	if c.settings.short {
+		c.Random.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
+		cells, rounds = cells[:10], 1
+	}
+	reached := map[string]int{}
+	for n := range rounds * len(cells) {
+		cell := cells[n%len(cells)]
+		if err := c.reach(ctx, fmt.Sprintf("%s@%d", cell, 1+c.Random.IntN(40)), (n+1)*1000); err != nil {
+			return nil, fmt.Errorf("%s: %w", cell, err)
+		}
+		reached[cell]++
+	}
+	return map[string]any{"reached": reached}, nil
+}
+
+// reach lets writers, numbered from first on, drive a server into a failpoint,
+// and checks what is left.
+func (c *Cluster) reach(ctx context.Context, failpoint string, first int) error {
+	s, err := c.StartServer(ctx, failpoint)
+	if err != nil {
+		return err
+	}
+	w := c.Write(ctx, 8, first)
+	select {
+	case <-s.Hit:
+		err = w.Await(ctx, 8)
+	case <-time.After(patience):
+		err = errors.New("the point was never reached")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	w.Quiesce()
+	c.StopServer(s)
+	if err != nil {
+		return err
+	}
+	v, err := c.check(ctx)
+	if err == nil && len(v.Problems) > 0 {
+		err = errors.New(v.Problems[0])
+	}
+	return err
+}
+
+// race is F17: everybody wants the next revision of the same flag, and says
+// which one he saw.
+func race(ctx context.Context, c *Cluster) (map[string]any, error) {
+	if err := c.Begin(ctx, 3); err != nil {
+		return nil, err
+	}
+	const contenders = 64
+	rounds := 200
+	if c.settings.short {
+		rounds = 15
+	}
+	var retried, conflicts atomic.Int64
+	for round := range int64(rounds) {
+		var winners, won atomic.Int64
+		var all sync.WaitGroup
+		for i := range contenders {
+			all.Go(func() {
+				req := setFlag("staging", "contended", round*contenders+int64(i))
+				req.ExpectedRevisions = map[string]int64{"staging": round + 1}
+				req.IdempotencyKey = fmt.Sprintf("%d-race-%d-%d", c.settings.seed, round, i)
+				revision, err := c.Settle(ctx, i, req, "staging", &retried)
+				if err != nil {
+					conflicts.Add(1)
+					return
+				}
+				winners.Add(1)
+				won.Store(revision)
+			})
+		}
+		all.Wait()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if winners.Load() != 1 || won.Load() != round+2 {
+			return nil, fmt.Errorf("%d of %d won at revision %d, the last with revision %d; want one, with the next", winners.Load(), contenders, round+1, won.Load())
+		}
+	}
+	return map[string]any{"rounds": rounds, "conflicts": conflicts.Load(), "retries": retried.Load()}, nil
+}
+
+// fillDisk is F7: the volume of the data fills up under the writers, and is
+// freed.
+func fillDisk(ctx context.Context, c *Cluster) (map[string]any, error) {
+	volume := filepath.Join(c.dir, "postgres")
+	if err := os.Mkdir(volume, 0o700); err != nil {
+		return nil, err
+	}
+	const size = 160 << 20
+	if err := mountMemory(volume, size); err != nil {
+		return nil, skipError("cannot mount a small volume: " + err.Error())
+	}
+	c.volume = volume
+	if err := c.Begin(ctx, 2); err != nil {
+		return nil, err
+	}
+	w := c.Write(ctx, 16, 0)
+	figures := map[string]any{}
+	err := func() error {
+		if err := w.Await(ctx, 100); err != nil {
+			return err
+		}
+		readers := c.read(ctx)
+		ballast := filepath.Join(volume, "ballast")
+		if err := fill(ballast, size); err != nil {
+			return err
+		}
+		// Full is when nobody is acknowledged any more: what is left in files
+		// that are there already is used up first.
+		for before := int64(-1); before != w.acked.Load(); {
+			before = w.acked.Load()
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		reads, failed := readers.stop()
+		figures["acked_before_full"], figures["retries_when_full"], figures["reads"] = w.acked.Load(), w.retried.Load(), reads
+		if failed > 0 {
+			return fmt.Errorf("%d of %d reads failed on a full volume", failed, reads)
+		}
+		freed := time.Now()
+		if err := os.Remove(ballast); err != nil {
+			return err
+		}
+		select {
+		case <-c.postgres.Done(): // it could not write its log, and ended
+			figures["postgres_ended"] = true
+			if err := c.StartPostgres(ctx); err != nil {
+				return err
+			}
+		default:
+		}
+		if err := w.Await(ctx, 100); err != nil {
+			return err
+		}
+		figures["writable_again_ms"] = time.Since(freed).Milliseconds()
+		return nil
+	}()
+	w.Quiesce()
+	return figures, err
+}
+
+// fill writes a file until nothing more fits.
+func fill(path string, most int) error {
+	f, err := os.Create(path) //nolint:gosec // below the cluster's own directory
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, 64<<10)
+	for range most / len(block) {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s never filled up", path)
+}
+
+// readers read without a pause what servers have in memory.
+type readers struct {
+	end           context.CancelFunc
+	running       sync.WaitGroup
+	reads, failed atomic.Int64
+}
+
+func (c *Cluster) read(ctx context.Context) *readers {
+	r := &readers{}
+	ctx, r.end = context.WithCancel(ctx)
+	for _, s := range c.servers {
+		client := guidonv1connect.NewEvaluationServiceClient(http.DefaultClient, s.URL, c.keyed())
+		r.running.Go(func() {
+			for {
+				_, err := client.EvaluateAll(ctx, &guidonv1.EvaluationServiceEvaluateAllRequest{Environment: "staging"})
+				if ctx.Err() != nil {
+					return
+				}
+				r.reads.Add(1)
+				if err != nil {
+					r.failed.Add(1)
+				}
+				select {
+				case <-time.After(time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	return r
+}
+
+func (r *readers) stop() (reads, failed int64) {
+	r.end()
+	r.running.Wait()
+	return r.reads.Load(), r.failed.Load()
+}
+
+// spread collects durations.
+type spread []time.Duration
+
+func (s *spread) add(d time.Duration) { *s = append(*s, d) }
+
+// summary is in milliseconds.
+func (s *spread) summary() map[string]int64 {
+	sorted := slices.Sorted(slices.Values(*s))
+	if len(sorted) == 0 {
+		return nil
+	}
+	at := func(q float64) int64 { return sorted[int(q*float64(len(sorted)-1))].Milliseconds() }
+	return map[string]int64{"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1)}
+}

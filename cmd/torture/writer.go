@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+)
+
+// callTimeout bounds one try of a writer.
+const callTimeout = 10 * time.Second
+
+// Writers write until they are told to stop, each its own flag in the
+// environments in turn, and ask again under the same idempotency key until they
+// know what became of a change.
+type Writers struct {
+	cluster        *Cluster
+	stop           chan struct{}
+	running        sync.WaitGroup
+	acked, retried atomic.Int64
+}
+
+// Write starts writers, numbered from first on: no two of a cluster may have
+// the same number. Quiesce ends them.
+func (c *Cluster) Write(ctx context.Context, n, first int) *Writers {
+	w := &Writers{cluster: c, stop: make(chan struct{})}
+	for i := range n {
+		w.running.Go(func() { w.write(ctx, first+i) })
+	}
+	return w
+}
+
+// Quiesce lets each writer find out what became of its last change.
+func (w *Writers) Quiesce() {
+	close(w.stop)
+	w.running.Wait()
+}
+
+// Await waits until more changes are acknowledged.
+func (w *Writers) Await(ctx context.Context, more int64) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for want := w.acked.Load() + more; w.acked.Load() < want; {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited %v for %d acknowledged changes: %w", patience, more, ctx.Err())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (w *Writers) write(ctx context.Context, writer int) {
+	for i := 0; ctx.Err() == nil; i++ {
+		select {
+		case <-w.stop:
+			return
+		default:
+		}
+		environment := environments[(writer+i)%len(environments)]
+		req := setFlag(environment, fmt.Sprintf("writer-%d", writer), int64(i))
+		req.IdempotencyKey = fmt.Sprintf("%d-%d-%d", w.cluster.settings.seed, writer, i)
+		if _, err := w.cluster.Settle(ctx, writer+i, req, environment, &w.retried); err == nil {
+			w.acked.Add(1)
+		}
+	}
+}
+
+// setFlag is a change set that gives a flag a value that it never had.
+func setFlag(environment, key string, value int64) *guidonv1.ChangeServiceApplyRequest {
+	definition, err := structpb.NewStruct(map[string]any{
+		"state": "ENABLED", "variants": map[string]any{"v": float64(value)}, "defaultVariant": "v",
+	})
+	if err != nil {
+		panic(err) // it holds nothing else
+	}
+	return &guidonv1.ChangeServiceApplyRequest{
+		Reason: "torture",
+		Operations: []*guidonv1.Operation{{Operation: &guidonv1.Operation_PutFlag{PutFlag: &guidonv1.PutFlag{
+			Environment: environment, Key: key, Definition: definition,
+		}}}},
+	}
+}
+
+// Settle applies a change until it is acknowledged or refused, and notes what
+// happened. n says which server to ask first.
+func (c *Cluster) Settle(ctx context.Context, n int, req *guidonv1.ChangeServiceApplyRequest, environment string, retried *atomic.Int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	e := event{Type: "invoke", Key: req.GetIdempotencyKey(), Environment: environment}
+	c.History.add(e)
+	for try := 0; ; try++ {
+		revision, err := c.apply(ctx, n+try, req, environment)
+		if err == nil {
+			e.Type, e.Revision = "ok", revision
+		} else if e.Error = err.Error(); refused(err) {
+			e.Type = "fail"
+		} else if ctx.Err() != nil {
+			e.Type = "unknown"
+		}
+		if e.Type != "invoke" {
+			c.History.add(e)
+			return revision, err
+		}
+		retried.Add(1)
+		e.Error = ""
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+var errNoServer = errors.New("no server runs")
+
+func (c *Cluster) apply(ctx context.Context, n int, req *guidonv1.ChangeServiceApplyRequest, environment string) (int64, error) {
+	s := c.Pick(n)
+	if s == nil {
+		return 0, errNoServer
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	res, err := guidonv1connect.NewChangeServiceClient(http.DefaultClient, s.URL, c.keyed()).Apply(ctx, req)
+	return res.GetRevisions()[environment], err
+}
+
+// keyed gives each call the cluster's API key.
+func (c *Cluster) keyed() connect.ClientOption {
+	return connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+			req.Header().Set("Authorization", "Bearer "+c.key)
+			return next(ctx, req)
+		}
+	}))
+}
+
+// refused reports whether an answer says that nothing was changed. All others
+// leave that open.
+func refused(err error) bool {
+	call, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return false
+	}
+	switch call.Code() {
+	case connect.CodeAborted, connect.CodeInvalidArgument, connect.CodeFailedPrecondition, connect.CodePermissionDenied, connect.CodeAlreadyExists:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,82 @@
+//go:build failpoint
+
+package store
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A program built with the tag failpoint does what GUIDON_FAILPOINT says the
+// n-th time it comes to a point: "after-lock=exit@3". cmd/torture sets it.
+// Points: before-lock, after-lock, after-audit, commit-sent,
+// committed-not-acked, acked-not-notified. Actions: exit, panic, stall, error.
+var armed = func() func(point string) error {
+	point, rest, ok := strings.Cut(os.Getenv("GUIDON_FAILPOINT"), "=")
+	action, times, counted := strings.Cut(rest, "@")
+	n, err := strconv.ParseInt(times, 10, 64)
+	if !ok || !counted || err != nil {
+		return func(string) error { return nil }
+	}
+	var hits atomic.Int64
+	return func(at string) error {
+		if at != point || hits.Add(1) != n {
+			return nil
+		}
+		fmt.Fprintln(os.Stderr, "failpoint", point, action) // what torture waits for
+		switch action {
+		case "exit":
+			os.Exit(137)
+		case "panic":
+			panic("failpoint " + point)
+		case "stall":
+			time.Sleep(3 * time.Second)
+		case "error":
+			return driver(fmt.Errorf("failpoint %s: %w", point, syscall.ECONNRESET))
+		}
+		return nil
+	}
+}()
+
+func failpoint(point string) error { return armed(point) }
+
+// commit commits, but for what the failpoints around it do. At commit-sent,
+// Postgres has COMMIT and nobody waits for its answer.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	if strings.HasPrefix(os.Getenv("GUIDON_FAILPOINT"), "commit-sent=") {
+		conn := tx.Conn().PgConn()
+		conn.Frontend().SendQuery(&pgproto3.Query{String: "COMMIT"})
+		if err := conn.Frontend().Flush(); err != nil {
+			return driver(err)
+		}
+		if err := failpoint("commit-sent"); err != nil {
+			_ = conn.Conn().Close() // its answer is lost
+			return err
+		}
+		for {
+			answer, err := conn.ReceiveMessage(ctx)
+			if err != nil {
+				return driver(err)
+			}
+			if refused, ok := answer.(*pgproto3.ErrorResponse); ok {
+				return driver(fmt.Errorf("commit: %s", refused.Message))
+			}
+			if _, ok := answer.(*pgproto3.ReadyForQuery); ok {
+				return nil
+			}
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return driver(err)
+	}
+	return failpoint("committed-not-acked")
+}
