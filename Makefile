@@ -115,10 +115,6 @@ torture-binaries: postgres $(BIN)
 	$(GO) build -tags failpoint -o $(BIN)/guidon-failpoint ./cmd/guidon
 	$(GO) build -o $(BIN)/torture ./cmd/torture
 
-.PHONY: mutants
-mutants: postgres ## Seed bugs one by one and show that a test catches each
-	$(GO) run ./cmd/torture/mutants
-
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)
