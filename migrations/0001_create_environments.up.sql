@@ -26,6 +26,8 @@ CREATE TABLE environments (
     audit_head bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (octet_length(audit_head) = 32),
     protected  boolean     NOT NULL DEFAULT false,
     bytes      bigint      NOT NULL DEFAULT 0, -- of the rows as of revision
+    retention  integer     NOT NULL DEFAULT 90 CHECK (retention BETWEEN 30 AND 3650), -- days that superseded rows are kept, at least
+    archived_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);

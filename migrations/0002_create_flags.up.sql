@@ -1,10 +1,11 @@
 SET lock_timeout = '5s';
 
--- Bounded: one row per project; made when a flag first names it.
+-- Bounded: one row per project; made by hand or when a flag first names it.
 CREATE TABLE projects (
     name        text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     description text        NOT NULL DEFAULT '',
-    created_at  timestamptz NOT NULL DEFAULT now()
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    archived_at timestamptz
 );
 
 INSERT INTO projects (name) VALUES ('default');

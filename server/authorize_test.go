@@ -34,7 +34,7 @@ func rpcs() []rpc {
 				method := service.Methods().Get(j)
 				r := rpc{procedure: "/" + string(service.FullName()) + "/" + string(method.Name()), streams: method.IsStreamingServer()}
 				for _, name := range []protoreflect.Name{"environment", "name"} {
-					if method.Input().Fields().ByName(name) != nil && r.environment == "" && service.Name() != "KeyService" {
+					if method.Input().Fields().ByName(name) != nil && r.environment == "" && service.Name() != "KeyService" && service.Name() != "ProjectService" {
 						r.environment = string(name)
 					}
 				}

@@ -164,6 +164,7 @@ func toEnvironment(e *hub.Environment) *guidonv1.Environment {
 	return &guidonv1.Environment{
 		Name: e.Name(), Revision: head.Revision(), Digest: head.Digest(), Protected: head.Protected(),
 		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()),
+		RetentionDays: int32(e.Row().Retention), Archived: e.Row().Archived,
 	}
 }
 
@@ -308,6 +309,8 @@ func changeAction(o audit.Operation) string {
 		return "revoked"
 	case o.Before == nil:
 		return string(store.ActionCreated)
+	case o.After == nil && (o.Kind == eval.KindFlag.String() || o.Kind == eval.KindSegment.String()):
+		return string(store.ActionDeleted)
 	}
 	return string(store.ActionChanged)
 }

@@ -70,13 +70,9 @@ func fromContexts(contexts []*structpb.Struct) ([]*eval.Context, error) {
 // dryRun converts what a dry run found, and evaluates before and after.
 func (s *Server) dryRun(ctx context.Context, applied store.Applied, contexts []*eval.Context) (*guidonv1.ChangeServiceDryRunResponse, error) {
 	out := &guidonv1.ChangeServiceDryRunResponse{Revisions: applied.Revisions, Warnings: applied.Warnings}
-	for i, c := range toChanges(applied.Changes) {
-		row := &guidonv1.RowChange{Change: c}
-		var err error
-		if row.Fields, err = toFields(applied.Changes[i].Before, applied.Changes[i].After); err != nil {
-			return nil, err
-		}
-		out.Changes = append(out.Changes, row)
+	var err error
+	if out.Changes, err = toRowChanges(applied.Changes); err != nil {
+		return nil, err
 	}
 	left := maxEvaluations
 	for _, environment := range slices.Sorted(maps.Keys(applied.Drafts)) {

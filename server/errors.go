@@ -51,6 +51,8 @@ var codes = []struct {
 	{store.ErrKeyReused, connect.CodeAlreadyExists, ""},
 	{store.ErrArchived, connect.CodeFailedPrecondition, ""},
 	{store.ErrPierceNever, connect.CodeFailedPrecondition, ""},
+	{store.ErrArchivedEnvironment, connect.CodeFailedPrecondition, ""},
+	{store.ErrArchivedProject, connect.CodeFailedPrecondition, ""},
 	{store.ErrNotArchived, connect.CodeFailedPrecondition, ""},
 	{store.ErrInUse, connect.CodeFailedPrecondition, ""},
 	{store.ErrNotOverridable, connect.CodeFailedPrecondition, ""},

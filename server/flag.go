@@ -78,6 +78,9 @@ func (s flags) History(ctx context.Context, req *guidonv1.FlagServiceHistoryRequ
 			if version.Flag, err = toFlag(e.Name(), f); err != nil {
 				return nil, err
 			}
+			if version.Fields, err = toFields(v.Before, v.After); err != nil {
+				return nil, err
+			}
 			version.Flag.UpdatedAt, version.Flag.UpdatedBy = toTime(v.Time), v.Actor
 			out.Versions = append(out.Versions, version)
 		}

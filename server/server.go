@@ -175,6 +175,8 @@ func (s *Server) mux() http.Handler {
 		service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
 		service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
 		service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
+		service(guidonv1connect.NewProjectServiceHandler(projects{s}, options))
+		service(guidonv1connect.NewRevisionServiceHandler(revisions{s}, options))
 		service(guidonv1connect.NewSegmentServiceHandler(segments{s}, options))
 	}
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,12 +166,20 @@ func (cs ChangeSet) check() error {
 		}
 	}
 	switch n := len(cs.Operations); {
-	case n == 0:
+	case n == 0 && cs.intent == "":
 		return &FieldError{"operations", "there are none"}
 	case n > MaxOperations:
 		return &FieldError{"operations", fmt.Sprintf("%d are more than %d", n, MaxOperations)}
 	}
 	return nil
+}
+
+// checkActor checks what the audit log says of who acts and why.
+func checkActor(actor, reason, correlation string) error {
+	if strings.TrimSpace(actor) == "" {
+		return &FieldError{"actor", "is required"}
+	}
+	return cmp.Or(checkText("actor", actor, MaxTextBytes), checkText("reason", reason, MaxTextBytes), checkText("correlation_id", correlation, MaxNameBytes))
 }
 
 // checkText refuses what Postgres and canonical JSON cannot hold, and what is
@@ -213,6 +222,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 	for i, s := range r.steps {
 		d.run(i, s, r.IsolateInvalid)
 	}
+	if len(d.conflicts) > 0 {
+		return Applied{}, d.conflict(r)
+	}
 	if len(d.refused.Operations) > 0 {
 		return Applied{}, &d.refused
 	}
@@ -220,6 +232,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 		return Applied{}, err
 	}
 	flags, environments := d.finish()
+	if err := d.projectsOpen(ctx, tx, flags); err != nil {
+		return Applied{}, err
+	}
 	for _, e := range environments {
 		if err := e.complete(ctx, tx); err != nil {
 			return Applied{}, err

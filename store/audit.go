@@ -212,7 +212,20 @@ UPDATE installation SET audit_seq = @seq, audit_head = @head, updated_at = @at`
 // did; nothing means that nothing is written. It may run more than once and
 // must recognise what it did before.
 func (db *DB) installation(ctx context.Context, doing string, r audit.Record, do func(tx pgx.Tx, at time.Time) ([]audit.Operation, error)) error {
+	return db.installationAfter(ctx, doing, r, nil, do)
+}
+
+// installationAfter is installation for what needs locks that come before that
+// of the installation's row: lock takes them.
+func (db *DB) installationAfter(ctx context.Context, doing string, r audit.Record, lock func(context.Context, pgx.Tx) error,
+	do func(tx pgx.Tx, at time.Time) ([]audit.Operation, error),
+) error {
 	return db.tries(ctx, doing, func(ctx context.Context, tx pgx.Tx) error {
+		if lock != nil {
+			if err := lock(ctx, tx); err != nil {
+				return err
+			}
+		}
 		rows, err := writing[installationRow](ctx, tx, lockInstallation, nil)
 		if err != nil {
 			return err

@@ -32,6 +32,10 @@ func hashOf(cs ChangeSet) ([32]byte, error) {
 		IsolateInvalid bool
 		Operations     []any
 	}{Reason: cs.Reason, Expect: cs.Expect, IsolateInvalid: cs.IsolateInvalid}
+	if cs.intent != "" {
+		raw, err := json.Marshal([]string{cs.intent, cs.Reason})
+		return sha256.Sum256(raw), err
+	}
 	for _, o := range cs.Operations {
 		asked.Operations = append(asked.Operations, operation{fmt.Sprintf("%T", o), o})
 	}

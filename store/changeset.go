@@ -60,6 +60,9 @@ type ChangeSet struct {
 	// problem is a warning of the result. It is for imports. JSON that cannot
 	// be read, and bad keys, are refused all the same.
 	IsolateInvalid bool
+	// intent stands for the operations where they follow from it and from what
+	// is there: repeated, the same intent is the same request.
+	intent string
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],

@@ -25,6 +25,14 @@ type draft struct {
 	changes      []Changed
 	warnings     []string
 	refused      RefusedError
+	// conflicts are rows that are not as a change set needs them, by environment.
+	conflicts map[string][]eval.Name
+}
+
+// conflict is that of the first environment in which there is one.
+func (d *draft) conflict(r request) error {
+	name := slices.Sorted(maps.Keys(d.conflicts))[0]
+	return rowConflict(d.environments[name], r.Expect[name], d.conflicts[name])
 }
 
 type environmentDraft struct {
@@ -96,7 +104,13 @@ func (d *draft) run(index int, s step, isolate bool) {
 		d.refused.add(&OperationError{Index: index, Name: flagOf(s.name), Err: ErrNotFound})
 	}
 	for _, name := range environments {
-		if err := d.edit(index, s, name, isolate); err != nil {
+		err := d.edit(index, s, name, isolate)
+		if errors.Is(err, errRowChanged) {
+			if d.conflicts == nil {
+				d.conflicts = map[string][]eval.Name{}
+			}
+			d.conflicts[name] = append(d.conflicts[name], s.name)
+		} else if err != nil {
 			d.refused.add(operationError(index, name, flagOf(s.name), err))
 		}
 	}
@@ -123,6 +137,9 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	if env == nil {
 		return fmt.Errorf("environment %.128q: %w", environment, ErrNotFound)
 	}
+	if env.Archived && s.environment != "" {
+		return fmt.Errorf("%w: %q", ErrArchivedEnvironment, environment)
+	}
 	row := env.rows[s.name]
 	if row == nil {
 		row = &rowDraft{}
@@ -140,7 +157,7 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	}
 	if s.name.Kind == eval.KindFlag {
 		t.flag = d.flag(s.name.Name)
-		if t.flag.Lifecycle == lifecycleDeleted && row.document == nil {
+		if _, back := restores[s.action]; t.flag.Lifecycle == lifecycleDeleted && row.document == nil && !back {
 			return fmt.Errorf("%w: the key was deleted and is not used again", ErrExists)
 		}
 	}
@@ -151,6 +168,11 @@ func (d *draft) edit(index int, s step, environment string, isolate bool) error 
 	row.document, row.step = t.document, index
 	env.rows[s.name] = row
 	return nil
+}
+
+// restores are the actions that may bring a deleted key back: on purpose.
+var restores = map[string]struct{}{
+	audit.ActionRevert: {}, audit.ActionRestore: {}, audit.ActionPromote: {}, audit.ActionCopy: {},
 }
 
 // note records what a step did, for the caller and for the audit log.

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,6 +21,10 @@ type Environment struct {
 	Revision int64
 	// Protected asks people for more care: a reason, later an approval.
 	Protected bool
+	// Retention is for how many days superseded rows are kept, at least.
+	Retention int
+	// Archived environments are served and not written.
+	Archived  bool
 	CreatedAt time.Time
 	// UpdatedAt is the time of the newest revision.
 	UpdatedAt time.Time
@@ -31,8 +38,8 @@ type Environment struct {
 }
 
 const selectEnvironments = `
-SELECT e.name, e.revision, e.protected, e.created_at, e.updated_at, i.audit_seq AS keys_version,
-	COALESCE(i.lineage <> l.lineage, false) AS moved
+SELECT e.name, e.revision, e.protected, e.retention, e.archived_at IS NOT NULL AS archived, e.created_at, e.updated_at,
+	i.audit_seq AS keys_version, COALESCE(i.lineage <> l.lineage, false) AS moved
 FROM environments e
 CROSS JOIN installation i
 CROSS JOIN (SELECT guidon_lineage() AS lineage) l
@@ -90,6 +97,8 @@ func reasoned(ctx context.Context, tx pgx.Tx, env, reason string) error {
 type lockedEnvironment struct {
 	Name      string
 	Protected bool
+	Retention int
+	Archived  bool
 	Revision  int64
 	Bytes     int64
 	AuditSeq  int64
@@ -111,13 +120,13 @@ func (e lockedEnvironment) head() audit.Head {
 // for each other in a circle; the clock is read after.
 const lockEnvironments = `
 WITH locked AS MATERIALIZED (
-	SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at
+	SELECT name, protected, retention, archived_at IS NOT NULL AS archived, revision, bytes, audit_seq, audit_head, updated_at
 	FROM environments
 	WHERE @every OR name = ANY(@names)
 	ORDER BY name
 	FOR NO KEY UPDATE
 )
-SELECT name, protected, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now,
+SELECT name, protected, retention, archived, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now,
 	(SELECT COALESCE(lineage <> guidon_lineage(), false) FROM installation) AS moved
 FROM locked`
 
@@ -131,4 +140,166 @@ func (e lockedEnvironment) publish(b *pgx.Batch, head audit.Head, bytes int64, a
 	b.Queue(publishRevision, pgx.StrictNamedArgs{
 		"name": e.Name, "revision": e.Revision + 1, "bytes": bytes, "seq": head.Seq, "head": head.Hash[:], "at": at,
 	})
+}
+
+// MaxEnvironments bounds the environments of an installation, archived ones
+// included: every replica holds all of them.
+const MaxEnvironments = 200
+
+var environmentName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
+
+// NewEnvironment asks for an environment.
+type NewEnvironment struct {
+	Name      string
+	Protected bool
+	// Retention is in days, 30 to 3650. Zero means 90.
+	Retention int
+	// Actor is required; the rest is for the audit log.
+	Actor, Reason, CorrelationID string
+}
+
+// EnvironmentUpdate changes what is said of an environment outside its
+// revisions. What is nil stays.
+type EnvironmentUpdate struct {
+	Name      string
+	Protected *bool
+	Retention *int
+	// Archived takes the environment out of use, or back into it.
+	Archived *bool
+	// Actor is required; Reason too where the environment is protected.
+	Actor, Reason, CorrelationID string
+}
+
+func checkRetention(days int) error {
+	if days < 30 || days > 3650 {
+		return &FieldError{"retention_days", "must be from 30 to 3650"}
+	}
+	return nil
+}
+
+func (e lockedEnvironment) record() json.RawMessage {
+	raw, err := json.Marshal(struct {
+		Archived  bool `json:"archived"`
+		Protected bool `json:"protected"`
+		Retention int  `json:"retention_days"`
+	}{e.Archived, e.Protected, e.Retention})
+	if err != nil {
+		panic(err) // numbers always encode
+	}
+	return raw
+}
+
+const insertEnvironment = `
+INSERT INTO environments (name, position, protected, retention, created_at, updated_at)
+SELECT @name, COALESCE(max(position), 0) + 1, @protected, @retention, @at, @at
+FROM environments
+HAVING count(*) < @limit
+ON CONFLICT (name) DO NOTHING`
+
+// CreateEnvironment makes an empty environment, after the others in order. A
+// name that is taken is ErrExists.
+func (db *DB) CreateEnvironment(ctx context.Context, n NewEnvironment) error {
+	if !environmentName.MatchString(n.Name) {
+		return &FieldError{"name", "must be 1 to 40 lower-case letters, digits, '.', '_' or '-'"}
+	}
+	n.Retention = cmp.Or(n.Retention, 90)
+	if err := cmp.Or(checkRetention(n.Retention), checkActor(n.Actor, n.Reason, n.CorrelationID)); err != nil {
+		return err
+	}
+	record := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
+	err := db.installation(ctx, "create environment", record, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		found, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{n.Name}})
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return nil, fmt.Errorf("environment %q: %w", n.Name, ErrExists)
+		}
+		tag, err := tx.Exec(ctx, insertEnvironment, pgx.StrictNamedArgs{
+			"name": n.Name, "protected": n.Protected, "retention": n.Retention, "at": at, "limit": MaxEnvironments,
+		})
+		if err != nil {
+			return nil, driver(err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil, &FieldError{"name", fmt.Sprintf("there are %d environments already", MaxEnvironments)}
+		}
+		if _, err := tx.Exec(ctx, insertRevision, pgx.StrictNamedArgs{
+			"environment": n.Name, "revision": 1, "change": nil, "actor": n.Actor, "reason": cmp.Or(n.Reason, "environment created"), "at": at,
+		}); err != nil {
+			return nil, driver(err)
+		}
+		after := lockedEnvironment{Protected: n.Protected, Retention: n.Retention}.record()
+		return []audit.Operation{{Action: audit.ActionCreateEnvironment, Kind: "environment", Name: n.Name, After: after}}, nil
+	})
+	if err == nil {
+		db.notify()
+	}
+	return err
+}
+
+const updateEnvironment = `
+UPDATE environments SET protected = @protected, retention = @retention,
+	archived_at = CASE WHEN @archived THEN COALESCE(archived_at, @at) END
+WHERE name = @name`
+
+// UpdateEnvironment changes what is said of an environment outside its
+// revisions, and reports whether there was anything to change.
+func (db *DB) UpdateEnvironment(ctx context.Context, u EnvironmentUpdate) (changed bool, err error) {
+	if err := checkActor(u.Actor, u.Reason, u.CorrelationID); err != nil {
+		return false, err
+	}
+	if u.Retention != nil {
+		if err := checkRetention(*u.Retention); err != nil {
+			return false, err
+		}
+	}
+	record := audit.Record{Actor: u.Actor, Reason: u.Reason, Correlation: u.CorrelationID}
+	err = db.installationAfter(ctx, "update environment", record, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{u.Name}})
+		return err
+	}, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		found, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{u.Name}})
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("environment %.128q: %w", u.Name, ErrNotFound)
+		}
+		before := found[0]
+		if before.Protected && strings.TrimSpace(u.Reason) == "" {
+			return nil, &FieldError{"reason", fmt.Sprintf("is required: environment %q is protected", u.Name)}
+		}
+		after := u.apply(before)
+		if changed = string(after.record()) != string(before.record()); !changed {
+			return nil, nil
+		}
+		if _, err := tx.Exec(ctx, updateEnvironment, pgx.StrictNamedArgs{
+			"name": u.Name, "protected": after.Protected, "retention": after.Retention, "archived": after.Archived, "at": at,
+		}); err != nil {
+			return nil, driver(err)
+		}
+		action := audit.ActionUpdateEnvironment
+		if after.Archived && !before.Archived {
+			action = audit.ActionArchiveEnvironment
+		}
+		return []audit.Operation{{Action: action, Kind: "environment", Name: u.Name, Before: before.record(), After: after.record()}}, nil
+	})
+	if err == nil && changed {
+		db.notify()
+	}
+	return changed, err
+}
+
+func (u EnvironmentUpdate) apply(e lockedEnvironment) lockedEnvironment {
+	if u.Protected != nil {
+		e.Protected = *u.Protected
+	}
+	if u.Retention != nil {
+		e.Retention = *u.Retention
+	}
+	if u.Archived != nil {
+		e.Archived = *u.Archived
+	}
+	return e
 }

@@ -26,6 +26,11 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrArchived says that the flag is archived and cannot be edited.
 	ErrArchived = errors.New("flag is archived")
+	// ErrArchivedEnvironment says that the environment is archived and cannot be
+	// written.
+	ErrArchivedEnvironment = errors.New("environment is archived")
+	// ErrArchivedProject says that the project is archived and takes no flags.
+	ErrArchivedProject = errors.New("project is archived")
 	// ErrNotArchived says that only an archived flag can be deleted.
 	ErrNotArchived = errors.New("flag is not archived")
 	// ErrInUse says that others read what was to be archived or deleted. The

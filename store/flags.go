@@ -3,11 +3,14 @@ package store
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // Flag is one flag of one environment as of one version, with what the
@@ -269,3 +272,128 @@ func (f *flagDraft) write(b *pgx.Batch, actor string, at time.Time) {
 var projectName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func validProject(name string) bool { return projectName.MatchString(name) }
+
+// Project owns flags and segments.
+type Project struct {
+	Name        string
+	Description string
+	CreatedAt   time.Time
+	Archived    bool
+	// Flags counts the flags in use.
+	Flags int
+}
+
+// NewProject asks for a project, or, of one that exists, that it be archived.
+type NewProject struct {
+	Name, Description string
+	// Actor is required; the rest is for the audit log.
+	Actor, Reason, CorrelationID string
+}
+
+const selectProjects = `
+SELECT p.name, p.description, p.created_at, p.archived_at IS NOT NULL AS archived,
+	(SELECT count(*)::int FROM flags f WHERE f.project = p.name AND f.lifecycle = 'active') AS flags
+FROM projects p
+WHERE (@name = '' OR p.name = @name) AND p.name > @after
+ORDER BY p.name
+LIMIT @limit`
+
+// Projects lists projects by name, with the token of the next page.
+func (db *DB) Projects(ctx context.Context, page Page) ([]Project, string, error) {
+	var after struct{ Name string }
+	if _, err := page.after(&after); err != nil {
+		return nil, "", err
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := read[Project](ctx, db, "projects", selectProjects, pgx.StrictNamedArgs{"name": "", "after": after.Name, "limit": limit + 1})
+	if err != nil || len(rows) <= limit {
+		return rows, "", err
+	}
+	after.Name = rows[limit-1].Name
+	return rows[:limit], pageToken(after), nil
+}
+
+const createProject = `
+INSERT INTO projects (name, description, created_at) VALUES (@name, @description, @at) ON CONFLICT (name) DO NOTHING`
+
+// CreateProject makes a project. A name that is taken is ErrExists.
+func (db *DB) CreateProject(ctx context.Context, n NewProject) error {
+	if !validProject(n.Name) {
+		return &FieldError{"name", "must be 1 to 64 letters, digits, '.', '_' or '-'"}
+	}
+	if err := cmp.Or(checkText("description", n.Description, MaxTextBytes), checkActor(n.Actor, n.Reason, n.CorrelationID)); err != nil {
+		return err
+	}
+	record := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
+	return db.installation(ctx, "create project", record, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		tag, err := tx.Exec(ctx, createProject, pgx.StrictNamedArgs{"name": n.Name, "description": n.Description, "at": at})
+		if err != nil {
+			return nil, driver(err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil, fmt.Errorf("project %q: %w", n.Name, ErrExists)
+		}
+		after, err := json.Marshal(map[string]string{"description": n.Description})
+		return []audit.Operation{{Action: audit.ActionCreateProject, Kind: "project", Name: n.Name, After: after}}, err
+	})
+}
+
+// ArchiveProject lets a project take no more flags. One that has flags in use
+// is ErrInUse.
+func (db *DB) ArchiveProject(ctx context.Context, n NewProject) error {
+	if err := checkActor(n.Actor, n.Reason, n.CorrelationID); err != nil {
+		return err
+	}
+	record := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
+	return db.installation(ctx, "archive project", record, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		// Nobody takes the project for a new flag until this is committed.
+		if _, err := tx.Exec(ctx, `SELECT FROM projects WHERE name = @name FOR UPDATE`, pgx.StrictNamedArgs{"name": n.Name}); err != nil {
+			return nil, driver(err)
+		}
+		found, err := writing[Project](ctx, tx, selectProjects, pgx.StrictNamedArgs{"name": n.Name, "after": "", "limit": 1})
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case len(found) == 0 || n.Name == "":
+			return nil, fmt.Errorf("project %.128q: %w", n.Name, ErrNotFound)
+		case found[0].Archived:
+			return nil, nil
+		case found[0].Flags > 0:
+			return nil, fmt.Errorf("project %q: %w: it has %d flags; archive them first", n.Name, ErrInUse, found[0].Flags)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE projects SET archived_at = @at WHERE name = @name`, pgx.StrictNamedArgs{"name": n.Name, "at": at}); err != nil {
+			return nil, driver(err)
+		}
+		return []audit.Operation{{
+			Action: audit.ActionArchiveProject, Kind: "project", Name: n.Name,
+			Before: json.RawMessage(`{"archived":false}`), After: json.RawMessage(`{"archived":true}`),
+		}}, nil
+	})
+}
+
+// refuseArchivedProject is run before a flag is put into a project: it holds
+// the project's row until the change is made.
+const refuseArchivedProject = `
+SELECT name FROM projects WHERE name = ANY(@projects) AND archived_at IS NOT NULL FOR SHARE`
+
+func (d *draft) projectsOpen(ctx context.Context, tx pgx.Tx, flags []*flagDraft) error {
+	var projects []string
+	for _, f := range flags {
+		if f.stored == nil {
+			projects = append(projects, f.Project)
+		}
+	}
+	if len(projects) == 0 {
+		return nil
+	}
+	type row struct{ Name string }
+	archived, err := writing[row](ctx, tx, refuseArchivedProject, pgx.StrictNamedArgs{"projects": projects})
+	if err == nil && len(archived) > 0 {
+		err = fmt.Errorf("%w: %q", ErrArchivedProject, archived[0].Name)
+	}
+	return err
+}

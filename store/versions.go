@@ -365,26 +365,6 @@ func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
 	})
 }
 
-// Revision says who made a revision, when and why.
-type Revision struct {
-	Time     time.Time
-	Actor    string
-	Reason   string
-	ChangeID string
-}
-
-const selectRevision = `
-SELECT created_at AS time, actor, reason, COALESCE(change_id::text, '') AS change_id
-FROM revisions
-WHERE environment = @environment AND revision = @revision`
-
-// Revision returns who made a revision of an environment. One that there is not
-// is ErrNotFound.
-func (db *DB) Revision(ctx context.Context, env string, revision int64) (Revision, error) {
-	return readOne[Revision](ctx, db, fmt.Sprintf("revision %d of %.128q", revision, env), selectRevision,
-		pgx.StrictNamedArgs{"environment": env, "revision": revision})
-}
-
 const insertRevision = `
 INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
 VALUES (@environment, @revision, @change, @actor, @reason, @at)`

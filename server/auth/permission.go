@@ -16,21 +16,24 @@ type Action string
 
 // The actions that permissions are given for.
 const (
-	ActionEvaluate         Action = "evaluate"
-	ActionSync             Action = "sync"
-	ActionReadFlags        Action = "flags.read"
-	ActionReadHistory      Action = "flags.history"
-	ActionReadEnvironment  Action = "environment.read"
-	ActionListEnvironments Action = "environments.list"
-	ActionChange           Action = "change"
-	ActionKill             Action = "kill"
-	ActionReadAudit        Action = "audit.read"
-	ActionReadKeys         Action = "keys.read"
-	ActionManageKeys       Action = "keys.manage"
-	ActionReadFleet        Action = "fleet.read"
-	ActionRotateKeys       Action = "environment.rotate_key"
-	ActionReadOverrides    Action = "overrides.read"
-	ActionManageOverrides  Action = "overrides.manage"
+	ActionEvaluate           Action = "evaluate"
+	ActionSync               Action = "sync"
+	ActionReadFlags          Action = "flags.read"
+	ActionReadHistory        Action = "flags.history"
+	ActionReadEnvironment    Action = "environment.read"
+	ActionListEnvironments   Action = "environments.list"
+	ActionManageProjects     Action = "projects.manage"
+	ActionReadProjects       Action = "projects.read"
+	ActionManageEnvironments Action = "environments.manage"
+	ActionChange             Action = "change"
+	ActionKill               Action = "kill"
+	ActionReadAudit          Action = "audit.read"
+	ActionReadKeys           Action = "keys.read"
+	ActionManageKeys         Action = "keys.manage"
+	ActionReadFleet          Action = "fleet.read"
+	ActionRotateKeys         Action = "environment.rotate_key"
+	ActionReadOverrides      Action = "overrides.read"
+	ActionManageOverrides    Action = "overrides.manage"
 )
 
 // permission is one row of the table.
@@ -67,6 +70,25 @@ var permissions = map[string]permission{
 	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
 	guidonv1connect.FlagServiceHistoryProcedure: {ActionReadHistory, adminOnly},
+
+	guidonv1connect.RevisionServiceListProcedure:   {ActionReadHistory, adminOnly},
+	guidonv1connect.RevisionServiceGetProcedure:    {ActionReadHistory, adminOnly},
+	guidonv1connect.RevisionServiceDiffProcedure:   {ActionReadHistory, adminOnly},
+	guidonv1connect.RevisionServiceExportProcedure: {ActionReadHistory, adminOnly},
+	guidonv1connect.RevisionServiceBlameProcedure:  {ActionReadHistory, adminOnly},
+
+	guidonv1connect.ProjectServiceListProcedure:    {ActionReadProjects, adminOnly},
+	guidonv1connect.ProjectServiceCreateProcedure:  {ActionManageProjects, adminOnly},
+	guidonv1connect.ProjectServiceArchiveProcedure: {ActionManageProjects, adminOnly},
+
+	guidonv1connect.EnvironmentServiceCreateProcedure:  {ActionManageEnvironments, adminOnly},
+	guidonv1connect.EnvironmentServiceUpdateProcedure:  {ActionManageEnvironments, adminOnly},
+	guidonv1connect.EnvironmentServiceCompareProcedure: {ActionReadHistory, adminOnly},
+
+	guidonv1connect.ChangeServiceRevertProcedure:  {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceRestoreProcedure: {ActionChange, adminOnly},
+	guidonv1connect.ChangeServicePromoteProcedure: {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceCopyProcedure:    {ActionChange, adminOnly},
 
 	guidonv1connect.SegmentServiceListProcedure: {ActionReadFlags, anyKind},
 	guidonv1connect.SegmentServiceGetProcedure:  {ActionReadFlags, anyKind},

@@ -31,6 +31,8 @@ type Environment struct {
 	lookedAt atomic.Int64
 	// claimed is the newest revision that a client proved; see Claim.
 	claimed atomic.Pointer[claim]
+	// row is the environment as the database has it.
+	row atomic.Pointer[store.Environment]
 	// fault is why the environment cannot be brought up to the database, ever.
 	fault atomic.Pointer[error]
 }
@@ -45,6 +47,15 @@ func newEnvironment(h *Hub, name string) *Environment {
 
 // Name returns the environment's name.
 func (e *Environment) Name() string { return e.name }
+
+// Row is what the database says of the environment besides its rows; little
+// where the hub follows another server.
+func (e *Environment) Row() store.Environment {
+	if row := e.row.Load(); row != nil {
+		return *row
+	}
+	return store.Environment{Name: e.name}
+}
 
 // Head returns the newest revision. It needs no Postgres, and is never nil for
 // an environment that [Hub.Environment] gave.
@@ -118,6 +129,7 @@ func (e *Environment) advance(ctx context.Context, row store.Environment, refres
 	if row.Moved {
 		e.regress(store.ErrNotRecovered)
 	}
+	e.row.Store(&row)
 	head, err := e.next(ctx, old, row.Revision)
 	if err != nil {
 		return err

@@ -22,6 +22,626 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ChangeServiceRevertRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Revision    int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason      string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key, expected_revisions and dry_run are as Apply has them.
+	IdempotencyKey    string           `protobuf:"bytes,11,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	ExpectedRevisions map[string]int64 `protobuf:"bytes,12,rep,name=expected_revisions,json=expectedRevisions,proto3" json:"expected_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	DryRun            bool             `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChangeServiceRevertRequest) Reset() {
+	*x = ChangeServiceRevertRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceRevertRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceRevertRequest) ProtoMessage() {}
+
+func (x *ChangeServiceRevertRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceRevertRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceRevertRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ChangeServiceRevertRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceRevertRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ChangeServiceRevertRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceRevertRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServiceRevertRequest) GetExpectedRevisions() map[string]int64 {
+	if x != nil {
+		return x.ExpectedRevisions
+	}
+	return nil
+}
+
+func (x *ChangeServiceRevertRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ChangeResult is what became of a change that the server made up, with the
+// fields that it is made of.
+type ChangeResult struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ChangeId  string                 `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	Revisions map[string]int64       `protobuf:"bytes,2,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Changes   []*RowChange           `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings  []string               `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// unchanged is set where everything was as wanted already.
+	Unchanged     bool `protobuf:"varint,5,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeResult) Reset() {
+	*x = ChangeResult{}
+	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeResult) ProtoMessage() {}
+
+func (x *ChangeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeResult.ProtoReflect.Descriptor instead.
+func (*ChangeResult) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChangeResult) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *ChangeResult) GetRevisions() map[string]int64 {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ChangeResult) GetChanges() []*RowChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ChangeResult) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ChangeResult) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
+type ChangeServiceRevertResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ChangeResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceRevertResponse) Reset() {
+	*x = ChangeServiceRevertResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceRevertResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceRevertResponse) ProtoMessage() {}
+
+func (x *ChangeServiceRevertResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceRevertResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceRevertResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChangeServiceRevertResponse) GetResult() *ChangeResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type ChangeServiceRestoreRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Revision    int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason      string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key, expected_revisions and dry_run are as Apply has them.
+	IdempotencyKey    string           `protobuf:"bytes,11,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	ExpectedRevisions map[string]int64 `protobuf:"bytes,12,rep,name=expected_revisions,json=expectedRevisions,proto3" json:"expected_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	DryRun            bool             `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChangeServiceRestoreRequest) Reset() {
+	*x = ChangeServiceRestoreRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceRestoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceRestoreRequest) ProtoMessage() {}
+
+func (x *ChangeServiceRestoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceRestoreRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceRestoreRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ChangeServiceRestoreRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceRestoreRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ChangeServiceRestoreRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceRestoreRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServiceRestoreRequest) GetExpectedRevisions() map[string]int64 {
+	if x != nil {
+		return x.ExpectedRevisions
+	}
+	return nil
+}
+
+func (x *ChangeServiceRestoreRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ChangeServiceRestoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ChangeResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceRestoreResponse) Reset() {
+	*x = ChangeServiceRestoreResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceRestoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceRestoreResponse) ProtoMessage() {}
+
+func (x *ChangeServiceRestoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceRestoreResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceRestoreResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ChangeServiceRestoreResponse) GetResult() *ChangeResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type ChangeServicePromoteRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	To          string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Flags       []string               `protobuf:"bytes,3,rep,name=flags,proto3" json:"flags,omitempty"`
+	Segments    []string               `protobuf:"bytes,4,rep,name=segments,proto3" json:"segments,omitempty"`
+	// settings promotes the travel allow-list and the fractional algorithm.
+	Settings bool   `protobuf:"varint,5,opt,name=settings,proto3" json:"settings,omitempty"`
+	Reason   string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key, expected_revisions and dry_run are as Apply has them.
+	IdempotencyKey    string           `protobuf:"bytes,11,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	ExpectedRevisions map[string]int64 `protobuf:"bytes,12,rep,name=expected_revisions,json=expectedRevisions,proto3" json:"expected_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	DryRun            bool             `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChangeServicePromoteRequest) Reset() {
+	*x = ChangeServicePromoteRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServicePromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServicePromoteRequest) ProtoMessage() {}
+
+func (x *ChangeServicePromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServicePromoteRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServicePromoteRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ChangeServicePromoteRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServicePromoteRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ChangeServicePromoteRequest) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *ChangeServicePromoteRequest) GetSegments() []string {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *ChangeServicePromoteRequest) GetSettings() bool {
+	if x != nil {
+		return x.Settings
+	}
+	return false
+}
+
+func (x *ChangeServicePromoteRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServicePromoteRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServicePromoteRequest) GetExpectedRevisions() map[string]int64 {
+	if x != nil {
+		return x.ExpectedRevisions
+	}
+	return nil
+}
+
+func (x *ChangeServicePromoteRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ChangeServicePromoteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ChangeResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServicePromoteResponse) Reset() {
+	*x = ChangeServicePromoteResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServicePromoteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServicePromoteResponse) ProtoMessage() {}
+
+func (x *ChangeServicePromoteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServicePromoteResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServicePromoteResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ChangeServicePromoteResponse) GetResult() *ChangeResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type ChangeServiceCopyRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	To          string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Reason      string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// idempotency_key, expected_revisions and dry_run are as Apply has them.
+	IdempotencyKey    string           `protobuf:"bytes,11,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	ExpectedRevisions map[string]int64 `protobuf:"bytes,12,rep,name=expected_revisions,json=expectedRevisions,proto3" json:"expected_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	DryRun            bool             `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChangeServiceCopyRequest) Reset() {
+	*x = ChangeServiceCopyRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceCopyRequest) ProtoMessage() {}
+
+func (x *ChangeServiceCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceCopyRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceCopyRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ChangeServiceCopyRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceCopyRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ChangeServiceCopyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeServiceCopyRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ChangeServiceCopyRequest) GetExpectedRevisions() map[string]int64 {
+	if x != nil {
+		return x.ExpectedRevisions
+	}
+	return nil
+}
+
+func (x *ChangeServiceCopyRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ChangeServiceCopyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *ChangeResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceCopyResponse) Reset() {
+	*x = ChangeServiceCopyResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceCopyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceCopyResponse) ProtoMessage() {}
+
+func (x *ChangeServiceCopyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceCopyResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceCopyResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ChangeServiceCopyResponse) GetResult() *ChangeResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type ChangeServiceDryRunRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Operations        []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
@@ -36,7 +656,7 @@ type ChangeServiceDryRunRequest struct {
 
 func (x *ChangeServiceDryRunRequest) Reset() {
 	*x = ChangeServiceDryRunRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +668,7 @@ func (x *ChangeServiceDryRunRequest) String() string {
 func (*ChangeServiceDryRunRequest) ProtoMessage() {}
 
 func (x *ChangeServiceDryRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[0]
+	mi := &file_guidon_v1_change_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +681,7 @@ func (x *ChangeServiceDryRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceDryRunRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceDryRunRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{0}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChangeServiceDryRunRequest) GetOperations() []*Operation {
@@ -114,7 +734,7 @@ type ChangeServiceDryRunResponse struct {
 
 func (x *ChangeServiceDryRunResponse) Reset() {
 	*x = ChangeServiceDryRunResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -126,7 +746,7 @@ func (x *ChangeServiceDryRunResponse) String() string {
 func (*ChangeServiceDryRunResponse) ProtoMessage() {}
 
 func (x *ChangeServiceDryRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[1]
+	mi := &file_guidon_v1_change_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -139,7 +759,7 @@ func (x *ChangeServiceDryRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceDryRunResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceDryRunResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{1}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ChangeServiceDryRunResponse) GetRevisions() map[string]int64 {
@@ -188,7 +808,7 @@ type RowChange struct {
 
 func (x *RowChange) Reset() {
 	*x = RowChange{}
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +820,7 @@ func (x *RowChange) String() string {
 func (*RowChange) ProtoMessage() {}
 
 func (x *RowChange) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[2]
+	mi := &file_guidon_v1_change_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +833,7 @@ func (x *RowChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowChange.ProtoReflect.Descriptor instead.
 func (*RowChange) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RowChange) GetChange() *Change {
@@ -245,7 +865,7 @@ type Impact struct {
 
 func (x *Impact) Reset() {
 	*x = Impact{}
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +877,7 @@ func (x *Impact) String() string {
 func (*Impact) ProtoMessage() {}
 
 func (x *Impact) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[3]
+	mi := &file_guidon_v1_change_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +890,7 @@ func (x *Impact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Impact.ProtoReflect.Descriptor instead.
 func (*Impact) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Impact) GetEnvironment() string {
@@ -314,7 +934,7 @@ type ImpactExample struct {
 
 func (x *ImpactExample) Reset() {
 	*x = ImpactExample{}
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +946,7 @@ func (x *ImpactExample) String() string {
 func (*ImpactExample) ProtoMessage() {}
 
 func (x *ImpactExample) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[4]
+	mi := &file_guidon_v1_change_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +959,7 @@ func (x *ImpactExample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImpactExample.ProtoReflect.Descriptor instead.
 func (*ImpactExample) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ImpactExample) GetContext() int32 {
@@ -387,7 +1007,7 @@ type ChangeServiceApplyRequest struct {
 
 func (x *ChangeServiceApplyRequest) Reset() {
 	*x = ChangeServiceApplyRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +1019,7 @@ func (x *ChangeServiceApplyRequest) String() string {
 func (*ChangeServiceApplyRequest) ProtoMessage() {}
 
 func (x *ChangeServiceApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[5]
+	mi := &file_guidon_v1_change_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +1032,7 @@ func (x *ChangeServiceApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceApplyRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceApplyRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChangeServiceApplyRequest) GetOperations() []*Operation {
@@ -473,7 +1093,7 @@ type ChangeServiceApplyResponse struct {
 
 func (x *ChangeServiceApplyResponse) Reset() {
 	*x = ChangeServiceApplyResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +1105,7 @@ func (x *ChangeServiceApplyResponse) String() string {
 func (*ChangeServiceApplyResponse) ProtoMessage() {}
 
 func (x *ChangeServiceApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[6]
+	mi := &file_guidon_v1_change_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +1118,7 @@ func (x *ChangeServiceApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceApplyResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceApplyResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{6}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ChangeServiceApplyResponse) GetChangeId() string {
@@ -546,7 +1166,7 @@ type ChangeServiceKillRequest struct {
 
 func (x *ChangeServiceKillRequest) Reset() {
 	*x = ChangeServiceKillRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +1178,7 @@ func (x *ChangeServiceKillRequest) String() string {
 func (*ChangeServiceKillRequest) ProtoMessage() {}
 
 func (x *ChangeServiceKillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[7]
+	mi := &file_guidon_v1_change_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +1191,7 @@ func (x *ChangeServiceKillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceKillRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceKillRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChangeServiceKillRequest) GetEnvironment() string {
@@ -620,7 +1240,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1252,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[8]
+	mi := &file_guidon_v1_change_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +1265,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{8}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Kill) GetKey() string {
@@ -676,7 +1296,7 @@ type ChangeServiceKillResponse struct {
 
 func (x *ChangeServiceKillResponse) Reset() {
 	*x = ChangeServiceKillResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +1308,7 @@ func (x *ChangeServiceKillResponse) String() string {
 func (*ChangeServiceKillResponse) ProtoMessage() {}
 
 func (x *ChangeServiceKillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[9]
+	mi := &file_guidon_v1_change_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +1321,7 @@ func (x *ChangeServiceKillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceKillResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceKillResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{9}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChangeServiceKillResponse) GetChangeId() string {
@@ -746,7 +1366,7 @@ type ChangeServiceUnkillRequest struct {
 
 func (x *ChangeServiceUnkillRequest) Reset() {
 	*x = ChangeServiceUnkillRequest{}
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1378,7 @@ func (x *ChangeServiceUnkillRequest) String() string {
 func (*ChangeServiceUnkillRequest) ProtoMessage() {}
 
 func (x *ChangeServiceUnkillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[10]
+	mi := &file_guidon_v1_change_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1391,7 @@ func (x *ChangeServiceUnkillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceUnkillRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceUnkillRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{10}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ChangeServiceUnkillRequest) GetEnvironment() string {
@@ -821,7 +1441,7 @@ type ChangeServiceUnkillResponse struct {
 
 func (x *ChangeServiceUnkillResponse) Reset() {
 	*x = ChangeServiceUnkillResponse{}
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +1453,7 @@ func (x *ChangeServiceUnkillResponse) String() string {
 func (*ChangeServiceUnkillResponse) ProtoMessage() {}
 
 func (x *ChangeServiceUnkillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[11]
+	mi := &file_guidon_v1_change_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +1466,7 @@ func (x *ChangeServiceUnkillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceUnkillResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceUnkillResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{11}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ChangeServiceUnkillResponse) GetChangeId() string {
@@ -893,7 +1513,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1525,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[12]
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1538,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{12}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Change) GetEnvironment() string {
@@ -963,7 +1583,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1595,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[13]
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1608,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{13}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Conflict) GetEnvironment() string {
@@ -1029,7 +1649,7 @@ type Invalid struct {
 
 func (x *Invalid) Reset() {
 	*x = Invalid{}
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1661,7 @@ func (x *Invalid) String() string {
 func (*Invalid) ProtoMessage() {}
 
 func (x *Invalid) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[14]
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1674,7 @@ func (x *Invalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalid.ProtoReflect.Descriptor instead.
 func (*Invalid) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{14}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Invalid) GetProblems() []*Problem {
@@ -1081,7 +1701,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1713,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[15]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1726,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{15}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Problem) GetOperation() int32 {
@@ -1169,7 +1789,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1801,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[16]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1814,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{16}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -1460,7 +2080,7 @@ type PutFlag struct {
 
 func (x *PutFlag) Reset() {
 	*x = PutFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +2092,7 @@ func (x *PutFlag) String() string {
 func (*PutFlag) ProtoMessage() {}
 
 func (x *PutFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[17]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +2105,7 @@ func (x *PutFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutFlag.ProtoReflect.Descriptor instead.
 func (*PutFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{17}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PutFlag) GetEnvironment() string {
@@ -1609,7 +2229,7 @@ type Requirements struct {
 
 func (x *Requirements) Reset() {
 	*x = Requirements{}
-	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +2241,7 @@ func (x *Requirements) String() string {
 func (*Requirements) ProtoMessage() {}
 
 func (x *Requirements) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[18]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +2254,7 @@ func (x *Requirements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirements.ProtoReflect.Descriptor instead.
 func (*Requirements) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{18}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Requirements) GetRequirements() []*Requirement {
@@ -1655,7 +2275,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2287,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[19]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2300,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{19}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Requirement) GetFlag() string {
@@ -1708,7 +2328,7 @@ type DeleteFlag struct {
 
 func (x *DeleteFlag) Reset() {
 	*x = DeleteFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +2340,7 @@ func (x *DeleteFlag) String() string {
 func (*DeleteFlag) ProtoMessage() {}
 
 func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[20]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +2353,7 @@ func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFlag.ProtoReflect.Descriptor instead.
 func (*DeleteFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{20}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteFlag) GetKey() string {
@@ -1754,7 +2374,7 @@ type RestoreFlag struct {
 
 func (x *RestoreFlag) Reset() {
 	*x = RestoreFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2386,7 @@ func (x *RestoreFlag) String() string {
 func (*RestoreFlag) ProtoMessage() {}
 
 func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2399,7 @@ func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreFlag.ProtoReflect.Descriptor instead.
 func (*RestoreFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestoreFlag) GetKey() string {
@@ -1805,7 +2425,7 @@ type DescribeFlag struct {
 
 func (x *DescribeFlag) Reset() {
 	*x = DescribeFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2437,7 @@ func (x *DescribeFlag) String() string {
 func (*DescribeFlag) ProtoMessage() {}
 
 func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2450,7 @@ func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeFlag.ProtoReflect.Descriptor instead.
 func (*DescribeFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DescribeFlag) GetKey() string {
@@ -1877,7 +2497,7 @@ type Texts struct {
 
 func (x *Texts) Reset() {
 	*x = Texts{}
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2509,7 @@ func (x *Texts) String() string {
 func (*Texts) ProtoMessage() {}
 
 func (x *Texts) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2522,7 @@ func (x *Texts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Texts.ProtoReflect.Descriptor instead.
 func (*Texts) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Texts) GetValues() []string {
@@ -1925,7 +2545,7 @@ type SetSchema struct {
 
 func (x *SetSchema) Reset() {
 	*x = SetSchema{}
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2557,7 @@ func (x *SetSchema) String() string {
 func (*SetSchema) ProtoMessage() {}
 
 func (x *SetSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2570,7 @@ func (x *SetSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchema.ProtoReflect.Descriptor instead.
 func (*SetSchema) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetSchema) GetKey() string {
@@ -1979,7 +2599,7 @@ type DeleteSegment struct {
 
 func (x *DeleteSegment) Reset() {
 	*x = DeleteSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2611,7 @@ func (x *DeleteSegment) String() string {
 func (*DeleteSegment) ProtoMessage() {}
 
 func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2624,7 @@ func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSegment.ProtoReflect.Descriptor instead.
 func (*DeleteSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteSegment) GetEnvironment() string {
@@ -2033,7 +2653,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2665,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2678,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -2095,7 +2715,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2727,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2740,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -2160,7 +2780,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2792,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2805,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -2245,7 +2865,7 @@ type KillFlag struct {
 
 func (x *KillFlag) Reset() {
 	*x = KillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2877,7 @@ func (x *KillFlag) String() string {
 func (*KillFlag) ProtoMessage() {}
 
 func (x *KillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2890,7 @@ func (x *KillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
 func (*KillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *KillFlag) GetEnvironment() string {
@@ -2306,7 +2926,7 @@ type UnkillFlag struct {
 
 func (x *UnkillFlag) Reset() {
 	*x = UnkillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2938,7 @@ func (x *UnkillFlag) String() string {
 func (*UnkillFlag) ProtoMessage() {}
 
 func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2951,7 @@ func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
 func (*UnkillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UnkillFlag) GetEnvironment() string {
@@ -2359,7 +2979,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2991,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +3004,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -2411,7 +3031,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +3043,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +3056,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -2485,7 +3105,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +3117,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +3130,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -2541,7 +3161,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +3173,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +3186,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -2596,7 +3216,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +3228,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +3241,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -2642,7 +3262,71 @@ var File_guidon_v1_change_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aguidon/v1/evaluation.proto\x1a\x15guidon/v1/field.proto\"\xfb\x02\n" +
+	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aguidon/v1/evaluation.proto\x1a\x15guidon/v1/field.proto\"\xe7\x02\n" +
+	"\x1aChangeServiceRevertRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\v \x01(\tR\x0eidempotencyKey\x12k\n" +
+	"\x12expected_revisions\x18\f \x03(\v2<.guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x1aD\n" +
+	"\x16ExpectedRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x99\x02\n" +
+	"\fChangeResult\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12D\n" +
+	"\trevisions\x18\x02 \x03(\v2&.guidon.v1.ChangeResult.RevisionsEntryR\trevisions\x12.\n" +
+	"\achanges\x18\x03 \x03(\v2\x14.guidon.v1.RowChangeR\achanges\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tunchanged\x18\x05 \x01(\bR\tunchanged\x1a<\n" +
+	"\x0eRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"N\n" +
+	"\x1bChangeServiceRevertResponse\x12/\n" +
+	"\x06result\x18\x01 \x01(\v2\x17.guidon.v1.ChangeResultR\x06result\"\xe9\x02\n" +
+	"\x1bChangeServiceRestoreRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\v \x01(\tR\x0eidempotencyKey\x12l\n" +
+	"\x12expected_revisions\x18\f \x03(\v2=.guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x1aD\n" +
+	"\x16ExpectedRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"O\n" +
+	"\x1cChangeServiceRestoreResponse\x12/\n" +
+	"\x06result\x18\x01 \x01(\v2\x17.guidon.v1.ChangeResultR\x06result\"\xab\x03\n" +
+	"\x1bChangeServicePromoteRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
+	"\x05flags\x18\x03 \x03(\tR\x05flags\x12\x1a\n" +
+	"\bsegments\x18\x04 \x03(\tR\bsegments\x12\x1a\n" +
+	"\bsettings\x18\x05 \x01(\bR\bsettings\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\v \x01(\tR\x0eidempotencyKey\x12l\n" +
+	"\x12expected_revisions\x18\f \x03(\v2=.guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x1aD\n" +
+	"\x16ExpectedRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"O\n" +
+	"\x1cChangeServicePromoteResponse\x12/\n" +
+	"\x06result\x18\x01 \x01(\v2\x17.guidon.v1.ChangeResultR\x06result\"\xd7\x02\n" +
+	"\x18ChangeServiceCopyRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\v \x01(\tR\x0eidempotencyKey\x12i\n" +
+	"\x12expected_revisions\x18\f \x03(\v2:.guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntryR\x11expectedRevisions\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x1aD\n" +
+	"\x16ExpectedRevisionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"L\n" +
+	"\x19ChangeServiceCopyResponse\x12/\n" +
+	"\x06result\x18\x01 \x01(\v2\x17.guidon.v1.ChangeResultR\x06result\"\xfb\x02\n" +
 	"\x1aChangeServiceDryRunRequest\x124\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\x14.guidon.v1.OperationR\n" +
@@ -2860,12 +3544,16 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"fractional\"E\n" +
 	"\x0fTravelAttribute\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias2\xf2\x02\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias2\xde\x05\n" +
 	"\rChangeService\x12V\n" +
 	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00\x12S\n" +
 	"\x04Kill\x12#.guidon.v1.ChangeServiceKillRequest\x1a$.guidon.v1.ChangeServiceKillResponse\"\x00\x12Y\n" +
 	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00\x12Y\n" +
-	"\x06DryRun\x12%.guidon.v1.ChangeServiceDryRunRequest\x1a&.guidon.v1.ChangeServiceDryRunResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x06DryRun\x12%.guidon.v1.ChangeServiceDryRunRequest\x1a&.guidon.v1.ChangeServiceDryRunResponse\"\x00\x12Y\n" +
+	"\x06Revert\x12%.guidon.v1.ChangeServiceRevertRequest\x1a&.guidon.v1.ChangeServiceRevertResponse\"\x00\x12\\\n" +
+	"\aRestore\x12&.guidon.v1.ChangeServiceRestoreRequest\x1a'.guidon.v1.ChangeServiceRestoreResponse\"\x00\x12\\\n" +
+	"\aPromote\x12&.guidon.v1.ChangeServicePromoteRequest\x1a'.guidon.v1.ChangeServicePromoteResponse\"\x00\x12S\n" +
+	"\x04Copy\x12#.guidon.v1.ChangeServiceCopyRequest\x1a$.guidon.v1.ChangeServiceCopyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_change_proto_rawDescOnce sync.Once
@@ -2879,111 +3567,143 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_guidon_v1_change_proto_goTypes = []any{
-	(*ChangeServiceDryRunRequest)(nil),  // 0: guidon.v1.ChangeServiceDryRunRequest
-	(*ChangeServiceDryRunResponse)(nil), // 1: guidon.v1.ChangeServiceDryRunResponse
-	(*RowChange)(nil),                   // 2: guidon.v1.RowChange
-	(*Impact)(nil),                      // 3: guidon.v1.Impact
-	(*ImpactExample)(nil),               // 4: guidon.v1.ImpactExample
-	(*ChangeServiceApplyRequest)(nil),   // 5: guidon.v1.ChangeServiceApplyRequest
-	(*ChangeServiceApplyResponse)(nil),  // 6: guidon.v1.ChangeServiceApplyResponse
-	(*ChangeServiceKillRequest)(nil),    // 7: guidon.v1.ChangeServiceKillRequest
-	(*Kill)(nil),                        // 8: guidon.v1.Kill
-	(*ChangeServiceKillResponse)(nil),   // 9: guidon.v1.ChangeServiceKillResponse
-	(*ChangeServiceUnkillRequest)(nil),  // 10: guidon.v1.ChangeServiceUnkillRequest
-	(*ChangeServiceUnkillResponse)(nil), // 11: guidon.v1.ChangeServiceUnkillResponse
-	(*Change)(nil),                      // 12: guidon.v1.Change
-	(*Conflict)(nil),                    // 13: guidon.v1.Conflict
-	(*Invalid)(nil),                     // 14: guidon.v1.Invalid
-	(*Problem)(nil),                     // 15: guidon.v1.Problem
-	(*Operation)(nil),                   // 16: guidon.v1.Operation
-	(*PutFlag)(nil),                     // 17: guidon.v1.PutFlag
-	(*Requirements)(nil),                // 18: guidon.v1.Requirements
-	(*Requirement)(nil),                 // 19: guidon.v1.Requirement
-	(*DeleteFlag)(nil),                  // 20: guidon.v1.DeleteFlag
-	(*RestoreFlag)(nil),                 // 21: guidon.v1.RestoreFlag
-	(*DescribeFlag)(nil),                // 22: guidon.v1.DescribeFlag
-	(*Texts)(nil),                       // 23: guidon.v1.Texts
-	(*SetSchema)(nil),                   // 24: guidon.v1.SetSchema
-	(*DeleteSegment)(nil),               // 25: guidon.v1.DeleteSegment
-	(*SetState)(nil),                    // 26: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),           // 27: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),               // 28: guidon.v1.SetAttributes
-	(*KillFlag)(nil),                    // 29: guidon.v1.KillFlag
-	(*UnkillFlag)(nil),                  // 30: guidon.v1.UnkillFlag
-	(*ArchiveFlag)(nil),                 // 31: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                  // 32: guidon.v1.PutSegment
-	(*PutSettings)(nil),                 // 33: guidon.v1.PutSettings
-	(*Settings)(nil),                    // 34: guidon.v1.Settings
-	(*TravelAttribute)(nil),             // 35: guidon.v1.TravelAttribute
-	nil,                                 // 36: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	nil,                                 // 37: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
-	nil,                                 // 38: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                 // 39: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),             // 40: google.protobuf.Struct
-	(*FieldChange)(nil),                 // 41: guidon.v1.FieldChange
-	(*Resolution)(nil),                  // 42: guidon.v1.Resolution
-	(*structpb.Value)(nil),              // 43: google.protobuf.Value
+	(*ChangeServiceRevertRequest)(nil),   // 0: guidon.v1.ChangeServiceRevertRequest
+	(*ChangeResult)(nil),                 // 1: guidon.v1.ChangeResult
+	(*ChangeServiceRevertResponse)(nil),  // 2: guidon.v1.ChangeServiceRevertResponse
+	(*ChangeServiceRestoreRequest)(nil),  // 3: guidon.v1.ChangeServiceRestoreRequest
+	(*ChangeServiceRestoreResponse)(nil), // 4: guidon.v1.ChangeServiceRestoreResponse
+	(*ChangeServicePromoteRequest)(nil),  // 5: guidon.v1.ChangeServicePromoteRequest
+	(*ChangeServicePromoteResponse)(nil), // 6: guidon.v1.ChangeServicePromoteResponse
+	(*ChangeServiceCopyRequest)(nil),     // 7: guidon.v1.ChangeServiceCopyRequest
+	(*ChangeServiceCopyResponse)(nil),    // 8: guidon.v1.ChangeServiceCopyResponse
+	(*ChangeServiceDryRunRequest)(nil),   // 9: guidon.v1.ChangeServiceDryRunRequest
+	(*ChangeServiceDryRunResponse)(nil),  // 10: guidon.v1.ChangeServiceDryRunResponse
+	(*RowChange)(nil),                    // 11: guidon.v1.RowChange
+	(*Impact)(nil),                       // 12: guidon.v1.Impact
+	(*ImpactExample)(nil),                // 13: guidon.v1.ImpactExample
+	(*ChangeServiceApplyRequest)(nil),    // 14: guidon.v1.ChangeServiceApplyRequest
+	(*ChangeServiceApplyResponse)(nil),   // 15: guidon.v1.ChangeServiceApplyResponse
+	(*ChangeServiceKillRequest)(nil),     // 16: guidon.v1.ChangeServiceKillRequest
+	(*Kill)(nil),                         // 17: guidon.v1.Kill
+	(*ChangeServiceKillResponse)(nil),    // 18: guidon.v1.ChangeServiceKillResponse
+	(*ChangeServiceUnkillRequest)(nil),   // 19: guidon.v1.ChangeServiceUnkillRequest
+	(*ChangeServiceUnkillResponse)(nil),  // 20: guidon.v1.ChangeServiceUnkillResponse
+	(*Change)(nil),                       // 21: guidon.v1.Change
+	(*Conflict)(nil),                     // 22: guidon.v1.Conflict
+	(*Invalid)(nil),                      // 23: guidon.v1.Invalid
+	(*Problem)(nil),                      // 24: guidon.v1.Problem
+	(*Operation)(nil),                    // 25: guidon.v1.Operation
+	(*PutFlag)(nil),                      // 26: guidon.v1.PutFlag
+	(*Requirements)(nil),                 // 27: guidon.v1.Requirements
+	(*Requirement)(nil),                  // 28: guidon.v1.Requirement
+	(*DeleteFlag)(nil),                   // 29: guidon.v1.DeleteFlag
+	(*RestoreFlag)(nil),                  // 30: guidon.v1.RestoreFlag
+	(*DescribeFlag)(nil),                 // 31: guidon.v1.DescribeFlag
+	(*Texts)(nil),                        // 32: guidon.v1.Texts
+	(*SetSchema)(nil),                    // 33: guidon.v1.SetSchema
+	(*DeleteSegment)(nil),                // 34: guidon.v1.DeleteSegment
+	(*SetState)(nil),                     // 35: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),            // 36: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),                // 37: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                     // 38: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                   // 39: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                  // 40: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                   // 41: guidon.v1.PutSegment
+	(*PutSettings)(nil),                  // 42: guidon.v1.PutSettings
+	(*Settings)(nil),                     // 43: guidon.v1.Settings
+	(*TravelAttribute)(nil),              // 44: guidon.v1.TravelAttribute
+	nil,                                  // 45: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	nil,                                  // 46: guidon.v1.ChangeResult.RevisionsEntry
+	nil,                                  // 47: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	nil,                                  // 48: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	nil,                                  // 49: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	nil,                                  // 50: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	nil,                                  // 51: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	nil,                                  // 52: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                  // 53: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),              // 54: google.protobuf.Struct
+	(*FieldChange)(nil),                  // 55: guidon.v1.FieldChange
+	(*Resolution)(nil),                   // 56: guidon.v1.Resolution
+	(*structpb.Value)(nil),               // 57: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	16, // 0: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
-	36, // 1: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	40, // 2: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
-	37, // 3: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
-	2,  // 4: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
-	15, // 5: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
-	3,  // 6: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
-	12, // 7: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
-	41, // 8: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
-	4,  // 9: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
-	42, // 10: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
-	42, // 11: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
-	16, // 12: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	38, // 13: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	39, // 14: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	12, // 15: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
-	8,  // 16: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
-	12, // 17: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
-	12, // 18: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
-	12, // 19: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
-	15, // 20: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
-	17, // 21: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	26, // 22: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	27, // 23: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	31, // 24: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	32, // 25: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	33, // 26: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	20, // 27: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
-	21, // 28: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
-	22, // 29: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
-	24, // 30: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
-	25, // 31: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
-	28, // 32: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	29, // 33: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
-	30, // 34: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
-	40, // 35: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	18, // 36: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
-	19, // 37: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
-	23, // 38: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
-	23, // 39: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
-	40, // 40: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
-	43, // 41: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	34, // 42: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	35, // 43: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	5,  // 44: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	7,  // 45: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
-	10, // 46: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
-	0,  // 47: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
-	6,  // 48: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	9,  // 49: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
-	11, // 50: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
-	1,  // 51: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
-	48, // [48:52] is the sub-list for method output_type
-	44, // [44:48] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	45, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	46, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
+	11, // 2: guidon.v1.ChangeResult.changes:type_name -> guidon.v1.RowChange
+	1,  // 3: guidon.v1.ChangeServiceRevertResponse.result:type_name -> guidon.v1.ChangeResult
+	47, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	1,  // 5: guidon.v1.ChangeServiceRestoreResponse.result:type_name -> guidon.v1.ChangeResult
+	48, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	1,  // 7: guidon.v1.ChangeServicePromoteResponse.result:type_name -> guidon.v1.ChangeResult
+	49, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	1,  // 9: guidon.v1.ChangeServiceCopyResponse.result:type_name -> guidon.v1.ChangeResult
+	25, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
+	50, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	54, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
+	51, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	11, // 14: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
+	24, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
+	12, // 16: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
+	21, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
+	55, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
+	13, // 19: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
+	56, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
+	56, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
+	25, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
+	52, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	53, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	21, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
+	17, // 26: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
+	21, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
+	21, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
+	21, // 29: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
+	24, // 30: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
+	26, // 31: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
+	35, // 32: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	36, // 33: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	40, // 34: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	41, // 35: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	42, // 36: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	29, // 37: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
+	30, // 38: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
+	31, // 39: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
+	33, // 40: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
+	34, // 41: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
+	37, // 42: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	38, // 43: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	39, // 44: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	54, // 45: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	27, // 46: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
+	28, // 47: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
+	32, // 48: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
+	32, // 49: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
+	54, // 50: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
+	57, // 51: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	43, // 52: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	44, // 53: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	14, // 54: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	16, // 55: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	19, // 56: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	9,  // 57: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
+	0,  // 58: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
+	3,  // 59: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
+	5,  // 60: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
+	7,  // 61: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
+	15, // 62: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	18, // 63: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	20, // 64: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	10, // 65: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
+	2,  // 66: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
+	4,  // 67: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
+	6,  // 68: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
+	8,  // 69: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
+	62, // [62:70] is the sub-list for method output_type
+	54, // [54:62] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -2993,7 +3713,7 @@ func file_guidon_v1_change_proto_init() {
 	}
 	file_guidon_v1_evaluation_proto_init()
 	file_guidon_v1_field_proto_init()
-	file_guidon_v1_change_proto_msgTypes[16].OneofWrappers = []any{
+	file_guidon_v1_change_proto_msgTypes[25].OneofWrappers = []any{
 		(*Operation_PutFlag)(nil),
 		(*Operation_SetState)(nil),
 		(*Operation_SetDefaultVariant)(nil),
@@ -3009,16 +3729,16 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_KillFlag)(nil),
 		(*Operation_UnkillFlag)(nil),
 	}
-	file_guidon_v1_change_proto_msgTypes[17].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[22].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[28].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[26].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[31].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

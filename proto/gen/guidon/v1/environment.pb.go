@@ -31,8 +31,11 @@ type Environment struct {
 	// protected environments ask for a reason with each change.
 	Protected bool `protobuf:"varint,4,opt,name=protected,proto3" json:"protected,omitempty"`
 	// flag_count counts the flags of the snapshot, archived ones included.
-	FlagCount      int32                `protobuf:"varint,5,opt,name=flag_count,json=flagCount,proto3" json:"flag_count,omitempty"`
-	Settings       *Settings            `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
+	FlagCount int32     `protobuf:"varint,5,opt,name=flag_count,json=flagCount,proto3" json:"flag_count,omitempty"`
+	Settings  *Settings `protobuf:"bytes,6,opt,name=settings,proto3" json:"settings,omitempty"`
+	// retention_days is for how long superseded revisions are kept, at least.
+	RetentionDays  int32                `protobuf:"varint,7,opt,name=retention_days,json=retentionDays,proto3" json:"retention_days,omitempty"`
+	Archived       bool                 `protobuf:"varint,8,opt,name=archived,proto3" json:"archived,omitempty"`
 	PropagationKey *PropagationKeyState `protobuf:"bytes,20,opt,name=propagation_key,json=propagationKey,proto3" json:"propagation_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -108,6 +111,20 @@ func (x *Environment) GetSettings() *Settings {
 		return x.Settings
 	}
 	return nil
+}
+
+func (x *Environment) GetRetentionDays() int32 {
+	if x != nil {
+		return x.RetentionDays
+	}
+	return 0
+}
+
+func (x *Environment) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
 }
 
 func (x *Environment) GetPropagationKey() *PropagationKeyState {
@@ -190,6 +207,370 @@ func (x *PropagationKeyState) GetConnected() int32 {
 	return 0
 }
 
+type EnvironmentServiceCreateRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protected bool                   `protobuf:"varint,2,opt,name=protected,proto3" json:"protected,omitempty"`
+	// retention_days is 30 to 3650, 90 if 0.
+	RetentionDays int32  `protobuf:"varint,3,opt,name=retention_days,json=retentionDays,proto3" json:"retention_days,omitempty"`
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceCreateRequest) Reset() {
+	*x = EnvironmentServiceCreateRequest{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceCreateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceCreateRequest) ProtoMessage() {}
+
+func (x *EnvironmentServiceCreateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceCreateRequest.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceCreateRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EnvironmentServiceCreateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceCreateRequest) GetProtected() bool {
+	if x != nil {
+		return x.Protected
+	}
+	return false
+}
+
+func (x *EnvironmentServiceCreateRequest) GetRetentionDays() int32 {
+	if x != nil {
+		return x.RetentionDays
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceCreateRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type EnvironmentServiceCreateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceCreateResponse) Reset() {
+	*x = EnvironmentServiceCreateResponse{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceCreateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceCreateResponse) ProtoMessage() {}
+
+func (x *EnvironmentServiceCreateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceCreateResponse.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceCreateResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{3}
+}
+
+type EnvironmentServiceUpdateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What is unset stays.
+	Protected     *bool  `protobuf:"varint,2,opt,name=protected,proto3,oneof" json:"protected,omitempty"`
+	RetentionDays *int32 `protobuf:"varint,3,opt,name=retention_days,json=retentionDays,proto3,oneof" json:"retention_days,omitempty"`
+	Archived      *bool  `protobuf:"varint,4,opt,name=archived,proto3,oneof" json:"archived,omitempty"`
+	// reason is required where the environment is protected.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceUpdateRequest) Reset() {
+	*x = EnvironmentServiceUpdateRequest{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceUpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceUpdateRequest) ProtoMessage() {}
+
+func (x *EnvironmentServiceUpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceUpdateRequest.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceUpdateRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *EnvironmentServiceUpdateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceUpdateRequest) GetProtected() bool {
+	if x != nil && x.Protected != nil {
+		return *x.Protected
+	}
+	return false
+}
+
+func (x *EnvironmentServiceUpdateRequest) GetRetentionDays() int32 {
+	if x != nil && x.RetentionDays != nil {
+		return *x.RetentionDays
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceUpdateRequest) GetArchived() bool {
+	if x != nil && x.Archived != nil {
+		return *x.Archived
+	}
+	return false
+}
+
+func (x *EnvironmentServiceUpdateRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type EnvironmentServiceUpdateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changed       bool                   `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceUpdateResponse) Reset() {
+	*x = EnvironmentServiceUpdateResponse{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceUpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceUpdateResponse) ProtoMessage() {}
+
+func (x *EnvironmentServiceUpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceUpdateResponse.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceUpdateResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EnvironmentServiceUpdateResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+type EnvironmentServiceCompareRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// environment is compared with other: action says what leads from it there.
+	Environment   string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Other         string `protobuf:"bytes,2,opt,name=other,proto3" json:"other,omitempty"`
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceCompareRequest) Reset() {
+	*x = EnvironmentServiceCompareRequest{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceCompareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceCompareRequest) ProtoMessage() {}
+
+func (x *EnvironmentServiceCompareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceCompareRequest.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceCompareRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EnvironmentServiceCompareRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceCompareRequest) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceCompareRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceCompareRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type EnvironmentServiceCompareResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Diffs         []*RowDiff             `protobuf:"bytes,1,rep,name=diffs,proto3" json:"diffs,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	OtherRevision int64                  `protobuf:"varint,4,opt,name=other_revision,json=otherRevision,proto3" json:"other_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvironmentServiceCompareResponse) Reset() {
+	*x = EnvironmentServiceCompareResponse{}
+	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvironmentServiceCompareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvironmentServiceCompareResponse) ProtoMessage() {}
+
+func (x *EnvironmentServiceCompareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvironmentServiceCompareResponse.ProtoReflect.Descriptor instead.
+func (*EnvironmentServiceCompareResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EnvironmentServiceCompareResponse) GetDiffs() []*RowDiff {
+	if x != nil {
+		return x.Diffs
+	}
+	return nil
+}
+
+func (x *EnvironmentServiceCompareResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *EnvironmentServiceCompareResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceCompareResponse) GetOtherRevision() int64 {
+	if x != nil {
+		return x.OtherRevision
+	}
+	return 0
+}
+
 type EnvironmentServiceListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// page_size is 1 to 1000, 100 if 0.
@@ -201,7 +582,7 @@ type EnvironmentServiceListRequest struct {
 
 func (x *EnvironmentServiceListRequest) Reset() {
 	*x = EnvironmentServiceListRequest{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	mi := &file_guidon_v1_environment_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +594,7 @@ func (x *EnvironmentServiceListRequest) String() string {
 func (*EnvironmentServiceListRequest) ProtoMessage() {}
 
 func (x *EnvironmentServiceListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[2]
+	mi := &file_guidon_v1_environment_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +607,7 @@ func (x *EnvironmentServiceListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceListRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceListRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{2}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EnvironmentServiceListRequest) GetPageSize() int32 {
@@ -254,7 +635,7 @@ type EnvironmentServiceListResponse struct {
 
 func (x *EnvironmentServiceListResponse) Reset() {
 	*x = EnvironmentServiceListResponse{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	mi := &file_guidon_v1_environment_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +647,7 @@ func (x *EnvironmentServiceListResponse) String() string {
 func (*EnvironmentServiceListResponse) ProtoMessage() {}
 
 func (x *EnvironmentServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[3]
+	mi := &file_guidon_v1_environment_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +660,7 @@ func (x *EnvironmentServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceListResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnvironmentServiceListResponse) GetEnvironments() []*Environment {
@@ -305,7 +686,7 @@ type EnvironmentServiceGetRequest struct {
 
 func (x *EnvironmentServiceGetRequest) Reset() {
 	*x = EnvironmentServiceGetRequest{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	mi := &file_guidon_v1_environment_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +698,7 @@ func (x *EnvironmentServiceGetRequest) String() string {
 func (*EnvironmentServiceGetRequest) ProtoMessage() {}
 
 func (x *EnvironmentServiceGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[4]
+	mi := &file_guidon_v1_environment_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +711,7 @@ func (x *EnvironmentServiceGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceGetRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceGetRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnvironmentServiceGetRequest) GetName() string {
@@ -349,7 +730,7 @@ type EnvironmentServiceGetResponse struct {
 
 func (x *EnvironmentServiceGetResponse) Reset() {
 	*x = EnvironmentServiceGetResponse{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[5]
+	mi := &file_guidon_v1_environment_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +742,7 @@ func (x *EnvironmentServiceGetResponse) String() string {
 func (*EnvironmentServiceGetResponse) ProtoMessage() {}
 
 func (x *EnvironmentServiceGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[5]
+	mi := &file_guidon_v1_environment_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +755,7 @@ func (x *EnvironmentServiceGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentServiceGetResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceGetResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnvironmentServiceGetResponse) GetEnvironment() *Environment {
@@ -398,7 +779,7 @@ type EnvironmentServiceRotatePropagationKeyRequest struct {
 
 func (x *EnvironmentServiceRotatePropagationKeyRequest) Reset() {
 	*x = EnvironmentServiceRotatePropagationKeyRequest{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	mi := &file_guidon_v1_environment_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -410,7 +791,7 @@ func (x *EnvironmentServiceRotatePropagationKeyRequest) String() string {
 func (*EnvironmentServiceRotatePropagationKeyRequest) ProtoMessage() {}
 
 func (x *EnvironmentServiceRotatePropagationKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[6]
+	mi := &file_guidon_v1_environment_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -423,7 +804,7 @@ func (x *EnvironmentServiceRotatePropagationKeyRequest) ProtoReflect() protorefl
 
 // Deprecated: Use EnvironmentServiceRotatePropagationKeyRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceRotatePropagationKeyRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{6}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnvironmentServiceRotatePropagationKeyRequest) GetEnvironment() string {
@@ -456,7 +837,7 @@ type EnvironmentServiceRotatePropagationKeyResponse struct {
 
 func (x *EnvironmentServiceRotatePropagationKeyResponse) Reset() {
 	*x = EnvironmentServiceRotatePropagationKeyResponse{}
-	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	mi := &file_guidon_v1_environment_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +849,7 @@ func (x *EnvironmentServiceRotatePropagationKeyResponse) String() string {
 func (*EnvironmentServiceRotatePropagationKeyResponse) ProtoMessage() {}
 
 func (x *EnvironmentServiceRotatePropagationKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_environment_proto_msgTypes[7]
+	mi := &file_guidon_v1_environment_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +862,7 @@ func (x *EnvironmentServiceRotatePropagationKeyResponse) ProtoReflect() protoref
 
 // Deprecated: Use EnvironmentServiceRotatePropagationKeyResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentServiceRotatePropagationKeyResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{7}
+	return file_guidon_v1_environment_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EnvironmentServiceRotatePropagationKeyResponse) GetPropagationKey() *PropagationKeyState {
@@ -495,7 +876,7 @@ var File_guidon_v1_environment_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\"\x8c\x02\n" +
+	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\x1a\x18guidon/v1/revision.proto\"\xcf\x02\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -503,13 +884,44 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\tprotected\x18\x04 \x01(\bR\tprotected\x12\x1d\n" +
 	"\n" +
 	"flag_count\x18\x05 \x01(\x05R\tflagCount\x12/\n" +
-	"\bsettings\x18\x06 \x01(\v2\x13.guidon.v1.SettingsR\bsettings\x12G\n" +
+	"\bsettings\x18\x06 \x01(\v2\x13.guidon.v1.SettingsR\bsettings\x12%\n" +
+	"\x0eretention_days\x18\a \x01(\x05R\rretentionDays\x12\x1a\n" +
+	"\barchived\x18\b \x01(\bR\barchived\x12G\n" +
 	"\x0fpropagation_key\x18\x14 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey\"s\n" +
 	"\x13PropagationKeyState\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
 	"\x04held\x18\x03 \x01(\x05R\x04held\x12\x1c\n" +
-	"\tconnected\x18\x04 \x01(\x05R\tconnected\"[\n" +
+	"\tconnected\x18\x04 \x01(\x05R\tconnected\"\x92\x01\n" +
+	"\x1fEnvironmentServiceCreateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tprotected\x18\x02 \x01(\bR\tprotected\x12%\n" +
+	"\x0eretention_days\x18\x03 \x01(\x05R\rretentionDays\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\"\n" +
+	" EnvironmentServiceCreateResponse\"\xeb\x01\n" +
+	"\x1fEnvironmentServiceUpdateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\tprotected\x18\x02 \x01(\bH\x00R\tprotected\x88\x01\x01\x12*\n" +
+	"\x0eretention_days\x18\x03 \x01(\x05H\x01R\rretentionDays\x88\x01\x01\x12\x1f\n" +
+	"\barchived\x18\x04 \x01(\bH\x02R\barchived\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reasonB\f\n" +
+	"\n" +
+	"_protectedB\x11\n" +
+	"\x0f_retention_daysB\v\n" +
+	"\t_archived\"<\n" +
+	" EnvironmentServiceUpdateResponse\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"\x96\x01\n" +
+	" EnvironmentServiceCompareRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
+	"\x05other\x18\x02 \x01(\tR\x05other\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xb8\x01\n" +
+	"!EnvironmentServiceCompareResponse\x12(\n" +
+	"\x05diffs\x18\x01 \x03(\v2\x12.guidon.v1.RowDiffR\x05diffs\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12%\n" +
+	"\x0eother_revision\x18\x04 \x01(\x03R\rotherRevision\"[\n" +
 	"\x1dEnvironmentServiceListRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -526,10 +938,13 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"y\n" +
 	".EnvironmentServiceRotatePropagationKeyResponse\x12G\n" +
-	"\x0fpropagation_key\x18\x01 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey2\xdf\x02\n" +
+	"\x0fpropagation_key\x18\x01 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey2\x91\x05\n" +
 	"\x12EnvironmentService\x12]\n" +
 	"\x04List\x12(.guidon.v1.EnvironmentServiceListRequest\x1a).guidon.v1.EnvironmentServiceListResponse\"\x00\x12Z\n" +
-	"\x03Get\x12'.guidon.v1.EnvironmentServiceGetRequest\x1a(.guidon.v1.EnvironmentServiceGetResponse\"\x00\x12\x8d\x01\n" +
+	"\x03Get\x12'.guidon.v1.EnvironmentServiceGetRequest\x1a(.guidon.v1.EnvironmentServiceGetResponse\"\x00\x12c\n" +
+	"\x06Create\x12*.guidon.v1.EnvironmentServiceCreateRequest\x1a+.guidon.v1.EnvironmentServiceCreateResponse\"\x00\x12c\n" +
+	"\x06Update\x12*.guidon.v1.EnvironmentServiceUpdateRequest\x1a+.guidon.v1.EnvironmentServiceUpdateResponse\"\x00\x12f\n" +
+	"\aCompare\x12+.guidon.v1.EnvironmentServiceCompareRequest\x1a,.guidon.v1.EnvironmentServiceCompareResponse\"\x00\x12\x8d\x01\n" +
 	"\x14RotatePropagationKey\x128.guidon.v1.EnvironmentServiceRotatePropagationKeyRequest\x1a9.guidon.v1.EnvironmentServiceRotatePropagationKeyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
@@ -544,35 +959,49 @@ func file_guidon_v1_environment_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_environment_proto_rawDescData
 }
 
-var file_guidon_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_guidon_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_guidon_v1_environment_proto_goTypes = []any{
 	(*Environment)(nil),                                    // 0: guidon.v1.Environment
 	(*PropagationKeyState)(nil),                            // 1: guidon.v1.PropagationKeyState
-	(*EnvironmentServiceListRequest)(nil),                  // 2: guidon.v1.EnvironmentServiceListRequest
-	(*EnvironmentServiceListResponse)(nil),                 // 3: guidon.v1.EnvironmentServiceListResponse
-	(*EnvironmentServiceGetRequest)(nil),                   // 4: guidon.v1.EnvironmentServiceGetRequest
-	(*EnvironmentServiceGetResponse)(nil),                  // 5: guidon.v1.EnvironmentServiceGetResponse
-	(*EnvironmentServiceRotatePropagationKeyRequest)(nil),  // 6: guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
-	(*EnvironmentServiceRotatePropagationKeyResponse)(nil), // 7: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
-	(*Settings)(nil),                                       // 8: guidon.v1.Settings
+	(*EnvironmentServiceCreateRequest)(nil),                // 2: guidon.v1.EnvironmentServiceCreateRequest
+	(*EnvironmentServiceCreateResponse)(nil),               // 3: guidon.v1.EnvironmentServiceCreateResponse
+	(*EnvironmentServiceUpdateRequest)(nil),                // 4: guidon.v1.EnvironmentServiceUpdateRequest
+	(*EnvironmentServiceUpdateResponse)(nil),               // 5: guidon.v1.EnvironmentServiceUpdateResponse
+	(*EnvironmentServiceCompareRequest)(nil),               // 6: guidon.v1.EnvironmentServiceCompareRequest
+	(*EnvironmentServiceCompareResponse)(nil),              // 7: guidon.v1.EnvironmentServiceCompareResponse
+	(*EnvironmentServiceListRequest)(nil),                  // 8: guidon.v1.EnvironmentServiceListRequest
+	(*EnvironmentServiceListResponse)(nil),                 // 9: guidon.v1.EnvironmentServiceListResponse
+	(*EnvironmentServiceGetRequest)(nil),                   // 10: guidon.v1.EnvironmentServiceGetRequest
+	(*EnvironmentServiceGetResponse)(nil),                  // 11: guidon.v1.EnvironmentServiceGetResponse
+	(*EnvironmentServiceRotatePropagationKeyRequest)(nil),  // 12: guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	(*EnvironmentServiceRotatePropagationKeyResponse)(nil), // 13: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	(*Settings)(nil),                                       // 14: guidon.v1.Settings
+	(*RowDiff)(nil),                                        // 15: guidon.v1.RowDiff
 }
 var file_guidon_v1_environment_proto_depIdxs = []int32{
-	8, // 0: guidon.v1.Environment.settings:type_name -> guidon.v1.Settings
-	1, // 1: guidon.v1.Environment.propagation_key:type_name -> guidon.v1.PropagationKeyState
-	0, // 2: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
-	0, // 3: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
-	1, // 4: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
-	2, // 5: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
-	4, // 6: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
-	6, // 7: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
-	3, // 8: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
-	5, // 9: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
-	7, // 10: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	14, // 0: guidon.v1.Environment.settings:type_name -> guidon.v1.Settings
+	1,  // 1: guidon.v1.Environment.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	15, // 2: guidon.v1.EnvironmentServiceCompareResponse.diffs:type_name -> guidon.v1.RowDiff
+	0,  // 3: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
+	0,  // 4: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
+	1,  // 5: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	8,  // 6: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
+	10, // 7: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
+	2,  // 8: guidon.v1.EnvironmentService.Create:input_type -> guidon.v1.EnvironmentServiceCreateRequest
+	4,  // 9: guidon.v1.EnvironmentService.Update:input_type -> guidon.v1.EnvironmentServiceUpdateRequest
+	6,  // 10: guidon.v1.EnvironmentService.Compare:input_type -> guidon.v1.EnvironmentServiceCompareRequest
+	12, // 11: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	9,  // 12: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
+	11, // 13: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
+	3,  // 14: guidon.v1.EnvironmentService.Create:output_type -> guidon.v1.EnvironmentServiceCreateResponse
+	5,  // 15: guidon.v1.EnvironmentService.Update:output_type -> guidon.v1.EnvironmentServiceUpdateResponse
+	7,  // 16: guidon.v1.EnvironmentService.Compare:output_type -> guidon.v1.EnvironmentServiceCompareResponse
+	13, // 17: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	12, // [12:18] is the sub-list for method output_type
+	6,  // [6:12] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_environment_proto_init() }
@@ -581,13 +1010,15 @@ func file_guidon_v1_environment_proto_init() {
 		return
 	}
 	file_guidon_v1_change_proto_init()
+	file_guidon_v1_revision_proto_init()
+	file_guidon_v1_environment_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_environment_proto_rawDesc), len(file_guidon_v1_environment_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -394,8 +394,10 @@ type FlagVersion struct {
 	// to_revision ended this version; 0 while it is the current one.
 	ToRevision int64 `protobuf:"varint,2,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
 	// reason is what its author gave.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	ChangeId      string `protobuf:"bytes,4,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	Reason   string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ChangeId string `protobuf:"bytes,4,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// fields are what the version changed in the one before.
+	Fields        []*FieldChange `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,6 +458,13 @@ func (x *FlagVersion) GetChangeId() string {
 		return x.ChangeId
 	}
 	return ""
+}
+
+func (x *FlagVersion) GetFields() []*FieldChange {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
 }
 
 type FlagServiceListRequest struct {
@@ -831,7 +840,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\"\xde\x06\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\x1a\x15guidon/v1/field.proto\"\xde\x06\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -871,13 +880,14 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x05value\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x88\x01\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xb8\x01\n" +
 	"\vFlagVersion\x12#\n" +
 	"\x04flag\x18\x01 \x01(\v2\x0f.guidon.v1.FlagR\x04flag\x12\x1f\n" +
 	"\vto_revision\x18\x02 \x01(\x03R\n" +
 	"toRevision\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1b\n" +
-	"\tchange_id\x18\x04 \x01(\tR\bchangeId\"\xd1\x01\n" +
+	"\tchange_id\x18\x04 \x01(\tR\bchangeId\x12.\n" +
+	"\x06fields\x18\x05 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\xd1\x01\n" +
 	"\x16FlagServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12)\n" +
@@ -936,6 +946,7 @@ var file_guidon_v1_flag_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
 	(*Requirement)(nil),                // 11: guidon.v1.Requirement
 	(*structpb.Value)(nil),             // 12: google.protobuf.Value
+	(*FieldChange)(nil),                // 13: guidon.v1.FieldChange
 }
 var file_guidon_v1_flag_proto_depIdxs = []int32{
 	9,  // 0: guidon.v1.Flag.definition:type_name -> google.protobuf.Struct
@@ -946,20 +957,21 @@ var file_guidon_v1_flag_proto_depIdxs = []int32{
 	12, // 5: guidon.v1.Killed.value:type_name -> google.protobuf.Value
 	10, // 6: guidon.v1.Killed.at:type_name -> google.protobuf.Timestamp
 	0,  // 7: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
-	0,  // 8: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
-	0,  // 9: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
-	2,  // 10: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
-	3,  // 11: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
-	5,  // 12: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
-	7,  // 13: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
-	4,  // 14: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
-	6,  // 15: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
-	8,  // 16: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	13, // 8: guidon.v1.FlagVersion.fields:type_name -> guidon.v1.FieldChange
+	0,  // 9: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
+	0,  // 10: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
+	2,  // 11: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
+	3,  // 12: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
+	5,  // 13: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
+	7,  // 14: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
+	4,  // 15: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
+	6,  // 16: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
+	8,  // 17: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_flag_proto_init() }
@@ -968,6 +980,7 @@ func file_guidon_v1_flag_proto_init() {
 		return
 	}
 	file_guidon_v1_change_proto_init()
+	file_guidon_v1_field_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -6,13 +6,15 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Settings } from "./change_pb";
 import { file_guidon_v1_change } from "./change_pb";
+import type { RowDiff } from "./revision_pb";
+import { file_guidon_v1_revision } from "./revision_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file guidon/v1/environment.proto.
  */
 export const file_guidon_v1_environment: GenFile = /*@__PURE__*/
-  fileDesc("ChtndWlkb24vdjEvZW52aXJvbm1lbnQucHJvdG8SCWd1aWRvbi52MSLEAQoLRW52aXJvbm1lbnQSDAoEbmFtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhIKCmZsYWdfY291bnQYBSABKAUSJQoIc2V0dGluZ3MYBiABKAsyEy5ndWlkb24udjEuU2V0dGluZ3MSNwoPcHJvcGFnYXRpb25fa2V5GBQgASgLMh4uZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5U3RhdGUiVAoTUHJvcGFnYXRpb25LZXlTdGF0ZRIOCgZzaWduZXIYASABKAkSDAoEbmV4dBgCIAEoCRIMCgRoZWxkGAMgASgFEhEKCWNvbm5lY3RlZBgEIAEoBSJGCh1FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJnCh5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2USLAoMZW52aXJvbm1lbnRzGAEgAygLMhYuZ3VpZG9uLnYxLkVudmlyb25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIsChxFbnZpcm9ubWVudFNlcnZpY2VHZXRSZXF1ZXN0EgwKBG5hbWUYASABKAkiTAodRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVzcG9uc2USKwoLZW52aXJvbm1lbnQYASABKAsyFi5ndWlkb24udjEuRW52aXJvbm1lbnQiYwotRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVmb3JjZRgDIAEoCCJpCi5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlc3BvbnNlEjcKD3Byb3BhZ2F0aW9uX2tleRgBIAEoCzIeLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleVN0YXRlMt8CChJFbnZpcm9ubWVudFNlcnZpY2USXQoETGlzdBIoLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBopLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2UiABJaCgNHZXQSJy5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVxdWVzdBooLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VHZXRSZXNwb25zZSIAEo0BChRSb3RhdGVQcm9wYWdhdGlvbktleRI4Lmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlcXVlc3QaOS5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_guidon_v1_change]);
+  fileDesc("ChtndWlkb24vdjEvZW52aXJvbm1lbnQucHJvdG8SCWd1aWRvbi52MSLuAQoLRW52aXJvbm1lbnQSDAoEbmFtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIOCgZkaWdlc3QYAyABKAkSEQoJcHJvdGVjdGVkGAQgASgIEhIKCmZsYWdfY291bnQYBSABKAUSJQoIc2V0dGluZ3MYBiABKAsyEy5ndWlkb24udjEuU2V0dGluZ3MSFgoOcmV0ZW50aW9uX2RheXMYByABKAUSEAoIYXJjaGl2ZWQYCCABKAgSNwoPcHJvcGFnYXRpb25fa2V5GBQgASgLMh4uZ3VpZG9uLnYxLlByb3BhZ2F0aW9uS2V5U3RhdGUiVAoTUHJvcGFnYXRpb25LZXlTdGF0ZRIOCgZzaWduZXIYASABKAkSDAoEbmV4dBgCIAEoCRIMCgRoZWxkGAMgASgFEhEKCWNvbm5lY3RlZBgEIAEoBSJqCh9FbnZpcm9ubWVudFNlcnZpY2VDcmVhdGVSZXF1ZXN0EgwKBG5hbWUYASABKAkSEQoJcHJvdGVjdGVkGAIgASgIEhYKDnJldGVudGlvbl9kYXlzGAMgASgFEg4KBnJlYXNvbhgEIAEoCSIiCiBFbnZpcm9ubWVudFNlcnZpY2VDcmVhdGVSZXNwb25zZSK5AQofRW52aXJvbm1lbnRTZXJ2aWNlVXBkYXRlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhYKCXByb3RlY3RlZBgCIAEoCEgAiAEBEhsKDnJldGVudGlvbl9kYXlzGAMgASgFSAGIAQESFQoIYXJjaGl2ZWQYBCABKAhIAogBARIOCgZyZWFzb24YBSABKAlCDAoKX3Byb3RlY3RlZEIRCg9fcmV0ZW50aW9uX2RheXNCCwoJX2FyY2hpdmVkIjMKIEVudmlyb25tZW50U2VydmljZVVwZGF0ZVJlc3BvbnNlEg8KB2NoYW5nZWQYASABKAgibQogRW52aXJvbm1lbnRTZXJ2aWNlQ29tcGFyZVJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDQoFb3RoZXIYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiiQEKIUVudmlyb25tZW50U2VydmljZUNvbXBhcmVSZXNwb25zZRIhCgVkaWZmcxgBIAMoCzISLmd1aWRvbi52MS5Sb3dEaWZmEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAxIWCg5vdGhlcl9yZXZpc2lvbhgEIAEoAyJGCh1FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJnCh5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2USLAoMZW52aXJvbm1lbnRzGAEgAygLMhYuZ3VpZG9uLnYxLkVudmlyb25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIsChxFbnZpcm9ubWVudFNlcnZpY2VHZXRSZXF1ZXN0EgwKBG5hbWUYASABKAkiTAodRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVzcG9uc2USKwoLZW52aXJvbm1lbnQYASABKAsyFi5ndWlkb24udjEuRW52aXJvbm1lbnQiYwotRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVmb3JjZRgDIAEoCCJpCi5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlc3BvbnNlEjcKD3Byb3BhZ2F0aW9uX2tleRgBIAEoCzIeLmd1aWRvbi52MS5Qcm9wYWdhdGlvbktleVN0YXRlMpEFChJFbnZpcm9ubWVudFNlcnZpY2USXQoETGlzdBIoLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVxdWVzdBopLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VMaXN0UmVzcG9uc2UiABJaCgNHZXQSJy5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlR2V0UmVxdWVzdBooLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VHZXRSZXNwb25zZSIAEmMKBkNyZWF0ZRIqLmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VDcmVhdGVSZXF1ZXN0GisuZ3VpZG9uLnYxLkVudmlyb25tZW50U2VydmljZUNyZWF0ZVJlc3BvbnNlIgASYwoGVXBkYXRlEiouZ3VpZG9uLnYxLkVudmlyb25tZW50U2VydmljZVVwZGF0ZVJlcXVlc3QaKy5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlVXBkYXRlUmVzcG9uc2UiABJmCgdDb21wYXJlEisuZ3VpZG9uLnYxLkVudmlyb25tZW50U2VydmljZUNvbXBhcmVSZXF1ZXN0GiwuZ3VpZG9uLnYxLkVudmlyb25tZW50U2VydmljZUNvbXBhcmVSZXNwb25zZSIAEo0BChRSb3RhdGVQcm9wYWdhdGlvbktleRI4Lmd1aWRvbi52MS5FbnZpcm9ubWVudFNlcnZpY2VSb3RhdGVQcm9wYWdhdGlvbktleVJlcXVlc3QaOS5ndWlkb24udjEuRW52aXJvbm1lbnRTZXJ2aWNlUm90YXRlUHJvcGFnYXRpb25LZXlSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_guidon_v1_change, file_guidon_v1_revision]);
 
 /**
  * @generated from message guidon.v1.Environment
@@ -55,6 +57,18 @@ export type Environment = Message<"guidon.v1.Environment"> & {
    * @generated from field: guidon.v1.Settings settings = 6;
    */
   settings?: Settings | undefined;
+
+  /**
+   * retention_days is for how long superseded revisions are kept, at least.
+   *
+   * @generated from field: int32 retention_days = 7;
+   */
+  retentionDays: number;
+
+  /**
+   * @generated from field: bool archived = 8;
+   */
+  archived: boolean;
 
   /**
    * @generated from field: guidon.v1.PropagationKeyState propagation_key = 20;
@@ -111,6 +125,177 @@ export const PropagationKeyStateSchema: GenMessage<PropagationKeyState> = /*@__P
   messageDesc(file_guidon_v1_environment, 1);
 
 /**
+ * @generated from message guidon.v1.EnvironmentServiceCreateRequest
+ */
+export type EnvironmentServiceCreateRequest = Message<"guidon.v1.EnvironmentServiceCreateRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bool protected = 2;
+   */
+  protected: boolean;
+
+  /**
+   * retention_days is 30 to 3650, 90 if 0.
+   *
+   * @generated from field: int32 retention_days = 3;
+   */
+  retentionDays: number;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceCreateRequest.
+ * Use `create(EnvironmentServiceCreateRequestSchema)` to create a new message.
+ */
+export const EnvironmentServiceCreateRequestSchema: GenMessage<EnvironmentServiceCreateRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 2);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceCreateResponse
+ */
+export type EnvironmentServiceCreateResponse = Message<"guidon.v1.EnvironmentServiceCreateResponse"> & {
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceCreateResponse.
+ * Use `create(EnvironmentServiceCreateResponseSchema)` to create a new message.
+ */
+export const EnvironmentServiceCreateResponseSchema: GenMessage<EnvironmentServiceCreateResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 3);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceUpdateRequest
+ */
+export type EnvironmentServiceUpdateRequest = Message<"guidon.v1.EnvironmentServiceUpdateRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What is unset stays.
+   *
+   * @generated from field: optional bool protected = 2;
+   */
+  protected?: boolean | undefined;
+
+  /**
+   * @generated from field: optional int32 retention_days = 3;
+   */
+  retentionDays?: number | undefined;
+
+  /**
+   * @generated from field: optional bool archived = 4;
+   */
+  archived?: boolean | undefined;
+
+  /**
+   * reason is required where the environment is protected.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceUpdateRequest.
+ * Use `create(EnvironmentServiceUpdateRequestSchema)` to create a new message.
+ */
+export const EnvironmentServiceUpdateRequestSchema: GenMessage<EnvironmentServiceUpdateRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 4);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceUpdateResponse
+ */
+export type EnvironmentServiceUpdateResponse = Message<"guidon.v1.EnvironmentServiceUpdateResponse"> & {
+  /**
+   * @generated from field: bool changed = 1;
+   */
+  changed: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceUpdateResponse.
+ * Use `create(EnvironmentServiceUpdateResponseSchema)` to create a new message.
+ */
+export const EnvironmentServiceUpdateResponseSchema: GenMessage<EnvironmentServiceUpdateResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 5);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceCompareRequest
+ */
+export type EnvironmentServiceCompareRequest = Message<"guidon.v1.EnvironmentServiceCompareRequest"> & {
+  /**
+   * environment is compared with other: action says what leads from it there.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string other = 2;
+   */
+  other: string;
+
+  /**
+   * @generated from field: int32 page_size = 3;
+   */
+  pageSize: number;
+
+  /**
+   * @generated from field: string page_token = 4;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceCompareRequest.
+ * Use `create(EnvironmentServiceCompareRequestSchema)` to create a new message.
+ */
+export const EnvironmentServiceCompareRequestSchema: GenMessage<EnvironmentServiceCompareRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 6);
+
+/**
+ * @generated from message guidon.v1.EnvironmentServiceCompareResponse
+ */
+export type EnvironmentServiceCompareResponse = Message<"guidon.v1.EnvironmentServiceCompareResponse"> & {
+  /**
+   * @generated from field: repeated guidon.v1.RowDiff diffs = 1;
+   */
+  diffs: RowDiff[];
+
+  /**
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: int64 other_revision = 4;
+   */
+  otherRevision: bigint;
+};
+
+/**
+ * Describes the message guidon.v1.EnvironmentServiceCompareResponse.
+ * Use `create(EnvironmentServiceCompareResponseSchema)` to create a new message.
+ */
+export const EnvironmentServiceCompareResponseSchema: GenMessage<EnvironmentServiceCompareResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_environment, 7);
+
+/**
  * @generated from message guidon.v1.EnvironmentServiceListRequest
  */
 export type EnvironmentServiceListRequest = Message<"guidon.v1.EnvironmentServiceListRequest"> & {
@@ -132,7 +317,7 @@ export type EnvironmentServiceListRequest = Message<"guidon.v1.EnvironmentServic
  * Use `create(EnvironmentServiceListRequestSchema)` to create a new message.
  */
 export const EnvironmentServiceListRequestSchema: GenMessage<EnvironmentServiceListRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 2);
+  messageDesc(file_guidon_v1_environment, 8);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceListResponse
@@ -156,7 +341,7 @@ export type EnvironmentServiceListResponse = Message<"guidon.v1.EnvironmentServi
  * Use `create(EnvironmentServiceListResponseSchema)` to create a new message.
  */
 export const EnvironmentServiceListResponseSchema: GenMessage<EnvironmentServiceListResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 3);
+  messageDesc(file_guidon_v1_environment, 9);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceGetRequest
@@ -173,7 +358,7 @@ export type EnvironmentServiceGetRequest = Message<"guidon.v1.EnvironmentService
  * Use `create(EnvironmentServiceGetRequestSchema)` to create a new message.
  */
 export const EnvironmentServiceGetRequestSchema: GenMessage<EnvironmentServiceGetRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 4);
+  messageDesc(file_guidon_v1_environment, 10);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceGetResponse
@@ -190,7 +375,7 @@ export type EnvironmentServiceGetResponse = Message<"guidon.v1.EnvironmentServic
  * Use `create(EnvironmentServiceGetResponseSchema)` to create a new message.
  */
 export const EnvironmentServiceGetResponseSchema: GenMessage<EnvironmentServiceGetResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 5);
+  messageDesc(file_guidon_v1_environment, 11);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
@@ -222,7 +407,7 @@ export type EnvironmentServiceRotatePropagationKeyRequest = Message<"guidon.v1.E
  * Use `create(EnvironmentServiceRotatePropagationKeyRequestSchema)` to create a new message.
  */
 export const EnvironmentServiceRotatePropagationKeyRequestSchema: GenMessage<EnvironmentServiceRotatePropagationKeyRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 6);
+  messageDesc(file_guidon_v1_environment, 12);
 
 /**
  * @generated from message guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
@@ -239,7 +424,7 @@ export type EnvironmentServiceRotatePropagationKeyResponse = Message<"guidon.v1.
  * Use `create(EnvironmentServiceRotatePropagationKeyResponseSchema)` to create a new message.
  */
 export const EnvironmentServiceRotatePropagationKeyResponseSchema: GenMessage<EnvironmentServiceRotatePropagationKeyResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_environment, 7);
+  messageDesc(file_guidon_v1_environment, 13);
 
 /**
  * EnvironmentService reads environments, the unit of pinning, and changes the
@@ -263,6 +448,37 @@ export const EnvironmentService: GenService<{
     methodKind: "unary";
     input: typeof EnvironmentServiceGetRequestSchema;
     output: typeof EnvironmentServiceGetResponseSchema;
+  },
+  /**
+   * Create makes an empty environment.
+   *
+   * @generated from rpc guidon.v1.EnvironmentService.Create
+   */
+  create: {
+    methodKind: "unary";
+    input: typeof EnvironmentServiceCreateRequestSchema;
+    output: typeof EnvironmentServiceCreateResponseSchema;
+  },
+  /**
+   * Update changes what no revision holds: protection, retention, and whether
+   * the environment is archived, which is served and not written.
+   *
+   * @generated from rpc guidon.v1.EnvironmentService.Update
+   */
+  update: {
+    methodKind: "unary";
+    input: typeof EnvironmentServiceUpdateRequestSchema;
+    output: typeof EnvironmentServiceUpdateResponseSchema;
+  },
+  /**
+   * Compare pages over the rows in which two environments differ.
+   *
+   * @generated from rpc guidon.v1.EnvironmentService.Compare
+   */
+  compare: {
+    methodKind: "unary";
+    input: typeof EnvironmentServiceCompareRequestSchema;
+    output: typeof EnvironmentServiceCompareResponseSchema;
   },
   /**
    * RotatePropagationKey makes a new key for the guidon header and hands it out.

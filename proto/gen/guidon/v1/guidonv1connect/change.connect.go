@@ -41,6 +41,14 @@ const (
 	ChangeServiceUnkillProcedure = "/guidon.v1.ChangeService/Unkill"
 	// ChangeServiceDryRunProcedure is the fully-qualified name of the ChangeService's DryRun RPC.
 	ChangeServiceDryRunProcedure = "/guidon.v1.ChangeService/DryRun"
+	// ChangeServiceRevertProcedure is the fully-qualified name of the ChangeService's Revert RPC.
+	ChangeServiceRevertProcedure = "/guidon.v1.ChangeService/Revert"
+	// ChangeServiceRestoreProcedure is the fully-qualified name of the ChangeService's Restore RPC.
+	ChangeServiceRestoreProcedure = "/guidon.v1.ChangeService/Restore"
+	// ChangeServicePromoteProcedure is the fully-qualified name of the ChangeService's Promote RPC.
+	ChangeServicePromoteProcedure = "/guidon.v1.ChangeService/Promote"
+	// ChangeServiceCopyProcedure is the fully-qualified name of the ChangeService's Copy RPC.
+	ChangeServiceCopyProcedure = "/guidon.v1.ChangeService/Copy"
 )
 
 // ChangeServiceClient is a client for the guidon.v1.ChangeService service.
@@ -62,6 +70,17 @@ type ChangeServiceClient interface {
 	// DryRun tells what Apply would do, and changes nothing. What is wrong with
 	// the operations is part of the answer and no error.
 	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
+	// Revert undoes one revision as a new change. ABORTED: rows were changed
+	// since; the details name them.
+	Revert(context.Context, *v1.ChangeServiceRevertRequest) (*v1.ChangeServiceRevertResponse, error)
+	// Restore makes an environment what it was at a revision, as a new change.
+	// Kills stay as they are.
+	Restore(context.Context, *v1.ChangeServiceRestoreRequest) (*v1.ChangeServiceRestoreResponse, error)
+	// Promote makes flags, segments and settings of one environment what they are
+	// in another, with the segments and prerequisites that they need.
+	Promote(context.Context, *v1.ChangeServicePromoteRequest) (*v1.ChangeServicePromoteResponse, error)
+	// Copy fills a new environment with what another one holds.
+	Copy(context.Context, *v1.ChangeServiceCopyRequest) (*v1.ChangeServiceCopyResponse, error)
 }
 
 // NewChangeServiceClient constructs a client for the guidon.v1.ChangeService service. By default,
@@ -99,15 +118,43 @@ func NewChangeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(changeServiceMethods.ByName("DryRun")),
 			connect.WithClientOptions(opts...),
 		),
+		revert: connect.NewClient[v1.ChangeServiceRevertRequest, v1.ChangeServiceRevertResponse](
+			httpClient,
+			baseURL+ChangeServiceRevertProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Revert")),
+			connect.WithClientOptions(opts...),
+		),
+		restore: connect.NewClient[v1.ChangeServiceRestoreRequest, v1.ChangeServiceRestoreResponse](
+			httpClient,
+			baseURL+ChangeServiceRestoreProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
+		promote: connect.NewClient[v1.ChangeServicePromoteRequest, v1.ChangeServicePromoteResponse](
+			httpClient,
+			baseURL+ChangeServicePromoteProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Promote")),
+			connect.WithClientOptions(opts...),
+		),
+		copy: connect.NewClient[v1.ChangeServiceCopyRequest, v1.ChangeServiceCopyResponse](
+			httpClient,
+			baseURL+ChangeServiceCopyProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("Copy")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // changeServiceClient implements ChangeServiceClient.
 type changeServiceClient struct {
-	apply  *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
-	kill   *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
-	unkill *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
-	dryRun *connect.Client[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse]
+	apply   *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
+	kill    *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
+	unkill  *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
+	dryRun  *connect.Client[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse]
+	revert  *connect.Client[v1.ChangeServiceRevertRequest, v1.ChangeServiceRevertResponse]
+	restore *connect.Client[v1.ChangeServiceRestoreRequest, v1.ChangeServiceRestoreResponse]
+	promote *connect.Client[v1.ChangeServicePromoteRequest, v1.ChangeServicePromoteResponse]
+	copy    *connect.Client[v1.ChangeServiceCopyRequest, v1.ChangeServiceCopyResponse]
 }
 
 // Apply calls guidon.v1.ChangeService.Apply.
@@ -146,6 +193,42 @@ func (c *changeServiceClient) DryRun(ctx context.Context, req *v1.ChangeServiceD
 	return nil, err
 }
 
+// Revert calls guidon.v1.ChangeService.Revert.
+func (c *changeServiceClient) Revert(ctx context.Context, req *v1.ChangeServiceRevertRequest) (*v1.ChangeServiceRevertResponse, error) {
+	response, err := c.revert.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Restore calls guidon.v1.ChangeService.Restore.
+func (c *changeServiceClient) Restore(ctx context.Context, req *v1.ChangeServiceRestoreRequest) (*v1.ChangeServiceRestoreResponse, error) {
+	response, err := c.restore.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Promote calls guidon.v1.ChangeService.Promote.
+func (c *changeServiceClient) Promote(ctx context.Context, req *v1.ChangeServicePromoteRequest) (*v1.ChangeServicePromoteResponse, error) {
+	response, err := c.promote.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Copy calls guidon.v1.ChangeService.Copy.
+func (c *changeServiceClient) Copy(ctx context.Context, req *v1.ChangeServiceCopyRequest) (*v1.ChangeServiceCopyResponse, error) {
+	response, err := c.copy.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ChangeServiceHandler is an implementation of the guidon.v1.ChangeService service.
 type ChangeServiceHandler interface {
 	// Apply carries out a change set whole or not at all: one revision and one
@@ -165,6 +248,17 @@ type ChangeServiceHandler interface {
 	// DryRun tells what Apply would do, and changes nothing. What is wrong with
 	// the operations is part of the answer and no error.
 	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
+	// Revert undoes one revision as a new change. ABORTED: rows were changed
+	// since; the details name them.
+	Revert(context.Context, *v1.ChangeServiceRevertRequest) (*v1.ChangeServiceRevertResponse, error)
+	// Restore makes an environment what it was at a revision, as a new change.
+	// Kills stay as they are.
+	Restore(context.Context, *v1.ChangeServiceRestoreRequest) (*v1.ChangeServiceRestoreResponse, error)
+	// Promote makes flags, segments and settings of one environment what they are
+	// in another, with the segments and prerequisites that they need.
+	Promote(context.Context, *v1.ChangeServicePromoteRequest) (*v1.ChangeServicePromoteResponse, error)
+	// Copy fills a new environment with what another one holds.
+	Copy(context.Context, *v1.ChangeServiceCopyRequest) (*v1.ChangeServiceCopyResponse, error)
 }
 
 // NewChangeServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -198,6 +292,30 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(changeServiceMethods.ByName("DryRun")),
 		connect.WithHandlerOptions(opts...),
 	)
+	changeServiceRevertHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceRevertProcedure,
+		svc.Revert,
+		connect.WithSchema(changeServiceMethods.ByName("Revert")),
+		connect.WithHandlerOptions(opts...),
+	)
+	changeServiceRestoreHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(changeServiceMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	changeServicePromoteHandler := connect.NewUnaryHandlerSimple(
+		ChangeServicePromoteProcedure,
+		svc.Promote,
+		connect.WithSchema(changeServiceMethods.ByName("Promote")),
+		connect.WithHandlerOptions(opts...),
+	)
+	changeServiceCopyHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceCopyProcedure,
+		svc.Copy,
+		connect.WithSchema(changeServiceMethods.ByName("Copy")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.ChangeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ChangeServiceApplyProcedure:
@@ -208,6 +326,14 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 			changeServiceUnkillHandler.ServeHTTP(w, r)
 		case ChangeServiceDryRunProcedure:
 			changeServiceDryRunHandler.ServeHTTP(w, r)
+		case ChangeServiceRevertProcedure:
+			changeServiceRevertHandler.ServeHTTP(w, r)
+		case ChangeServiceRestoreProcedure:
+			changeServiceRestoreHandler.ServeHTTP(w, r)
+		case ChangeServicePromoteProcedure:
+			changeServicePromoteHandler.ServeHTTP(w, r)
+		case ChangeServiceCopyProcedure:
+			changeServiceCopyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -231,4 +357,20 @@ func (UnimplementedChangeServiceHandler) Unkill(context.Context, *v1.ChangeServi
 
 func (UnimplementedChangeServiceHandler) DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.DryRun is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Revert(context.Context, *v1.ChangeServiceRevertRequest) (*v1.ChangeServiceRevertResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Revert is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Restore(context.Context, *v1.ChangeServiceRestoreRequest) (*v1.ChangeServiceRestoreResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Restore is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Promote(context.Context, *v1.ChangeServicePromoteRequest) (*v1.ChangeServicePromoteResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Promote is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) Copy(context.Context, *v1.ChangeServiceCopyRequest) (*v1.ChangeServiceCopyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Copy is not implemented"))
 }

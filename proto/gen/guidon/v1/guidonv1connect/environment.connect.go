@@ -37,6 +37,15 @@ const (
 	EnvironmentServiceListProcedure = "/guidon.v1.EnvironmentService/List"
 	// EnvironmentServiceGetProcedure is the fully-qualified name of the EnvironmentService's Get RPC.
 	EnvironmentServiceGetProcedure = "/guidon.v1.EnvironmentService/Get"
+	// EnvironmentServiceCreateProcedure is the fully-qualified name of the EnvironmentService's Create
+	// RPC.
+	EnvironmentServiceCreateProcedure = "/guidon.v1.EnvironmentService/Create"
+	// EnvironmentServiceUpdateProcedure is the fully-qualified name of the EnvironmentService's Update
+	// RPC.
+	EnvironmentServiceUpdateProcedure = "/guidon.v1.EnvironmentService/Update"
+	// EnvironmentServiceCompareProcedure is the fully-qualified name of the EnvironmentService's
+	// Compare RPC.
+	EnvironmentServiceCompareProcedure = "/guidon.v1.EnvironmentService/Compare"
 	// EnvironmentServiceRotatePropagationKeyProcedure is the fully-qualified name of the
 	// EnvironmentService's RotatePropagationKey RPC.
 	EnvironmentServiceRotatePropagationKeyProcedure = "/guidon.v1.EnvironmentService/RotatePropagationKey"
@@ -46,6 +55,13 @@ const (
 type EnvironmentServiceClient interface {
 	List(context.Context, *v1.EnvironmentServiceListRequest) (*v1.EnvironmentServiceListResponse, error)
 	Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error)
+	// Create makes an empty environment.
+	Create(context.Context, *v1.EnvironmentServiceCreateRequest) (*v1.EnvironmentServiceCreateResponse, error)
+	// Update changes what no revision holds: protection, retention, and whether
+	// the environment is archived, which is served and not written.
+	Update(context.Context, *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error)
+	// Compare pages over the rows in which two environments differ.
+	Compare(context.Context, *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error)
 	// RotatePropagationKey makes a new key for the guidon header and hands it out.
 	// It signs once every connected instance has acknowledged it; the old one
 	// verifies for as long as revisions are retained. While one is being handed
@@ -76,6 +92,24 @@ func NewEnvironmentServiceClient(httpClient connect.HTTPClient, baseURL string, 
 			connect.WithSchema(environmentServiceMethods.ByName("Get")),
 			connect.WithClientOptions(opts...),
 		),
+		create: connect.NewClient[v1.EnvironmentServiceCreateRequest, v1.EnvironmentServiceCreateResponse](
+			httpClient,
+			baseURL+EnvironmentServiceCreateProcedure,
+			connect.WithSchema(environmentServiceMethods.ByName("Create")),
+			connect.WithClientOptions(opts...),
+		),
+		update: connect.NewClient[v1.EnvironmentServiceUpdateRequest, v1.EnvironmentServiceUpdateResponse](
+			httpClient,
+			baseURL+EnvironmentServiceUpdateProcedure,
+			connect.WithSchema(environmentServiceMethods.ByName("Update")),
+			connect.WithClientOptions(opts...),
+		),
+		compare: connect.NewClient[v1.EnvironmentServiceCompareRequest, v1.EnvironmentServiceCompareResponse](
+			httpClient,
+			baseURL+EnvironmentServiceCompareProcedure,
+			connect.WithSchema(environmentServiceMethods.ByName("Compare")),
+			connect.WithClientOptions(opts...),
+		),
 		rotatePropagationKey: connect.NewClient[v1.EnvironmentServiceRotatePropagationKeyRequest, v1.EnvironmentServiceRotatePropagationKeyResponse](
 			httpClient,
 			baseURL+EnvironmentServiceRotatePropagationKeyProcedure,
@@ -89,6 +123,9 @@ func NewEnvironmentServiceClient(httpClient connect.HTTPClient, baseURL string, 
 type environmentServiceClient struct {
 	list                 *connect.Client[v1.EnvironmentServiceListRequest, v1.EnvironmentServiceListResponse]
 	get                  *connect.Client[v1.EnvironmentServiceGetRequest, v1.EnvironmentServiceGetResponse]
+	create               *connect.Client[v1.EnvironmentServiceCreateRequest, v1.EnvironmentServiceCreateResponse]
+	update               *connect.Client[v1.EnvironmentServiceUpdateRequest, v1.EnvironmentServiceUpdateResponse]
+	compare              *connect.Client[v1.EnvironmentServiceCompareRequest, v1.EnvironmentServiceCompareResponse]
 	rotatePropagationKey *connect.Client[v1.EnvironmentServiceRotatePropagationKeyRequest, v1.EnvironmentServiceRotatePropagationKeyResponse]
 }
 
@@ -110,6 +147,33 @@ func (c *environmentServiceClient) Get(ctx context.Context, req *v1.EnvironmentS
 	return nil, err
 }
 
+// Create calls guidon.v1.EnvironmentService.Create.
+func (c *environmentServiceClient) Create(ctx context.Context, req *v1.EnvironmentServiceCreateRequest) (*v1.EnvironmentServiceCreateResponse, error) {
+	response, err := c.create.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Update calls guidon.v1.EnvironmentService.Update.
+func (c *environmentServiceClient) Update(ctx context.Context, req *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error) {
+	response, err := c.update.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Compare calls guidon.v1.EnvironmentService.Compare.
+func (c *environmentServiceClient) Compare(ctx context.Context, req *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error) {
+	response, err := c.compare.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RotatePropagationKey calls guidon.v1.EnvironmentService.RotatePropagationKey.
 func (c *environmentServiceClient) RotatePropagationKey(ctx context.Context, req *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error) {
 	response, err := c.rotatePropagationKey.CallUnary(ctx, connect.NewRequest(req))
@@ -123,6 +187,13 @@ func (c *environmentServiceClient) RotatePropagationKey(ctx context.Context, req
 type EnvironmentServiceHandler interface {
 	List(context.Context, *v1.EnvironmentServiceListRequest) (*v1.EnvironmentServiceListResponse, error)
 	Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error)
+	// Create makes an empty environment.
+	Create(context.Context, *v1.EnvironmentServiceCreateRequest) (*v1.EnvironmentServiceCreateResponse, error)
+	// Update changes what no revision holds: protection, retention, and whether
+	// the environment is archived, which is served and not written.
+	Update(context.Context, *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error)
+	// Compare pages over the rows in which two environments differ.
+	Compare(context.Context, *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error)
 	// RotatePropagationKey makes a new key for the guidon header and hands it out.
 	// It signs once every connected instance has acknowledged it; the old one
 	// verifies for as long as revisions are retained. While one is being handed
@@ -149,6 +220,24 @@ func NewEnvironmentServiceHandler(svc EnvironmentServiceHandler, opts ...connect
 		connect.WithSchema(environmentServiceMethods.ByName("Get")),
 		connect.WithHandlerOptions(opts...),
 	)
+	environmentServiceCreateHandler := connect.NewUnaryHandlerSimple(
+		EnvironmentServiceCreateProcedure,
+		svc.Create,
+		connect.WithSchema(environmentServiceMethods.ByName("Create")),
+		connect.WithHandlerOptions(opts...),
+	)
+	environmentServiceUpdateHandler := connect.NewUnaryHandlerSimple(
+		EnvironmentServiceUpdateProcedure,
+		svc.Update,
+		connect.WithSchema(environmentServiceMethods.ByName("Update")),
+		connect.WithHandlerOptions(opts...),
+	)
+	environmentServiceCompareHandler := connect.NewUnaryHandlerSimple(
+		EnvironmentServiceCompareProcedure,
+		svc.Compare,
+		connect.WithSchema(environmentServiceMethods.ByName("Compare")),
+		connect.WithHandlerOptions(opts...),
+	)
 	environmentServiceRotatePropagationKeyHandler := connect.NewUnaryHandlerSimple(
 		EnvironmentServiceRotatePropagationKeyProcedure,
 		svc.RotatePropagationKey,
@@ -161,6 +250,12 @@ func NewEnvironmentServiceHandler(svc EnvironmentServiceHandler, opts ...connect
 			environmentServiceListHandler.ServeHTTP(w, r)
 		case EnvironmentServiceGetProcedure:
 			environmentServiceGetHandler.ServeHTTP(w, r)
+		case EnvironmentServiceCreateProcedure:
+			environmentServiceCreateHandler.ServeHTTP(w, r)
+		case EnvironmentServiceUpdateProcedure:
+			environmentServiceUpdateHandler.ServeHTTP(w, r)
+		case EnvironmentServiceCompareProcedure:
+			environmentServiceCompareHandler.ServeHTTP(w, r)
 		case EnvironmentServiceRotatePropagationKeyProcedure:
 			environmentServiceRotatePropagationKeyHandler.ServeHTTP(w, r)
 		default:
@@ -178,6 +273,18 @@ func (UnimplementedEnvironmentServiceHandler) List(context.Context, *v1.Environm
 
 func (UnimplementedEnvironmentServiceHandler) Get(context.Context, *v1.EnvironmentServiceGetRequest) (*v1.EnvironmentServiceGetResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.Get is not implemented"))
+}
+
+func (UnimplementedEnvironmentServiceHandler) Create(context.Context, *v1.EnvironmentServiceCreateRequest) (*v1.EnvironmentServiceCreateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.Create is not implemented"))
+}
+
+func (UnimplementedEnvironmentServiceHandler) Update(context.Context, *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.Update is not implemented"))
+}
+
+func (UnimplementedEnvironmentServiceHandler) Compare(context.Context, *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.EnvironmentService.Compare is not implemented"))
 }
 
 func (UnimplementedEnvironmentServiceHandler) RotatePropagationKey(context.Context, *v1.EnvironmentServiceRotatePropagationKeyRequest) (*v1.EnvironmentServiceRotatePropagationKeyResponse, error) {
