@@ -115,6 +115,18 @@ torture-binaries: postgres $(BIN)
 	$(GO) build -tags failpoint -o $(BIN)/guidon-failpoint ./cmd/guidon
 	$(GO) build -o $(BIN)/torture ./cmd/torture
 
+.PHONY: bench-fanout
+bench-fanout: $(BIN) postgres ## Print how long a change takes to 100, 1,000 and 9,500 streams, and what a stream costs
+	$(GO) build -o $(BIN)/ ./cmd/guidon ./cmd/bench
+	$(BIN)/bench fanout --guidon $(BIN)/guidon --data $(DATA)-bench --streams $(STREAMS)
+
+.PHONY: bench-herd
+bench-herd: $(BIN) postgres ## Kill a server with 9,500 streams and print how they come back
+	$(GO) build -o $(BIN)/ ./cmd/guidon ./cmd/bench
+	$(BIN)/bench herd --guidon $(BIN)/guidon --data $(DATA)-bench --streams 9500
+
+STREAMS ?= 100,1000,9500
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)
