@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -26,7 +27,10 @@ import (
 
 func TestMain(m *testing.M) {
 	// The cluster that all tests share lives as long as the process.
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy's
 	goleak.VerifyTestMain(m,
+		// A toxic that is taken away in the middle of a write stays there.
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
 		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"),
 		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Wait"),
 		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"))
