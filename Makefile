@@ -44,7 +44,7 @@ $(BIN):
 
 ##@ Test
 .PHONY: test
-test: test-go test-alloc test-admin test-browser ## Run all tests: Go with -race, the UI's, and a browser's
+test: test-go test-clients test-alloc test-admin test-browser ## Run all tests: Go with -race, the UI's, and a browser's
 
 .PHONY: test-go
 test-go: postgres gcc
@@ -54,6 +54,20 @@ test-go: postgres gcc
 .PHONY: test-alloc
 test-alloc:
 	$(GO) test -run 'Alloc' ./sdk/eval/... ./sdk/propagate/...
+
+# Clients that others wrote, against a real server.
+.PHONY: test-clients
+ifneq ($(shell command -v npm),)
+test-clients: server/clients/node_modules/.installed build postgres
+	@mkdir -p $(RUN)
+	@rm -rf $(DATA)-clients
+	GUIDON_FLAGD_PORTS=0 bash .ci/with-guidon $(BIN)/guidon $(DATA)-clients 127.0.0.1:0 $(RUN)/clients.json \
+		'bash .ci/clients $(BIN)/guidon $(RUN)/clients.json'
+	@rm -rf $(DATA)-clients
+else
+test-clients:
+	@echo "npm is not installed: OpenFeature's and flagd's own clients are not tested"
+endif
 
 .PHONY: test-admin
 test-admin: admin/node_modules/.installed
@@ -192,6 +206,10 @@ admin/node_modules/.installed: admin/package-lock.json
 	cd admin && npm ci --no-audit --no-fund
 	@touch $@
 
+server/clients/node_modules/.installed: server/clients/package-lock.json
+	cd server/clients && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 .PHONY: postgres
 postgres: ## Find PostgreSQL's server binaries, or install them (root on Debian)
 	@bash .ci/ensure postgres
@@ -206,4 +224,4 @@ $(BIN)/golangci-lint-$(GOLANGCI_LINT): | $(BIN)
 
 .PHONY: clean
 clean: ## Remove what was built and the data of make run
-	rm -rf $(BIN) $(RUN) $(DATA) $(DATA)-browser $(DATA)-proof $(DATA)-mesh admin/dist/app admin/node_modules
+	rm -rf $(BIN) $(RUN) $(DATA) $(DATA)-browser $(DATA)-proof $(DATA)-mesh $(DATA)-clients admin/dist/app admin/node_modules server/clients/node_modules

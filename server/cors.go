@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/guidon-flags/guidon/server/auth"
 )
@@ -66,6 +67,24 @@ func (c *call) allowOrigin(origin string) {
 }
 
 type openKey struct{}
+
+// narrowed lets requests that came by an open listener get at values and
+// definitions, and at nothing else of the server.
+func narrowed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, open := r.Context().Value(openKey{}).(string); open {
+			ours := false
+			for _, prefix := range []string{"/flagd.", "/ofrep/", "/grpc.health.", "/healthz", "/readyz"} {
+				ours = ours || strings.HasPrefix(r.URL.Path, prefix)
+			}
+			if !ours {
+				http.NotFound(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // openEnvironment is the environment of calls without a key: that of the
 // listener they came by, or the one given.

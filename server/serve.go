@@ -19,12 +19,21 @@ const (
 	grace = 5 * time.Second
 )
 
-// Serve answers requests on l until ctx ends, and then stops: it accepts no
+// Open is a further listener, for the clients of flagd's protocols and OFREP
+// alone.
+type Open struct {
+	net.Listener
+	// Environment is the one that requests without a key may use; empty for
+	// none. See Config.OpenEnvironment.
+	Environment string
+}
+
+// Serve answers requests on l, and on the open listeners, until ctx ends, and then stops: it accepts no
 // more connections, tells each open stream to go elsewhere at a moment of its
 // own within Config.Drain, waits for calls under way, and closes what is left.
 // Meanwhile it lets new propagation keys sign once everybody has them. It returns
 // nil if the stop was clean. A Server serves once.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -36,12 +45,27 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		BaseContext: func(l net.Listener) context.Context {
+			ctx := context.WithoutCancel(ctx)
+			for _, o := range open {
+				if o.Listener == l {
+					ctx = context.WithValue(ctx, openKey{}, o.Environment)
+				}
+			}
+			return ctx
+		},
 	}
 	beside, end := context.WithCancel(ctx)
-	var switching sync.WaitGroup
-	switching.Go(func() { s.switchKeys(beside) })
-	defer switching.Wait()
+	var others sync.WaitGroup
+	others.Go(func() { s.switchKeys(beside) })
+	for _, o := range open {
+		others.Go(func() {
+			if err := web.Serve(o.Listener); !errors.Is(err, http.ErrServerClosed) {
+				s.log.LogAttrs(ctx, slog.LevelWarn, "a listener of flagd's ports broke", slog.String("address", o.Addr().String()), slog.Any("error", err))
+			}
+		})
+	}
+	defer others.Wait()
 	defer end()
 	stopped := make(chan error, 1)
 	unlisten := context.AfterFunc(ctx, func() {

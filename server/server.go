@@ -198,5 +198,5 @@ func (s *Server) mux() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/admin/", s.cfg.Admin)
 	mux.Handle("GET /{$}", http.RedirectHandler("/admin/", http.StatusFound))
-	return timed(flagd.Renamed(protection.Handler(mux)))
+	return timed(flagd.Renamed(narrowed(protection.Handler(mux))))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/guidon-flags/guidon/migrations"
+	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/embedded"
@@ -49,8 +51,8 @@ func newDevCommand() *cobra.Command {
 	cmd.Flags().StringVar(&d.data, "data", "", "directory that keeps everything between runs (required)")
 	cmd.Flags().StringArrayVar(&d.imports, "import", nil,
 		"flagd document whose flags go into "+importEnvironment+" unless they are there; may be repeated")
-	cmd.Flags().StringVar(&d.openEnvironment, "open-environment", "",
-		"answer calls without a key as if they had this environment's server key; on a loopback address only")
+	d.clients.standard = true
+	cmd.Flags().Lookup("flagd-ports").Usage = "where flagd's clients find " + importEnvironment + ` without a key, or "none" (default $GUIDON_FLAGD_PORTS, then ` + flagdPorts + ")"
 	cmd.Flags().StringVar(&d.readyFile, "ready-file", "", "write URLs and keys here, as JSON, when all is ready")
 	if err := cmd.MarkFlagRequired("data"); err != nil {
 		panic(err) // it was defined just above
@@ -61,12 +63,11 @@ func newDevCommand() *cobra.Command {
 // dev is one run of guidon dev.
 type dev struct {
 	serveFlags
-	data            string
-	imports         []string
-	openEnvironment string
-	readyFile       string
-	in              io.Reader
-	out             io.Writer
+	data      string
+	imports   []string
+	readyFile string
+	in        io.Reader
+	out       io.Writer
 }
 
 func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
@@ -90,9 +91,19 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // the server has closed it, if it ran
-	if d.openEnvironment != "" && !isLoopback(listener.Addr()) {
-		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", listener.Addr())
+	var asked server.Config
+	if err := d.clients.configure(&asked, listener.Addr()); err != nil {
+		return err
 	}
+	open, err := d.clients.listen(ctx, cmp.Or(d.clients.openEnvironment, importEnvironment), log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, o := range open {
+			_ = o.Close()
+		}
+	}()
 
 	// The shell's GUIDON_DATABASE_URL is not looked at: it may be another
 	// installation's, which dev must not migrate or fill.
@@ -114,10 +125,13 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 
 	config := serverConfig(db, log)
 	config.Drain = devDrain
-	config.OpenEnvironment = d.openEnvironment
-	return serve(ctx, listener, config, func(ctx context.Context) error {
+	config.OpenEnvironment, config.Contexts, config.ClientRate = asked.OpenEnvironment, asked.Contexts, asked.ClientRate
+	return serve(ctx, listener, open, config, func(ctx context.Context) error {
 		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys, given: d.databaseURL != ""}
 		r.AdminURL = r.URL + "/admin/"
+		for _, o := range open {
+			r.Flagd = append(r.Flagd, o.Addr().String())
+		}
 		if err := fill(ctx, newAPI(r.URL, keys.admin, time.Minute), config.Hub, sets); err != nil {
 			return err
 		}
@@ -167,8 +181,8 @@ func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.L
 	if err != nil {
 		return nil, keys, err
 	}
-	if keys, err = dir.apiKeys(ctx, db); err == nil && d.openEnvironment != "" && keys.servers[d.openEnvironment] == "" {
-		err = usagef("--open-environment %q: there is no such environment", d.openEnvironment)
+	if keys, err = dir.apiKeys(ctx, db); err == nil && d.clients.openEnvironment != "" && keys.servers[d.clients.openEnvironment] == "" {
+		err = usagef("--open-environment %q: there is no such environment", d.clients.openEnvironment)
 	}
 	if err != nil {
 		db.Close()

@@ -17,6 +17,8 @@ type ready struct {
 	AdminURL    string  `json:"adminUrl"`
 	DatabaseURL string  `json:"databaseUrl"`
 	Keys        apiKeys `json:"keys"`
+	// Flagd are the addresses for flagd's clients.
+	Flagd []string `json:"flagd,omitempty"`
 
 	// given says that somebody else made the database: its URL may hold a
 	// password, which is for programs and not for the screen.
@@ -46,6 +48,9 @@ func (r ready) print(w io.Writer, dir string) error {
 	}
 	fmt.Fprintf(&b, "\nGuidon is ready.\n\n  admin UI  %s\n  API       %s\n  database  %s\n  data      %s\n\n",
 		r.AdminURL, r.URL, database, dir)
+	if len(r.Flagd) > 0 {
+		fmt.Fprintf(&b, "  %s without a key, for OFREP and flagd's clients:\n  %s\n\n", importEnvironment, strings.Join(r.Flagd, ", "))
+	}
 	width := len("admin")
 	for environment := range r.Keys.servers {
 		width = max(width, len(environment))

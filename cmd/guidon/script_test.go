@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", raceOptions); err != nil {
 		panic(err)
 	}
+	if err := os.Setenv("GUIDON_FLAGD_PORTS", "none"); err != nil { // they are there once on a machine
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"guidon": main})
 }
 
@@ -45,6 +48,7 @@ func TestScript(t *testing.T) {
 			env.Defer(func() { _ = os.RemoveAll(data) })
 			env.Setenv("DATA", data)
 			env.Setenv("GORACE", raceOptions)
+			env.Setenv("GUIDON_FLAGD_PORTS", "none")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -54,8 +54,16 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			config := serverConfig(db, log)
+			if err := f.clients.configure(&config, listener.Addr()); err != nil {
+				return errors.Join(err, listener.Close())
+			}
+			open, err := f.clients.listen(cmd.Context(), f.clients.openEnvironment, log)
+			if err != nil {
+				return errors.Join(err, listener.Close())
+			}
 			log.LogAttrs(cmd.Context(), slog.LevelInfo, "serving", slog.String("url", localURL(listener.Addr())))
-			return serve(cmd.Context(), listener, serverConfig(db, log), nil)
+			return serve(cmd.Context(), listener, open, config, nil)
 		},
 	}
 	f.register(cmd.Flags(), slog.LevelInfo)
@@ -68,6 +76,7 @@ type serveFlags struct {
 	databaseURL   string
 	masterKeyFile string
 	logLevel      slog.Level
+	clients       clientFlags
 }
 
 func (f *serveFlags) register(flags *pflag.FlagSet, level slog.Level) {
@@ -75,6 +84,7 @@ func (f *serveFlags) register(flags *pflag.FlagSet, level slog.Level) {
 	flags.StringVar(&f.databaseURL, "database-url", "", "Postgres (default $GUIDON_DATABASE_URL)")
 	flags.StringVar(&f.masterKeyFile, "master-key-file", "", "file with the master key (default $GUIDON_MASTER_KEY_FILE)")
 	flags.TextVar(&f.logLevel, "log-level", level, "least severe lines to log: debug, info, warn or error")
+	f.clients.register(flags)
 }
 
 func (f *serveFlags) logger(w io.Writer) *slog.Logger {
@@ -163,15 +173,15 @@ func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 	}
 }
 
-// serve answers calls on a listener until ctx ends, then lets them finish. It
+// serve answers calls on its listeners until ctx ends, then lets them finish. It
 // runs beside, if given, once the listener is open; what fails there ends the
 // server.
-func serve(ctx context.Context, listener net.Listener, c server.Config, beside func(context.Context) error) error {
+func serve(ctx context.Context, listener net.Listener, open []server.Open, c server.Config, beside func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Hub.Run(ctx) })
 	group.Go(func() error { return c.Fleet.Run(ctx) })
 	group.Go(func() error { return c.Notary.Run(ctx) })
-	group.Go(func() error { return server.New(c).Serve(ctx, listener) })
+	group.Go(func() error { return server.New(c).Serve(ctx, listener, open...) })
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })
 	}

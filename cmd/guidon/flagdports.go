@@ -1,0 +1,96 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/hub/view"
+)
+
+// flagdPorts are where flagd's clients look: evaluation, sync, OFREP.
+const flagdPorts = "8013,8015,8016"
+
+// clientFlags are the flags about clients of OFREP and of flagd's protocols.
+type clientFlags struct {
+	openEnvironment string
+	ports           string
+	static          map[string]string
+	fromHeader      map[string]string
+	clientRate      int
+	// standard opens flagdPorts if nobody says otherwise.
+	standard bool
+}
+
+func (f *clientFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.openEnvironment, "open-environment", "",
+		"answer calls without a key as if they had this environment's server key; on a loopback address only")
+	flags.StringVar(&f.ports, "flagd-ports", "",
+		"further ports on loopback for flagd's clients, as in "+flagdPorts+`; without a key they get --open-environment (default $GUIDON_FLAGD_PORTS, then "none")`)
+	flags.StringToStringVar(&f.static, "static-context", nil, "attribute=value for every evaluation over OFREP and flagd's protocols; may be repeated")
+	flags.StringToStringVar(&f.fromHeader, "context-from-header", nil, "Header=attribute for them, above --static-context; may be repeated")
+	flags.IntVar(&f.clientRate, "client-rate", 0, "evaluations per second for each client key (default 1000)")
+}
+
+// configure says to a server what was asked for. It listens on an address that
+// others must not reach if it is open.
+func (f *clientFlags) configure(c *server.Config, addr net.Addr) error {
+	if f.openEnvironment != "" && !isLoopback(addr) {
+		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", addr)
+	}
+	if f.clientRate < 0 {
+		return usagef("--client-rate %d: want more than 0", f.clientRate)
+	}
+	c.OpenEnvironment, c.ClientRate = f.openEnvironment, f.clientRate
+	contexts, err := view.NewContexts(f.static, f.fromHeader)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	c.Contexts = contexts
+	return nil
+}
+
+// listen opens the ports for flagd's clients, on loopback, for an environment
+// that needs no key there. One that is taken is passed over: it may be flagd's.
+func (f *clientFlags) listen(ctx context.Context, environment string, log *slog.Logger) ([]server.Open, error) {
+	text := cmp.Or(f.ports, os.Getenv("GUIDON_FLAGD_PORTS"))
+	if text == "" && f.standard {
+		text = flagdPorts
+	}
+	if text == "" || text == "none" {
+		return nil, nil
+	}
+	var open []server.Open
+	closeAll := func() {
+		for _, o := range open {
+			_ = o.Close()
+		}
+	}
+	for port := range strings.SplitSeq(text, ",") {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			closeAll()
+			return nil, usagef("--flagd-ports %q: want ports with commas between, as in %s, or none", text, flagdPorts)
+		}
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			log.LogAttrs(ctx, slog.LevelWarn, "a port for flagd's clients is taken and left out", slog.String("port", port))
+			continue
+		case err != nil:
+			closeAll()
+			return nil, err
+		}
+		open = append(open, server.Open{Listener: l, Environment: environment})
+	}
+	return open, nil
+}
