@@ -49,6 +49,8 @@ func scenarios() []Scenario {
 		{"F17", "nothing: 64 writers race for each revision of one flag", race},
 		{"F1", "the postmaster, with kill -9", killPostgres},
 		{"F2", "the connections: restarts, immediate stops, terminated backends", restartPostgres},
+		{"F4", "servers behind a balancer, with kill -9", killServers},
+		{"F20", "nothing: servers are replaced one by one with SIGTERM", restartServers},
 		{"F7", "the disk: it fills up", fillDisk},
 	}
 }
