@@ -17,10 +17,6 @@ import (
 
 func TestMessageJSON(t *testing.T) {
 	t.Parallel()
-	definition, err := structpb.NewStruct(map[string]any{"state": "ENABLED", "variants": map[string]any{"a": "<b>"}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, test := range []struct {
 		name string
 		m    proto.Message
@@ -28,9 +24,8 @@ func TestMessageJSON(t *testing.T) {
 	}{
 		{
 			name: "64-bit integers are numbers, defaults are there, unset messages are not",
-			m:    &guidonv1.AuditEntry{Environment: "staging", Sequence: 1 << 40, Revision: 7},
-			want: `{"environment":"staging","sequence":1099511627776,"revision":7,"actor":"","action":"","reason":"",
-				"changeId":"","correlationId":"","changes":[],"hash":""}`,
+			m:    &guidonv1.Killed{Revision: 1 << 40, Variant: "off"},
+			want: `{"revision":1099511627776,"variant":"off","by":"","reason":""}`,
 		},
 		{
 			name: "maps by key",
@@ -39,14 +34,11 @@ func TestMessageJSON(t *testing.T) {
 		},
 		{
 			name: "well-known types as their own JSON",
-			m: &guidonv1.FlagVersion{Flag: &guidonv1.Flag{
-				Key: "k", Definition: definition, Tags: []string{"x", "y"},
-				UpdatedAt: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
-			}},
-			want: `{"flag":{"key":"k","environment":"","project":"","kind":"","scope":"","type":"","state":"","defaultVariant":"",
-				"definition":{"state":"ENABLED","variants":{"a":"<b>"}},"archived":false,"owner":"","description":"","tags":["x","y"],
-				"revision":0,"updatedAt":"2026-01-02T03:04:05Z","updatedBy":"","reads":[],"notTravelling":[]},
-				"toRevision":0,"reason":"","changeId":""}`,
+			m: &guidonv1.Killed{
+				Value: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewStringValue("<b>")}}),
+				At:    timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+			},
+			want: `{"revision":0,"variant":"","value":{"a":"<b>"},"at":"2026-01-02T03:04:05Z","by":"","reason":""}`,
 		},
 		{
 			name: "an absent value differs from a null one",
@@ -74,21 +66,19 @@ func TestPrintJSON(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	out := output{json: true}
-	err := out.print(&b, list("keys", []*guidonv1.Key{{Id: "1", Name: "<x>"}}), func(*table) {
+	err := out.print(&b, list("killed", []*guidonv1.Killed{{Revision: 1, Variant: "<x>"}}), func(*table) {
 		t.Error("a table was asked for")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `{
-  "keys": [
+  "killed": [
     {
-      "id": "1",
-      "kind": "",
-      "environment": "",
-      "name": "<x>",
-      "hint": "",
-      "createdBy": ""
+      "revision": 1,
+      "variant": "<x>",
+      "by": "",
+      "reason": ""
     }
   ]
 }
