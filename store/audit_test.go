@@ -159,18 +159,15 @@ func TestVerifyFindsWhatWasChangedBehindTheTriggers(t *testing.T) {
 func TestLongChainIsReadInPieces(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	large := fmt.Sprintf(`{"state":"ENABLED","variants":{"a":%q},"defaultVariant":"a"}`, strings.Repeat("x", 400<<10))
-	for i := range 3 {
-		var ops []store.Operation
-		for j := range 12 { // an entry of about 5 MiB
-			ops = append(ops, put("staging", fmt.Sprintf("flag-%d-%d", i, j), large))
-		}
-		apply(t, db, ops...)
+	const each, n = 450 << 10, 20 // more than 8 MiB together
+	large := fmt.Sprintf(`{"state":"ENABLED","variants":{"a":%q},"defaultVariant":"a"}`, strings.Repeat("x", each))
+	for i := range n {
+		apply(t, db, put("staging", fmt.Sprint("flag-", i), large))
 	}
-	if head := verify(t, db, "staging"); head.Seq != 3 {
-		t.Errorf("the chain has %d entries, want 3", head.Seq)
+	if head := verify(t, db, "staging"); head.Seq != n {
+		t.Errorf("the chain has %d entries, want %d", head.Seq, n)
 	}
-	if records := auditLog(t, db, store.AuditFilter{}); len(records) != 3 {
-		t.Errorf("the log lists %d entries, want 3", len(records))
+	if records := auditLog(t, db, store.AuditFilter{}); len(records) != n {
+		t.Errorf("the log lists %d entries, want %d", len(records), n)
 	}
 }
