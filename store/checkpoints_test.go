@@ -113,7 +113,7 @@ func TestVerifyAudit(t *testing.T) {
 		"whole":              {nil, "<nil>", ""},
 		"a changed document": {[]string{`UPDATE flag_versions SET document = '{}' WHERE name = 'b' AND to_revision IS NULL`}, "*audit.StateError", "flag/b is not what the last entry that names it made"},
 		"a lost row":         {[]string{`DELETE FROM flag_versions WHERE name = 'b'`}, "*audit.StateError", "flag/b was made and is not there"},
-		"a made-up row": {[]string{`INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash) SELECT environment, kind, 'x', from_revision, document, hash FROM flag_versions WHERE name = 'b'`},
+		"a made-up row": {[]string{`INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers) SELECT environment, kind, 'x', from_revision, document, hash, refers FROM flag_versions WHERE name = 'b'`},
 			"*audit.StateError", "flag/x is there, and no entry made it"},
 		"a lost revision": {[]string{`UPDATE environments SET revision = revision - 1 WHERE name = 'staging'`}, "*audit.StateError", "at revision 3, the last entry made revision 4"},
 		"a lost end": {[]string{forge, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_entries WHERE environment = 'staging' AND seq = 3`},
