@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"store/embedded": 1,
 
 	"sdk":                          2,
+	"sdk/otel":                     2,
 	"sdk/propagate/connect":        2,
 	"sdk/propagate/grpc":           2,
 	"sdk/propagate/internal/stage": 2, // for tests of the transports

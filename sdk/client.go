@@ -123,6 +123,9 @@ func (c *Client) Provider() openfeature.FeatureProvider { return c.provider }
 // and for requests that do not arrive through any.
 func (c *Client) Propagator() *propagate.Propagator { return c.propagator }
 
+// FeedStats are the counters of the stream. They are alive: read them by Load.
+func (c *Client) FeedStats() *feed.Stats { return c.feed.Stats() }
+
 // Middleware gives each request its flag state: the one it arrived with, if
 // [WithMode] trusts it, else a new one.
 func (c *Client) Middleware(next http.Handler) http.Handler { return c.propagator.Middleware(next) }

@@ -110,6 +110,9 @@ const ReadsAll = "*"
 // derivable: whoever has the pin computes the same variant.
 func (f *Flag) NotTravelling() []string { return slices.Clone(f.notTravelling) }
 
+// Derivable tells whether [Flag.NotTravelling] is empty.
+func (f *Flag) Derivable() bool { return len(f.notTravelling) == 0 }
+
 // Segments returns the names of the segments that targeting refers to, directly
 // and through other segments, sorted.
 func (f *Flag) Segments() []string {

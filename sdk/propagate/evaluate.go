@@ -129,6 +129,7 @@ func (e *evaluation) atPin(ctx context.Context) {
 		return
 	}
 	if decided && decision.Mark == MarkRoot && !other && e.decide(flag, decision, OriginRoot) {
+		e.compare(flag, decision)
 		e.noteIgnored(flag)
 		return
 	}
@@ -139,6 +140,23 @@ func (e *evaluation) atPin(ctx context.Context) {
 	}
 	e.result.Resolution = flag.Evaluate(e.state.travellingUnder(flag.Settings().Travel).context, pin.Time)
 	e.noteIgnored(flag)
+}
+
+// comparedIn is how many root decisions go by for one that is recomputed.
+const comparedIn = 1000
+
+// compare recomputes, now and then, a root decision that can be: for a flag that
+// is attached and yet derivable. Anything else than the root's answer means that
+// two processes do not evaluate alike.
+func (e *evaluation) compare(flag *eval.Flag, d Decision) {
+	if !flag.Derivable() || e.p.counters.decided.Add(1)%comparedIn != 1 {
+		return
+	}
+	e.p.counters.flag(Compared, e.key)
+	own := flag.Evaluate(e.state.travellingUnder(flag.Settings().Travel).context, e.state.pin.Time)
+	if own.Variant() != d.Variant {
+		e.p.counters.flag(Diverged, e.key)
+	}
 }
 
 // flagAt finds the flag as of a revision: in the newest snapshot if nothing the
@@ -157,7 +175,10 @@ func (e *evaluation) flagAt(ctx context.Context, revision int64) (*eval.Flag, er
 	e.p.counters.flag(PinFetched, e.key)
 	ctx, cancel := context.WithTimeout(ctx, fetchBudget)
 	defer cancel()
-	return e.p.config.Snapshots.FlagAt(ctx, e.key, revision)
+	began := e.p.config.Now()
+	flag, err := e.p.config.Snapshots.FlagAt(ctx, e.key, revision)
+	e.p.counters.pinFetch.add(uint64(max(e.p.config.Now().Sub(began).Microseconds(), 0)))
+	return flag, err
 }
 
 // decide makes the result that of a decision which travelled. It reports false,
@@ -202,6 +223,9 @@ func (e *evaluation) createdAfterPin() {
 // root's clock. Nothing of it is recorded.
 func (e *evaluation) forOther(flag *eval.Flag) {
 	e.p.counters.flag(OtherSubject, e.key)
+	if !e.state.pin.HasSubject {
+		e.p.counters.flag(LateSubject, e.key)
+	}
 	listed := flag.Settings().Travel
 	attributes := map[string]any{targetingKey: e.call[targetingKey]}
 	for name, value := range e.call {

@@ -156,6 +156,7 @@ func (p *Propagator) Inject(ctx context.Context, c Carrier) {
 	if p.config.Mode != Off {
 		if value, ok := s.Header(); ok {
 			c.Set(HeaderName, value)
+			p.counters.headerBytes.add(uint64(len(value)))
 		}
 	}
 	c.Set("x-correlation-id", s.correlation)

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -109,6 +111,19 @@ func (r *Keyring) verifyAs(label, value string) (Header, error) {
 		return Header{}, err
 	}
 	return h, nil
+}
+
+// IDs returns the id of the key that signs, "" for none, and those of all that
+// verify, sorted.
+func (r *Keyring) IDs() (signer string, verifiers []string) {
+	current := r.current.Load()
+	if current == nil {
+		return "", nil
+	}
+	if current.signer != nil {
+		signer = current.signer.id
+	}
+	return signer, slices.Sorted(maps.Keys(current.all))
 }
 
 var errNoSigner = errors.New("propagate: the keyring has no signing key")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
@@ -131,7 +130,7 @@ func New(c Config) (*Propagator, error) {
 		config:       c,
 		destinations: d,
 		baggage:      baggage,
-		counters:     &counters{observer: c.Observer, flags: make(map[Event]*atomic.Uint64)},
+		counters:     newCounters(c.Observer),
 		plans:        new(plans),
 	}, nil
 }

@@ -25,6 +25,7 @@ const (
 	AttributeUnusable                     // an attribute of a root is of a type no evaluation can use
 	NoState                               // per flag: a request flag evaluated without a State
 	OtherSubject                          // per flag: evaluated for another targeting key than the request's
+	LateSubject                           // per flag: of these, because the request was sealed without any
 	IgnoredAttributes                     // per flag: attributes passed at a call after sealing
 	UnknownVariant                        // per flag: a decision that travelled names a variant unknown at the pin
 	OverBudget                            // per flag: no room for its root decision
@@ -38,6 +39,8 @@ const (
 	BaggageRefused                        // a header that came as baggage beside a plain one was not of its root
 	OverrideRefused                       // an override token was not followed; see Event.Override
 	OverrideUsed                          // per flag: a signed override decided
+	Compared                              // per flag: a root decision was recomputed, as one in a thousand is that can be
+	Diverged                              // per flag: and the outcome was another; it must not happen
 	PinFetched                            // per flag: the definition at the pin was asked for
 	PinUnavailable                        // per flag: and could not be had
 	eventKinds
@@ -46,8 +49,8 @@ const (
 var eventNames = [eventKinds]string{
 	"header_refused", "valid_at_edge", "forwarded", "clock_skew", "correlation_refused", "rooted", "orphan_rooted",
 	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
-	"other_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin",
-	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_refused", "override_used", "pin_fetched",
+	"other_subject", "late_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin",
+	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_refused", "override_used", "compared", "diverged", "pin_fetched",
 	"pin_unavailable",
 }
 
@@ -77,6 +80,9 @@ type Stats struct {
 	Flags   map[EventKind]map[string]uint64 // the kinds that are per flag, by flag key
 
 	Overrides map[OverrideOutcome]uint64 // override tokens by what became of them at this edge
+
+	HeaderBytes     Histogram // headers that went out
+	PinFetchSeconds Histogram // how long definitions at a pin were waited for
 }
 
 // maxTalliedFlags bounds the memory of per-flag counters; flags beyond it are
@@ -89,6 +95,10 @@ type counters struct {
 	headers  [outcomes]atomic.Uint64
 	events   [eventKinds]atomic.Uint64
 	tokens   [overrideOutcomes]atomic.Uint64
+
+	decided     atomic.Uint64 // root decisions that were used and could be recomputed
+	headerBytes distribution
+	pinFetch    distribution // microseconds
 
 	mu    sync.RWMutex
 	flags map[Event]*atomic.Uint64
@@ -117,6 +127,13 @@ func (c *counters) takePierced() map[int64]int64 {
 	taken := c.pierced
 	c.pierced = nil
 	return taken
+}
+
+func newCounters(observer func(Event)) *counters {
+	return &counters{
+		observer: observer, flags: make(map[Event]*atomic.Uint64),
+		headerBytes: distribution{bounds: &headerBounds}, pinFetch: distribution{bounds: &fetchBounds},
+	}
 }
 
 func (c *counters) header(o Outcome) {
@@ -181,6 +198,9 @@ func (c *counters) stats() Stats {
 		Flags:   make(map[EventKind]map[string]uint64),
 
 		Overrides: make(map[OverrideOutcome]uint64, overrideOutcomes),
+
+		HeaderBytes:     c.headerBytes.histogram(1),
+		PinFetchSeconds: c.pinFetch.histogram(1e-6),
 	}
 	for o := range c.headers {
 		s.Headers[Outcome(o)] = c.headers[o].Load()
