@@ -20,6 +20,7 @@ type guidonServer struct {
 	url, admin, key string
 	address         string
 	db              *store.DB
+	hub             *hub.Hub
 	log             *slog.Logger
 	adjust          func(*server.Config)
 	stop            func() error
@@ -42,8 +43,20 @@ func startGuidon(ctx context.Context, db *store.DB, log *slog.Logger, adjust fun
 	return g, g.start(ctx)
 }
 
-// start listens, at the same address again if it ran before.
+// start serves, at the same address again if it ran before, and waits until it
+// is ready.
 func (g *guidonServer) start(ctx context.Context) error {
+	if err := g.listen(ctx); err != nil {
+		return err
+	}
+	if err := until(ctx, func() bool { return g.hub.Ready() == nil }); err != nil {
+		return fmt.Errorf("guidon is not ready: %w", errors.Join(g.hub.Ready(), g.stop()))
+	}
+	return nil
+}
+
+// listen starts to serve.
+func (g *guidonServer) listen(ctx context.Context) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", g.address)
 	if err != nil {
 		return err
@@ -67,9 +80,7 @@ func (g *guidonServer) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := until(ctx, func() bool { return h.Ready() == nil }); err != nil {
-		return fmt.Errorf("guidon is not ready: %w", errors.Join(h.Ready(), g.stop()))
-	}
+	g.hub = h
 	return nil
 }
 
