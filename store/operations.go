@@ -252,8 +252,14 @@ func (o PutSettings) step() (step, error) {
 	if err != nil {
 		return s, err
 	}
+	byDefault, err := settingsDocument(eval.Settings{})
+	if err != nil {
+		return s, err
+	}
 	s.edit = func(t *target) error {
-		t.document = doc
+		if t.document != nil || !bytes.Equal(doc, byDefault) { // no row says the same
+			t.document = doc
+		}
 		return nil
 	}
 	return s, nil

@@ -185,6 +185,9 @@ func closure(env string, revision int64, rows []eval.Row, names []eval.Name) (ma
 			continue
 		case name.Kind == eval.KindEmergency:
 			return nil, &FieldError{"names", "kills are not promoted"}
+		case !ok && name.Kind == eval.KindSettings: // those by default
+			wanted[name] = true
+			continue
 		case !ok:
 			return nil, fmt.Errorf("%s %.128q in environment %q at revision %d: %w", name.Kind, name.Name, env, revision, ErrNotFound)
 		case isArchived(document):

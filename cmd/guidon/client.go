@@ -52,6 +52,8 @@ type api struct {
 	keys         guidonv1connect.KeyServiceClient
 	overrides    guidonv1connect.OverrideServiceClient
 	fleet        guidonv1connect.FleetServiceClient
+	revisions    guidonv1connect.RevisionServiceClient
+	segments     guidonv1connect.SegmentServiceClient
 }
 
 // open returns clients for the server that the flags and the environment name.
@@ -89,6 +91,8 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		evaluation:   guidonv1connect.NewEvaluationServiceClient(http.DefaultClient, base, calls, limit),
 		sync:         guidonv1connect.NewSyncServiceClient(http.DefaultClient, base, calls, limit),
 		audit:        guidonv1connect.NewAuditServiceClient(http.DefaultClient, base, calls, limit),
+		revisions:    guidonv1connect.NewRevisionServiceClient(http.DefaultClient, base, calls, limit),
+		segments:     guidonv1connect.NewSegmentServiceClient(http.DefaultClient, base, calls, limit),
 		keys:         guidonv1connect.NewKeyServiceClient(http.DefaultClient, base, calls, limit),
 		overrides:    guidonv1connect.NewOverrideServiceClient(http.DefaultClient, base, calls, limit),
 		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),

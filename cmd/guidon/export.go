@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+func newExportCommand(_ *output) *cobra.Command {
+	var r remote
+	var environment, format string
+	var at pointInTime
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write an environment as a flagd document or as Guidon's own YAML",
+		Long: "Write an environment to standard output: as a flagd document (--format flagd), of any revision or\n" +
+			"time, with segments and prerequisites inlined; or whole as YAML for 'guidon apply' (--format yaml),\n" +
+			"as it is now, archived flags left out.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			switch {
+			case format == "flagd":
+				return exportFlagd(cmd.Context(), cmd.OutOrStdout(), api, environment, at)
+			case format != "yaml":
+				return usagef("--format %q: it is yaml or flagd", format)
+			case at != pointInTime{}:
+				return usagef("--format yaml is of now; --revision and --at go with --format flagd")
+			}
+			d, err := api.declare(cmd.Context(), environment)
+			if err != nil {
+				return err
+			}
+			text, err := d.yaml()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	r.register(cmd.Flags())
+	requireEnvironment(cmd, &environment)
+	cmd.Flags().StringVar(&format, "format", "yaml", "yaml or flagd")
+	at.register(cmd)
+	return cmd
+}
+
+func exportFlagd(ctx context.Context, w io.Writer, api *api, environment string, at pointInTime) error {
+	time, err := at.time()
+	if err != nil {
+		return err
+	}
+	res, err := api.revisions.Export(ctx, &guidonv1.RevisionServiceExportRequest{Environment: environment, Revision: at.revision, Time: time})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, res.GetDocument())
+	return err
+}
+
+const declaredFile = "FILE is what 'guidon export' writes, and may be - for standard input. What it declares is put as it\n" +
+	"says, in one change; what it does not name stays. Fields that it cannot have are refused."
+
+func newApplyCommand(out *output) *cobra.Command {
+	var r remote
+	var reason string
+	var expected int64
+	cmd := &cobra.Command{
+		Use:   "apply FILE",
+		Short: "Make an environment what a YAML file declares",
+		Long:  "Make an environment what a YAML file declares. " + declaredFile,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, operations, err := readDeclared(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			req := &guidonv1.ChangeServiceApplyRequest{Operations: operations, Reason: reason}
+			if expected != 0 {
+				req.ExpectedRevisions = map[string]int64{d.Environment: expected}
+			}
+			res, err := api.apply(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			if !out.json {
+				res.Changes = changedOnly(res.GetChanges())
+				if len(res.GetChanges()) == 0 {
+					_, err := fmt.Fprintln(cmd.OutOrStdout(), "unchanged")
+					return err
+				}
+			}
+			return printApplied(cmd.OutOrStdout(), out, res)
+		},
+	}
+	r.register(cmd.Flags())
+	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
+	cmd.Flags().Int64Var(&expected, "expected-revision", 0, "fail with exit code 3 unless this is the environment's newest revision (default: do not check)")
+	return cmd
+}
+
+func newDiffCommand(out *output) *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use:   "diff FILE",
+		Short: "Say what 'guidon apply' of a YAML file would change",
+		Long:  "Say what 'guidon apply' of a YAML file would change, and change nothing. " + declaredFile,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, operations, err := readDeclared(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			res, err := api.changes.DryRun(cmd.Context(), &guidonv1.ChangeServiceDryRunRequest{Operations: operations, Reason: "diff"})
+			if err != nil {
+				return err
+			}
+			return printDryRun(cmd.OutOrStdout(), out, res)
+		},
+	}
+	r.register(cmd.Flags())
+	return cmd
+}
+
+func readDeclared(file string, stdin io.Reader) (*declaration, []*guidonv1.Operation, error) {
+	data, err := readFile(file, stdin)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := readDeclaration(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	operations, err := d.operations()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return d, operations, nil
+}
+
+func changedOnly(changes []*guidonv1.Change) []*guidonv1.Change {
+	var out []*guidonv1.Change
+	for _, c := range changes {
+		if c.GetAction() != "unchanged" {
+			out = append(out, c)
+		}
+	}
+	return out
+}

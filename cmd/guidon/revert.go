@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+)
+
+// derived holds the flags of a command whose change the server makes up.
+type derived struct {
+	remote
+	environment, reason string
+	dryRun              bool
+}
+
+func (d *derived) register(cmd *cobra.Command) {
+	d.remote.register(cmd.Flags())
+	requireEnvironment(cmd, &d.environment)
+	cmd.Flags().StringVar(&d.reason, "reason", "", "why; required where an environment is protected")
+	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "say what would happen and change nothing")
+}
+
+// run makes the change under a key of its own.
+func (d *derived) run(cmd *cobra.Command, out *output, do func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error)) error {
+	api, err := d.open()
+	if err != nil {
+		return err
+	}
+	key := ""
+	if !d.dryRun {
+		key = uuid.NewString()
+	}
+	res, err := do(cmd.Context(), api, key)
+	if err != nil {
+		return err
+	}
+	return out.print(cmd.OutOrStdout(), message{res}, func(t *table) {
+		rowChanges(t, res.GetChanges())
+		for _, warning := range res.GetWarnings() {
+			t.row("warning: " + warning)
+		}
+		for environment, revision := range res.GetRevisions() {
+			switch {
+			case res.GetUnchanged():
+			case d.dryRun:
+				t.row(fmt.Sprintf("%s would be at revision %d; this was a dry run, nothing was changed", environment, revision))
+			default:
+				t.row(fmt.Sprintf("%s is at revision %d", environment, revision))
+			}
+		}
+		if res.GetUnchanged() {
+			t.row("unchanged")
+		}
+	})
+}
+
+func newRevertCommand(out *output) *cobra.Command {
+	var d derived
+	cmd := &cobra.Command{
+		Use:   "revert REVISION",
+		Short: "Undo what one revision did, as a new change",
+		Long: "Undo what one revision did, as a new change. What was changed again since then is a conflict\n" +
+			"(exit code 3), and named; nothing is changed then.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			revision, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil {
+				return usagef("%q is not a revision", args[0])
+			}
+			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+				res, err := api.changes.Revert(ctx, &guidonv1.ChangeServiceRevertRequest{
+					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+				})
+				return res.GetResult(), err
+			})
+		},
+	}
+	d.register(cmd)
+	return cmd
+}
+
+func newRestoreCommand(out *output) *cobra.Command {
+	var d derived
+	var at pointInTime
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Make an environment what it was at a revision or a time, as a new change",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+				revision, err := at.resolve(ctx, api, d.environment)
+				if err != nil {
+					return nil, err
+				}
+				res, err := api.changes.Restore(ctx, &guidonv1.ChangeServiceRestoreRequest{
+					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+				})
+				return res.GetResult(), err
+			})
+		},
+	}
+	d.register(cmd)
+	at.register(cmd)
+	cmd.MarkFlagsOneRequired("revision", "at")
+	return cmd
+}
+
+// pointInTime holds the flags that name a revision or a time.
+type pointInTime struct {
+	revision int64
+	at       string
+}
+
+func (p *pointInTime) register(cmd *cobra.Command) {
+	cmd.Flags().Int64Var(&p.revision, "revision", 0, "as of this revision")
+	cmd.Flags().StringVar(&p.at, "at", "", "as of this time, such as 2026-03-01T14:02:00Z")
+	cmd.MarkFlagsMutuallyExclusive("revision", "at")
+}
+
+// time is nil if none was given.
+func (p *pointInTime) time() (*timestamppb.Timestamp, error) {
+	if p.at == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339, p.at)
+	if err != nil {
+		return nil, usagef("--at %q: want a time such as 2026-03-01T14:02:00Z", p.at)
+	}
+	return timestamppb.New(t), nil
+}
+
+// resolve finds the revision that was the newest at the time.
+func (p *pointInTime) resolve(ctx context.Context, api *api, environment string) (int64, error) {
+	at, err := p.time()
+	if err != nil || at == nil {
+		return p.revision, err
+	}
+	res, err := api.revisions.Get(ctx, &guidonv1.RevisionServiceGetRequest{Environment: environment, Time: at})
+	return res.GetRevision().GetRevision(), err
+}
+
+func newPromoteCommand(out *output) *cobra.Command {
+	var d derived
+	req := &guidonv1.ChangeServicePromoteRequest{}
+	cmd := &cobra.Command{
+		Use:   "promote [FLAG…]",
+		Short: "Make flags of one environment what they are in another",
+		Long: "Make flags of the environment --to what they are in --environment, in one change, with the\n" +
+			"segments and prerequisites that they need.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+				req.Environment, req.Flags, req.Reason, req.IdempotencyKey, req.DryRun = d.environment, args, d.reason, key, d.dryRun
+				res, err := api.changes.Promote(ctx, req)
+				return res.GetResult(), err
+			})
+		},
+	}
+	d.register(cmd)
+	cmd.Flags().StringVar(&req.To, "to", "", "environment to promote to (required)")
+	cmd.Flags().StringSliceVar(&req.Segments, "segment", nil, "segments to promote")
+	cmd.Flags().BoolVar(&req.Settings, "settings", false, "promote the environment's settings")
+	if err := cmd.MarkFlagRequired("to"); err != nil {
+		panic(err) // it was defined above
+	}
+	return cmd
+}
+
+func newCompareCommand(out *output) *cobra.Command {
+	var r remote
+	cmd := &cobra.Command{
+		Use:   "compare ENVIRONMENT OTHER",
+		Short: "List what leads from one environment to another, field by field",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			diffs, _, err := pages(0, func(size int32, token string) ([]*guidonv1.RowDiff, string, error) {
+				res, err := api.environments.Compare(cmd.Context(), &guidonv1.EnvironmentServiceCompareRequest{
+					Environment: args[0], Other: args[1], PageSize: size, PageToken: token,
+				})
+				return res.GetDiffs(), res.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), list("diffs", diffs), func(t *table) {
+				for _, d := range diffs {
+					t.row(d.GetAction(), d.GetKind(), d.GetName())
+					if d.GetAction() == "changed" {
+						fieldRows(t, d.GetFields())
+					}
+				}
+				if len(diffs) == 0 {
+					t.row("no difference")
+				}
+			})
+		},
+	}
+	r.register(cmd.Flags())
+	return cmd
+}
