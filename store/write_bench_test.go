@@ -159,8 +159,8 @@ SELECT revision AS rev, audit_seq AS seq FROM environments WHERE name = 'e' || :
 \startpipeline
 UPDATE flag_versions SET to_revision = :rev::bigint + 1
 WHERE environment = 'e' || :e::int AND kind = 'flag' AND name = 'bare-' || :f::int AND to_revision IS NULL;
-INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash)
-VALUES ('e' || :e::int, 'flag', 'bare-' || :f::int, :rev::bigint + 1, convert_to(repeat('x', 250), 'UTF8'), decode(repeat('00', 32), 'hex'));
+INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers)
+VALUES ('e' || :e::int, 'flag', 'bare-' || :f::int, :rev::bigint + 1, convert_to(repeat('x', 250), 'UTF8'), decode(repeat('00', 32), 'hex'), '{}');
 INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
 VALUES ('e' || :e::int, :rev::bigint + 1, gen_random_uuid(), 'ada', 'because', now());
 INSERT INTO changes (id, actor, idempotency_key, request_hash, reason, result, created_at)
