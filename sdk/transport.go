@@ -21,8 +21,10 @@ func newTransport() *http.Transport {
 		ForceAttemptHTTP2:     true,
 		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: 10 * time.Second,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   8,
+		// What is not the stream comes in bursts, and holding a connection costs
+		// the server as much as half a stream.
+		IdleConnTimeout:     10 * time.Second,
+		MaxIdleConnsPerHost: 8,
 		// A connection that died without a word would otherwise be used again
 		// for the next stream.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},

@@ -19,6 +19,7 @@ type metrics struct {
 	streams  *prometheus.GaugeVec
 	stalled  prometheus.Counter
 	refused  prometheus.Counter
+	ahead    prometheus.Counter
 }
 
 func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
@@ -41,11 +42,14 @@ func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "guidon_sync_refused_total", Help: "Sync streams that were not let in and told to come back.",
 	})
+	m.ahead = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "guidon_sync_ahead_total", Help: "Sync streams of clients that hold a revision which the database does not have.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, build, held{h, f},
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, build, held{h, f},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -85,6 +86,8 @@ type stream struct {
 	keys       *guidonv1.PropagationKeys
 	// overrides verify override tokens.
 	overrides *guidonv1.OverrideKeys
+	// ahead says that it was reported that the client is ahead of the database.
+	ahead bool
 	// apiKeys is what a relay was told last.
 	apiKeys *guidonv1.APIKeys
 	// sentAt and checkedAt are when something was last sent, and the key last
@@ -113,7 +116,7 @@ func (s *stream) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := s.update(head); err != nil {
+		if err := s.update(ctx, head); err != nil {
 			return err
 		}
 	}
@@ -166,7 +169,7 @@ func (s *Server) checkpoint(ctx context.Context, environment string, remembered 
 
 // update sends what is new at head; if nothing is, and nothing was for long, a
 // heartbeat.
-func (s *stream) update(head *hub.Head) error {
+func (s *stream) update(ctx context.Context, head *hub.Head) error {
 	if keys := head.Keys(); keys != s.keys {
 		s.keys = keys
 		if err := s.send(&guidonv1.SyncServiceSyncResponse{
@@ -195,6 +198,13 @@ func (s *stream) update(head *hub.Head) error {
 	}
 	if s.now().Sub(s.sentAt) < s.cfg.Heartbeat-s.tick()/2 {
 		return nil
+	}
+	if s.have > head.Revision() && !s.ahead {
+		// Another replica may be a moment ahead, but not for that long.
+		s.ahead = true
+		s.metrics.ahead.Inc()
+		s.log.LogAttrs(ctx, slog.LevelError, "a client holds a revision that the database does not have: was it restored from a backup? see guidon recover",
+			slog.String("environment", s.environment.Name()), slog.Int64("client_revision", s.have), slog.Int64("revision", head.Revision()))
 	}
 	return s.send(&guidonv1.SyncServiceSyncResponse{
 		Event: &guidonv1.SyncServiceSyncResponse_Heartbeat{Heartbeat: &guidonv1.Heartbeat{Revision: head.Revision()}},
