@@ -59,7 +59,7 @@ func (h health) Check(_ context.Context, request *grpchealth.CheckRequest) (*grp
 	switch request.Service {
 	case "", guidonv1connect.AuditServiceName, guidonv1connect.ChangeServiceName, guidonv1connect.EnvironmentServiceName,
 		guidonv1connect.EvaluationServiceName, guidonv1connect.FlagServiceName, guidonv1connect.FleetServiceName,
-		guidonv1connect.KeyServiceName, guidonv1connect.OverrideServiceName, guidonv1connect.SyncServiceName:
+		guidonv1connect.HeaderServiceName, guidonv1connect.KeyServiceName, guidonv1connect.OverrideServiceName, guidonv1connect.SyncServiceName:
 	default:
 		return nil, answer(&call{}, errUnknownService)
 	}

@@ -2,7 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/store"
@@ -51,4 +57,63 @@ func (s changes) Unkill(ctx context.Context, req *guidonv1.ChangeServiceUnkillRe
 	return &guidonv1.ChangeServiceUnkillResponse{
 		ChangeId: applied.ChangeID, Revision: applied.Revisions[e.Name()], Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
 	}, nil
+}
+
+func (s changes) KillReport(ctx context.Context, req *guidonv1.ChangeServiceKillReportRequest) (*guidonv1.ChangeServiceKillReportResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetRevision() < 1 {
+		return nil, &store.FieldError{Field: "revision", Message: "is required: the one that the kill made"}
+	}
+	if err := e.Reach(ctx, req.GetRevision()); err != nil {
+		return nil, err
+	}
+	out := &guidonv1.ChangeServiceKillReportResponse{Environment: e.Name(), Revision: req.GetRevision()}
+	for k := range e.Snapshot().Emergencies().All() {
+		if k.Revision == req.GetRevision() {
+			out.Kills = append(out.Kills, &guidonv1.Kill{Key: k.Flag, Variant: k.Variant})
+		}
+	}
+	if len(out.GetKills()) == 0 {
+		return nil, fmt.Errorf("revision %d of environment %q is no kill: %w", req.GetRevision(), e.Name(), store.ErrNotFound)
+	}
+	made, err := s.store.Revision(ctx, e.Name(), req.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	out.KilledAt = toTime(made.Time)
+	acks, err := s.fleet.Acks(ctx, e.Name(), req.GetRevision())
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
+	out.Partial = err != nil
+	var took []time.Duration
+	for _, a := range acks {
+		out.Connected++
+		if !a.Held {
+			continue
+		}
+		out.Reached++
+		if !a.At.IsZero() {
+			took = append(took, max(a.At.Sub(made.Time), 0)) // two clocks
+		}
+	}
+	if slices.Sort(took); len(took) > 0 {
+		out.Timed = int32(len(took))
+		out.P50, out.P99 = durationpb.New(quantile(took, 50)), durationpb.New(quantile(took, 99))
+		out.Last = durationpb.New(took[len(took)-1])
+	}
+	out.Pierced, err = s.fleet.Pierced(ctx, e.Name(), req.GetRevision())
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
+	return out, nil
+}
+
+// quantile returns the least of sorted durations that percent of them do not
+// exceed.
+func quantile(sorted []time.Duration, percent int) time.Duration {
+	return sorted[(len(sorted)*percent+99)/100-1]
 }

@@ -173,6 +173,7 @@ func (s *Server) mux() http.Handler {
 		service(guidonv1connect.NewChangeServiceHandler(changes{s}, options))
 		service(guidonv1connect.NewEnvironmentServiceHandler(environments{s}, options))
 		service(guidonv1connect.NewFlagServiceHandler(flags{s}, options))
+		service(guidonv1connect.NewHeaderServiceHandler(headers{s}, options))
 		service(guidonv1connect.NewKeyServiceHandler(keys{s}, options))
 		service(guidonv1connect.NewOverrideServiceHandler(overrides{s}, options))
 		service(guidonv1connect.NewProjectServiceHandler(projects{s}, options))
@@ -180,6 +181,7 @@ func (s *Server) mux() http.Handler {
 		service(guidonv1connect.NewSegmentServiceHandler(segments{s}, options))
 	}
 
+	mux.Handle("POST "+auth.State, s.observe(http.HandlerFunc(s.state)))
 	mux.Handle("GET /guidon/v1/environments/{environment}/revisions/{revision}", s.observe(http.HandlerFunc(s.revision)))
 	for path, h := range s.flagdService(options).Routes() {
 		service(path, h)

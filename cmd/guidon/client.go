@@ -51,6 +51,7 @@ type api struct {
 	audit        guidonv1connect.AuditServiceClient
 	keys         guidonv1connect.KeyServiceClient
 	overrides    guidonv1connect.OverrideServiceClient
+	headers      guidonv1connect.HeaderServiceClient
 	fleet        guidonv1connect.FleetServiceClient
 	revisions    guidonv1connect.RevisionServiceClient
 	segments     guidonv1connect.SegmentServiceClient
@@ -95,6 +96,7 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		segments:     guidonv1connect.NewSegmentServiceClient(http.DefaultClient, base, calls, limit),
 		keys:         guidonv1connect.NewKeyServiceClient(http.DefaultClient, base, calls, limit),
 		overrides:    guidonv1connect.NewOverrideServiceClient(http.DefaultClient, base, calls, limit),
+		headers:      guidonv1connect.NewHeaderServiceClient(http.DefaultClient, base, calls, limit),
 		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),
 	}
 }

@@ -27,6 +27,7 @@ func newFlagCommand(out *output) *cobra.Command {
 		newFlagSetCommand(out, &r),
 		newFlagArchiveCommand(out, &r),
 		newFlagKillCommand(out, &r),
+		newFlagKillReportCommand(out, &r),
 		newFlagUnkillCommand(out, &r),
 	)
 	return cmd

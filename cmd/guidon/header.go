@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/propagate"
 )
 
@@ -14,7 +16,8 @@ func newHeaderCommand(out *output) *cobra.Command {
 		Use:   "header",
 		Short: "Look at the guidon header of a request",
 	}
-	cmd.AddCommand(&cobra.Command{
+	var r remote
+	cmd.AddCommand(newHeaderVerifyCommand(out, &r), newHeaderExplainCommand(out, &r), &cobra.Command{
 		Use:   "decode VALUE",
 		Short: "Print every part of a header value, without a server",
 		Long: "Print every part of a header value, without a server. The signature is not checked, since\n" +
@@ -29,6 +32,77 @@ func newHeaderCommand(out *output) *cobra.Command {
 			return out.print(cmd.OutOrStdout(), h, h.table)
 		},
 	})
+	return cmd
+}
+
+func newHeaderVerifyCommand(out *output, r *remote) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify VALUE",
+		Short: "Ask a server whether a header's signature is right; exit code 1 if it is not",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			res, err := api.headers.Verify(cmd.Context(), &guidonv1.HeaderServiceVerifyRequest{Header: args[0]})
+			if err != nil {
+				return err
+			}
+			err = out.print(cmd.OutOrStdout(), message{res}, func(t *table) {
+				t.row("outcome", res.GetOutcome())
+				t.row("environment", res.GetEnvironment())
+				t.row("key", res.GetKeyId())
+				t.row("pinned to revision", res.GetPinned())
+				t.row("newest revision", res.GetRevision())
+			})
+			if err == nil && res.GetOutcome() != propagate.Verified.String() {
+				err = errors.New(res.GetDetail())
+			}
+			return err
+		},
+	}
+	r.register(cmd.Flags())
+	return cmd
+}
+
+func newHeaderExplainCommand(out *output, r *remote) *cobra.Command {
+	var req guidonv1.HeaderServiceExplainRequest
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "explain VALUE",
+		Short: "Show what each flag is for a service that holds a header, and why",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := r.open()
+			if err != nil {
+				return err
+			}
+			req.Header = args[0]
+			evaluations, more, err := pages(limit, func(size int32, token string) ([]*guidonv1.HeaderEvaluation, string, error) {
+				req.PageSize, req.PageToken = size, token
+				res, err := api.headers.Explain(cmd.Context(), &req)
+				return res.GetEvaluations(), res.GetNextPageToken(), err
+			})
+			if err != nil {
+				return err
+			}
+			noteMore(cmd, more)
+			return out.print(cmd.OutOrStdout(), list("evaluations", evaluations), func(t *table) {
+				t.row("FLAG", "VARIANT", "VALUE", "REASON", "ORIGIN", "REVISION", "RULE")
+				for _, e := range evaluations {
+					reason := e.GetReason()
+					if e.GetErrorCode() != "" {
+						reason += " " + e.GetErrorCode()
+					}
+					t.row(e.GetFlag(), e.GetVariant(), compact(e.GetValue()), reason, e.GetOrigin(), e.GetRevision(), e.GetRule())
+				}
+			})
+		},
+	}
+	r.register(cmd.Flags())
+	cmd.Flags().StringVar(&req.Flag, "flag", "", "only this flag")
+	registerLimit(cmd.Flags(), &limit, 0)
 	return cmd
 }
 

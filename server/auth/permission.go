@@ -31,6 +31,8 @@ const (
 	ActionReadKeys           Action = "keys.read"
 	ActionManageKeys         Action = "keys.manage"
 	ActionReadFleet          Action = "fleet.read"
+	ActionReadHeader         Action = "header.read"
+	ActionRoot               Action = "root"
 	ActionRotateKeys         Action = "environment.rotate_key"
 	ActionReadOverrides      Action = "overrides.read"
 	ActionManageOverrides    Action = "overrides.manage"
@@ -52,6 +54,9 @@ var (
 
 // OFREP stands for the paths of OFREP in the table.
 const OFREP = "/ofrep/v1/evaluate/flags"
+
+// State is the path that roots a request, in the table.
+const State = "/guidon/v1/state"
 
 // permissions holds every RPC of guidon.v1 and of flagd's protocols; a test
 // walks the descriptors.
@@ -97,10 +102,16 @@ var permissions = map[string]permission{
 	guidonv1connect.EnvironmentServiceRotatePropagationKeyProcedure: {ActionRotateKeys, adminOnly},
 	guidonv1connect.EnvironmentServiceListProcedure:                 {ActionListEnvironments, adminOnly},
 
-	guidonv1connect.ChangeServiceApplyProcedure:  {ActionChange, adminOnly},
-	guidonv1connect.ChangeServiceDryRunProcedure: {ActionChange, adminOnly},
-	guidonv1connect.ChangeServiceKillProcedure:   {ActionKill, adminOnly},
-	guidonv1connect.ChangeServiceUnkillProcedure: {ActionKill, adminOnly},
+	guidonv1connect.ChangeServiceApplyProcedure:      {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceDryRunProcedure:     {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceKillProcedure:       {ActionKill, adminOnly},
+	guidonv1connect.ChangeServiceUnkillProcedure:     {ActionKill, adminOnly},
+	guidonv1connect.ChangeServiceKillReportProcedure: {ActionReadFleet, adminOnly},
+
+	// A service may read the headers of its environment, and root requests in it.
+	guidonv1connect.HeaderServiceVerifyProcedure:  {ActionReadHeader, anyKind},
+	guidonv1connect.HeaderServiceExplainProcedure: {ActionEvaluate, anyKind},
+	State: {ActionRoot, anyKind},
 
 	guidonv1connect.AuditServiceListProcedure:   {ActionReadAudit, adminOnly},
 	guidonv1connect.AuditServiceGetProcedure:    {ActionReadAudit, adminOnly},

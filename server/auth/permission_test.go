@@ -88,6 +88,8 @@ func TestWhatKeysMayCall(t *testing.T) {
 		"/flagd.sync.v1.FlagSyncService/GetMetadata",
 		"/flagd.sync.v1.FlagSyncService/SyncFlags",
 		"/guidon.v1.EnvironmentService/Get",
+		"/guidon.v1.HeaderService/Explain",
+		"/guidon.v1.HeaderService/Verify",
 		"/guidon.v1.SyncService/Ack",
 		"/guidon.v1.SyncService/GetDefinition",
 		"/guidon.v1.SyncService/GetDelta",

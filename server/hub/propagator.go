@@ -30,3 +30,10 @@ func (e *Environment) useKeys(head *Head) error {
 	}
 	return e.keyring.Set(head.Keys().GetSigner(), keys)
 }
+
+// Verify returns nil for a guidon header that was signed with one of the
+// environment's keys, else a [*propagate.HeaderError].
+func (e *Environment) Verify(header string) error {
+	_, err := e.keyring.Verify(header)
+	return err
+}

@@ -9,7 +9,9 @@ package guidonv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -1497,6 +1499,197 @@ func (x *ChangeServiceUnkillResponse) GetWarnings() []string {
 	return nil
 }
 
+type ChangeServiceKillReportRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// revision that the kill made.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceKillReportRequest) Reset() {
+	*x = ChangeServiceKillReportRequest{}
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceKillReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceKillReportRequest) ProtoMessage() {}
+
+func (x *ChangeServiceKillReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceKillReportRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceKillReportRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ChangeServiceKillReportRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillReportRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type ChangeServiceKillReportResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Revision    int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	KilledAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=killed_at,json=killedAt,proto3" json:"killed_at,omitempty"`
+	// kills are the flags and what they serve.
+	Kills []*Kill `protobuf:"bytes,4,rep,name=kills,proto3" json:"kills,omitempty"`
+	// reached of the connected instances hold the kill.
+	Reached   int32 `protobuf:"varint,5,opt,name=reached,proto3" json:"reached,omitempty"`
+	Connected int32 `protobuf:"varint,6,opt,name=connected,proto3" json:"connected,omitempty"`
+	// p50, p99 and last are how long after the commit instances took the kill, of
+	// those whose time is known: all that were connected at the time.
+	P50   *durationpb.Duration `protobuf:"bytes,7,opt,name=p50,proto3" json:"p50,omitempty"`
+	P99   *durationpb.Duration `protobuf:"bytes,8,opt,name=p99,proto3" json:"p99,omitempty"`
+	Last  *durationpb.Duration `protobuf:"bytes,9,opt,name=last,proto3" json:"last,omitempty"`
+	Timed int32                `protobuf:"varint,10,opt,name=timed,proto3" json:"timed,omitempty"`
+	// pierced counts the requests whose value the kill changed under way.
+	Pierced int64 `protobuf:"varint,11,opt,name=pierced,proto3" json:"pierced,omitempty"`
+	// partial says that what other replicas know is missing.
+	Partial       bool `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceKillReportResponse) Reset() {
+	*x = ChangeServiceKillReportResponse{}
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceKillReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceKillReportResponse) ProtoMessage() {}
+
+func (x *ChangeServiceKillReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceKillReportResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceKillReportResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ChangeServiceKillReportResponse) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ChangeServiceKillReportResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillReportResponse) GetKilledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KilledAt
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillReportResponse) GetKills() []*Kill {
+	if x != nil {
+		return x.Kills
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillReportResponse) GetReached() int32 {
+	if x != nil {
+		return x.Reached
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillReportResponse) GetConnected() int32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillReportResponse) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillReportResponse) GetP99() *durationpb.Duration {
+	if x != nil {
+		return x.P99
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillReportResponse) GetLast() *durationpb.Duration {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *ChangeServiceKillReportResponse) GetTimed() int32 {
+	if x != nil {
+		return x.Timed
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillReportResponse) GetPierced() int64 {
+	if x != nil {
+		return x.Pierced
+	}
+	return 0
+}
+
+func (x *ChangeServiceKillReportResponse) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
 // Change says what became of one row.
 type Change struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1513,7 +1706,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1718,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[21]
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1731,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{21}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Change) GetEnvironment() string {
@@ -1583,7 +1776,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1788,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[22]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1801,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{22}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Conflict) GetEnvironment() string {
@@ -1649,7 +1842,7 @@ type Invalid struct {
 
 func (x *Invalid) Reset() {
 	*x = Invalid{}
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1854,7 @@ func (x *Invalid) String() string {
 func (*Invalid) ProtoMessage() {}
 
 func (x *Invalid) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1867,7 @@ func (x *Invalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalid.ProtoReflect.Descriptor instead.
 func (*Invalid) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Invalid) GetProblems() []*Problem {
@@ -1701,7 +1894,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1906,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1919,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Problem) GetOperation() int32 {
@@ -1789,7 +1982,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1994,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2007,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -2080,7 +2273,7 @@ type PutFlag struct {
 
 func (x *PutFlag) Reset() {
 	*x = PutFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2285,7 @@ func (x *PutFlag) String() string {
 func (*PutFlag) ProtoMessage() {}
 
 func (x *PutFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2298,7 @@ func (x *PutFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutFlag.ProtoReflect.Descriptor instead.
 func (*PutFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutFlag) GetEnvironment() string {
@@ -2229,7 +2422,7 @@ type Requirements struct {
 
 func (x *Requirements) Reset() {
 	*x = Requirements{}
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2434,7 @@ func (x *Requirements) String() string {
 func (*Requirements) ProtoMessage() {}
 
 func (x *Requirements) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2447,7 @@ func (x *Requirements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirements.ProtoReflect.Descriptor instead.
 func (*Requirements) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Requirements) GetRequirements() []*Requirement {
@@ -2275,7 +2468,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2480,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2493,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Requirement) GetFlag() string {
@@ -2328,7 +2521,7 @@ type DeleteFlag struct {
 
 func (x *DeleteFlag) Reset() {
 	*x = DeleteFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2533,7 @@ func (x *DeleteFlag) String() string {
 func (*DeleteFlag) ProtoMessage() {}
 
 func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2546,7 @@ func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFlag.ProtoReflect.Descriptor instead.
 func (*DeleteFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteFlag) GetKey() string {
@@ -2374,7 +2567,7 @@ type RestoreFlag struct {
 
 func (x *RestoreFlag) Reset() {
 	*x = RestoreFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2579,7 @@ func (x *RestoreFlag) String() string {
 func (*RestoreFlag) ProtoMessage() {}
 
 func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2592,7 @@ func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreFlag.ProtoReflect.Descriptor instead.
 func (*RestoreFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreFlag) GetKey() string {
@@ -2425,7 +2618,7 @@ type DescribeFlag struct {
 
 func (x *DescribeFlag) Reset() {
 	*x = DescribeFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2630,7 @@ func (x *DescribeFlag) String() string {
 func (*DescribeFlag) ProtoMessage() {}
 
 func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2643,7 @@ func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeFlag.ProtoReflect.Descriptor instead.
 func (*DescribeFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DescribeFlag) GetKey() string {
@@ -2497,7 +2690,7 @@ type Texts struct {
 
 func (x *Texts) Reset() {
 	*x = Texts{}
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2702,7 @@ func (x *Texts) String() string {
 func (*Texts) ProtoMessage() {}
 
 func (x *Texts) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2715,7 @@ func (x *Texts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Texts.ProtoReflect.Descriptor instead.
 func (*Texts) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Texts) GetValues() []string {
@@ -2545,7 +2738,7 @@ type SetSchema struct {
 
 func (x *SetSchema) Reset() {
 	*x = SetSchema{}
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2750,7 @@ func (x *SetSchema) String() string {
 func (*SetSchema) ProtoMessage() {}
 
 func (x *SetSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2763,7 @@ func (x *SetSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchema.ProtoReflect.Descriptor instead.
 func (*SetSchema) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetSchema) GetKey() string {
@@ -2599,7 +2792,7 @@ type DeleteSegment struct {
 
 func (x *DeleteSegment) Reset() {
 	*x = DeleteSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2804,7 @@ func (x *DeleteSegment) String() string {
 func (*DeleteSegment) ProtoMessage() {}
 
 func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2817,7 @@ func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSegment.ProtoReflect.Descriptor instead.
 func (*DeleteSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteSegment) GetEnvironment() string {
@@ -2653,7 +2846,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2858,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2871,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -2715,7 +2908,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2920,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2933,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -2780,7 +2973,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2985,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2998,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -2865,7 +3058,7 @@ type KillFlag struct {
 
 func (x *KillFlag) Reset() {
 	*x = KillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +3070,7 @@ func (x *KillFlag) String() string {
 func (*KillFlag) ProtoMessage() {}
 
 func (x *KillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3083,7 @@ func (x *KillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
 func (*KillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *KillFlag) GetEnvironment() string {
@@ -2926,7 +3119,7 @@ type UnkillFlag struct {
 
 func (x *UnkillFlag) Reset() {
 	*x = UnkillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3131,7 @@ func (x *UnkillFlag) String() string {
 func (*UnkillFlag) ProtoMessage() {}
 
 func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3144,7 @@ func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
 func (*UnkillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UnkillFlag) GetEnvironment() string {
@@ -2979,7 +3172,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3184,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3197,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -3031,7 +3224,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3236,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3249,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -3105,7 +3298,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +3310,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +3323,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -3161,7 +3354,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3366,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3379,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -3216,7 +3409,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3421,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3434,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -3262,7 +3455,7 @@ var File_guidon_v1_change_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aguidon/v1/evaluation.proto\x1a\x15guidon/v1/field.proto\"\xe7\x02\n" +
+	"\x16guidon/v1/change.proto\x12\tguidon.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aguidon/v1/evaluation.proto\x1a\x15guidon/v1/field.proto\"\xe7\x02\n" +
 	"\x1aChangeServiceRevertRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -3403,7 +3596,24 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
 	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
-	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"j\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"^\n" +
+	"\x1eChangeServiceKillReportRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xca\x03\n" +
+	"\x1fChangeServiceKillReportResponse\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x127\n" +
+	"\tkilled_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bkilledAt\x12%\n" +
+	"\x05kills\x18\x04 \x03(\v2\x0f.guidon.v1.KillR\x05kills\x12\x18\n" +
+	"\areached\x18\x05 \x01(\x05R\areached\x12\x1c\n" +
+	"\tconnected\x18\x06 \x01(\x05R\tconnected\x12+\n" +
+	"\x03p50\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p99\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12-\n" +
+	"\x04last\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04last\x12\x14\n" +
+	"\x05timed\x18\n" +
+	" \x01(\x05R\x05timed\x12\x18\n" +
+	"\apierced\x18\v \x01(\x03R\apierced\x12\x18\n" +
+	"\apartial\x18\f \x01(\bR\apartial\"j\n" +
 	"\x06Change\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3544,11 +3754,13 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"fractional\"E\n" +
 	"\x0fTravelAttribute\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias2\xde\x05\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias2\xc5\x06\n" +
 	"\rChangeService\x12V\n" +
 	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00\x12S\n" +
 	"\x04Kill\x12#.guidon.v1.ChangeServiceKillRequest\x1a$.guidon.v1.ChangeServiceKillResponse\"\x00\x12Y\n" +
-	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00\x12Y\n" +
+	"\x06Unkill\x12%.guidon.v1.ChangeServiceUnkillRequest\x1a&.guidon.v1.ChangeServiceUnkillResponse\"\x00\x12e\n" +
+	"\n" +
+	"KillReport\x12).guidon.v1.ChangeServiceKillReportRequest\x1a*.guidon.v1.ChangeServiceKillReportResponse\"\x00\x12Y\n" +
 	"\x06DryRun\x12%.guidon.v1.ChangeServiceDryRunRequest\x1a&.guidon.v1.ChangeServiceDryRunResponse\"\x00\x12Y\n" +
 	"\x06Revert\x12%.guidon.v1.ChangeServiceRevertRequest\x1a&.guidon.v1.ChangeServiceRevertResponse\"\x00\x12\\\n" +
 	"\aRestore\x12&.guidon.v1.ChangeServiceRestoreRequest\x1a'.guidon.v1.ChangeServiceRestoreResponse\"\x00\x12\\\n" +
@@ -3567,143 +3779,154 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_guidon_v1_change_proto_goTypes = []any{
-	(*ChangeServiceRevertRequest)(nil),   // 0: guidon.v1.ChangeServiceRevertRequest
-	(*ChangeResult)(nil),                 // 1: guidon.v1.ChangeResult
-	(*ChangeServiceRevertResponse)(nil),  // 2: guidon.v1.ChangeServiceRevertResponse
-	(*ChangeServiceRestoreRequest)(nil),  // 3: guidon.v1.ChangeServiceRestoreRequest
-	(*ChangeServiceRestoreResponse)(nil), // 4: guidon.v1.ChangeServiceRestoreResponse
-	(*ChangeServicePromoteRequest)(nil),  // 5: guidon.v1.ChangeServicePromoteRequest
-	(*ChangeServicePromoteResponse)(nil), // 6: guidon.v1.ChangeServicePromoteResponse
-	(*ChangeServiceCopyRequest)(nil),     // 7: guidon.v1.ChangeServiceCopyRequest
-	(*ChangeServiceCopyResponse)(nil),    // 8: guidon.v1.ChangeServiceCopyResponse
-	(*ChangeServiceDryRunRequest)(nil),   // 9: guidon.v1.ChangeServiceDryRunRequest
-	(*ChangeServiceDryRunResponse)(nil),  // 10: guidon.v1.ChangeServiceDryRunResponse
-	(*RowChange)(nil),                    // 11: guidon.v1.RowChange
-	(*Impact)(nil),                       // 12: guidon.v1.Impact
-	(*ImpactExample)(nil),                // 13: guidon.v1.ImpactExample
-	(*ChangeServiceApplyRequest)(nil),    // 14: guidon.v1.ChangeServiceApplyRequest
-	(*ChangeServiceApplyResponse)(nil),   // 15: guidon.v1.ChangeServiceApplyResponse
-	(*ChangeServiceKillRequest)(nil),     // 16: guidon.v1.ChangeServiceKillRequest
-	(*Kill)(nil),                         // 17: guidon.v1.Kill
-	(*ChangeServiceKillResponse)(nil),    // 18: guidon.v1.ChangeServiceKillResponse
-	(*ChangeServiceUnkillRequest)(nil),   // 19: guidon.v1.ChangeServiceUnkillRequest
-	(*ChangeServiceUnkillResponse)(nil),  // 20: guidon.v1.ChangeServiceUnkillResponse
-	(*Change)(nil),                       // 21: guidon.v1.Change
-	(*Conflict)(nil),                     // 22: guidon.v1.Conflict
-	(*Invalid)(nil),                      // 23: guidon.v1.Invalid
-	(*Problem)(nil),                      // 24: guidon.v1.Problem
-	(*Operation)(nil),                    // 25: guidon.v1.Operation
-	(*PutFlag)(nil),                      // 26: guidon.v1.PutFlag
-	(*Requirements)(nil),                 // 27: guidon.v1.Requirements
-	(*Requirement)(nil),                  // 28: guidon.v1.Requirement
-	(*DeleteFlag)(nil),                   // 29: guidon.v1.DeleteFlag
-	(*RestoreFlag)(nil),                  // 30: guidon.v1.RestoreFlag
-	(*DescribeFlag)(nil),                 // 31: guidon.v1.DescribeFlag
-	(*Texts)(nil),                        // 32: guidon.v1.Texts
-	(*SetSchema)(nil),                    // 33: guidon.v1.SetSchema
-	(*DeleteSegment)(nil),                // 34: guidon.v1.DeleteSegment
-	(*SetState)(nil),                     // 35: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),            // 36: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),                // 37: guidon.v1.SetAttributes
-	(*KillFlag)(nil),                     // 38: guidon.v1.KillFlag
-	(*UnkillFlag)(nil),                   // 39: guidon.v1.UnkillFlag
-	(*ArchiveFlag)(nil),                  // 40: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                   // 41: guidon.v1.PutSegment
-	(*PutSettings)(nil),                  // 42: guidon.v1.PutSettings
-	(*Settings)(nil),                     // 43: guidon.v1.Settings
-	(*TravelAttribute)(nil),              // 44: guidon.v1.TravelAttribute
-	nil,                                  // 45: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	nil,                                  // 46: guidon.v1.ChangeResult.RevisionsEntry
-	nil,                                  // 47: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
-	nil,                                  // 48: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
-	nil,                                  // 49: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
-	nil,                                  // 50: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	nil,                                  // 51: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
-	nil,                                  // 52: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                  // 53: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),              // 54: google.protobuf.Struct
-	(*FieldChange)(nil),                  // 55: guidon.v1.FieldChange
-	(*Resolution)(nil),                   // 56: guidon.v1.Resolution
-	(*structpb.Value)(nil),               // 57: google.protobuf.Value
+	(*ChangeServiceRevertRequest)(nil),      // 0: guidon.v1.ChangeServiceRevertRequest
+	(*ChangeResult)(nil),                    // 1: guidon.v1.ChangeResult
+	(*ChangeServiceRevertResponse)(nil),     // 2: guidon.v1.ChangeServiceRevertResponse
+	(*ChangeServiceRestoreRequest)(nil),     // 3: guidon.v1.ChangeServiceRestoreRequest
+	(*ChangeServiceRestoreResponse)(nil),    // 4: guidon.v1.ChangeServiceRestoreResponse
+	(*ChangeServicePromoteRequest)(nil),     // 5: guidon.v1.ChangeServicePromoteRequest
+	(*ChangeServicePromoteResponse)(nil),    // 6: guidon.v1.ChangeServicePromoteResponse
+	(*ChangeServiceCopyRequest)(nil),        // 7: guidon.v1.ChangeServiceCopyRequest
+	(*ChangeServiceCopyResponse)(nil),       // 8: guidon.v1.ChangeServiceCopyResponse
+	(*ChangeServiceDryRunRequest)(nil),      // 9: guidon.v1.ChangeServiceDryRunRequest
+	(*ChangeServiceDryRunResponse)(nil),     // 10: guidon.v1.ChangeServiceDryRunResponse
+	(*RowChange)(nil),                       // 11: guidon.v1.RowChange
+	(*Impact)(nil),                          // 12: guidon.v1.Impact
+	(*ImpactExample)(nil),                   // 13: guidon.v1.ImpactExample
+	(*ChangeServiceApplyRequest)(nil),       // 14: guidon.v1.ChangeServiceApplyRequest
+	(*ChangeServiceApplyResponse)(nil),      // 15: guidon.v1.ChangeServiceApplyResponse
+	(*ChangeServiceKillRequest)(nil),        // 16: guidon.v1.ChangeServiceKillRequest
+	(*Kill)(nil),                            // 17: guidon.v1.Kill
+	(*ChangeServiceKillResponse)(nil),       // 18: guidon.v1.ChangeServiceKillResponse
+	(*ChangeServiceUnkillRequest)(nil),      // 19: guidon.v1.ChangeServiceUnkillRequest
+	(*ChangeServiceUnkillResponse)(nil),     // 20: guidon.v1.ChangeServiceUnkillResponse
+	(*ChangeServiceKillReportRequest)(nil),  // 21: guidon.v1.ChangeServiceKillReportRequest
+	(*ChangeServiceKillReportResponse)(nil), // 22: guidon.v1.ChangeServiceKillReportResponse
+	(*Change)(nil),                          // 23: guidon.v1.Change
+	(*Conflict)(nil),                        // 24: guidon.v1.Conflict
+	(*Invalid)(nil),                         // 25: guidon.v1.Invalid
+	(*Problem)(nil),                         // 26: guidon.v1.Problem
+	(*Operation)(nil),                       // 27: guidon.v1.Operation
+	(*PutFlag)(nil),                         // 28: guidon.v1.PutFlag
+	(*Requirements)(nil),                    // 29: guidon.v1.Requirements
+	(*Requirement)(nil),                     // 30: guidon.v1.Requirement
+	(*DeleteFlag)(nil),                      // 31: guidon.v1.DeleteFlag
+	(*RestoreFlag)(nil),                     // 32: guidon.v1.RestoreFlag
+	(*DescribeFlag)(nil),                    // 33: guidon.v1.DescribeFlag
+	(*Texts)(nil),                           // 34: guidon.v1.Texts
+	(*SetSchema)(nil),                       // 35: guidon.v1.SetSchema
+	(*DeleteSegment)(nil),                   // 36: guidon.v1.DeleteSegment
+	(*SetState)(nil),                        // 37: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),               // 38: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),                   // 39: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                        // 40: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                      // 41: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                     // 42: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                      // 43: guidon.v1.PutSegment
+	(*PutSettings)(nil),                     // 44: guidon.v1.PutSettings
+	(*Settings)(nil),                        // 45: guidon.v1.Settings
+	(*TravelAttribute)(nil),                 // 46: guidon.v1.TravelAttribute
+	nil,                                     // 47: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	nil,                                     // 48: guidon.v1.ChangeResult.RevisionsEntry
+	nil,                                     // 49: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	nil,                                     // 50: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	nil,                                     // 51: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	nil,                                     // 52: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	nil,                                     // 53: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	nil,                                     // 54: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                     // 55: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),                 // 56: google.protobuf.Struct
+	(*FieldChange)(nil),                     // 57: guidon.v1.FieldChange
+	(*Resolution)(nil),                      // 58: guidon.v1.Resolution
+	(*timestamppb.Timestamp)(nil),           // 59: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),             // 60: google.protobuf.Duration
+	(*structpb.Value)(nil),                  // 61: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	45, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	46, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
+	47, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	48, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
 	11, // 2: guidon.v1.ChangeResult.changes:type_name -> guidon.v1.RowChange
 	1,  // 3: guidon.v1.ChangeServiceRevertResponse.result:type_name -> guidon.v1.ChangeResult
-	47, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	49, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
 	1,  // 5: guidon.v1.ChangeServiceRestoreResponse.result:type_name -> guidon.v1.ChangeResult
-	48, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	50, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
 	1,  // 7: guidon.v1.ChangeServicePromoteResponse.result:type_name -> guidon.v1.ChangeResult
-	49, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	51, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
 	1,  // 9: guidon.v1.ChangeServiceCopyResponse.result:type_name -> guidon.v1.ChangeResult
-	25, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
-	50, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	54, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
-	51, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	27, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
+	52, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	56, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
+	53, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
 	11, // 14: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
-	24, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
+	26, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
 	12, // 16: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
-	21, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
-	55, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
+	23, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
+	57, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
 	13, // 19: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
-	56, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
-	56, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
-	25, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	52, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	53, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	21, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
+	58, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
+	58, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
+	27, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
+	54, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	55, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	23, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
 	17, // 26: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
-	21, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
-	21, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
-	21, // 29: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
-	24, // 30: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
-	26, // 31: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	35, // 32: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	36, // 33: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	40, // 34: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	41, // 35: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	42, // 36: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	29, // 37: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
-	30, // 38: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
-	31, // 39: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
-	33, // 40: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
-	34, // 41: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
-	37, // 42: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	38, // 43: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
-	39, // 44: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
-	54, // 45: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	27, // 46: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
-	28, // 47: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
-	32, // 48: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
-	32, // 49: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
-	54, // 50: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
-	57, // 51: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	43, // 52: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	44, // 53: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	14, // 54: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	16, // 55: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
-	19, // 56: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
-	9,  // 57: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
-	0,  // 58: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
-	3,  // 59: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
-	5,  // 60: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
-	7,  // 61: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
-	15, // 62: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	18, // 63: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
-	20, // 64: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
-	10, // 65: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
-	2,  // 66: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
-	4,  // 67: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
-	6,  // 68: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
-	8,  // 69: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
-	62, // [62:70] is the sub-list for method output_type
-	54, // [54:62] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	23, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
+	23, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
+	59, // 29: guidon.v1.ChangeServiceKillReportResponse.killed_at:type_name -> google.protobuf.Timestamp
+	17, // 30: guidon.v1.ChangeServiceKillReportResponse.kills:type_name -> guidon.v1.Kill
+	60, // 31: guidon.v1.ChangeServiceKillReportResponse.p50:type_name -> google.protobuf.Duration
+	60, // 32: guidon.v1.ChangeServiceKillReportResponse.p99:type_name -> google.protobuf.Duration
+	60, // 33: guidon.v1.ChangeServiceKillReportResponse.last:type_name -> google.protobuf.Duration
+	23, // 34: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
+	26, // 35: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
+	28, // 36: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
+	37, // 37: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	38, // 38: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	42, // 39: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	43, // 40: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	44, // 41: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	31, // 42: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
+	32, // 43: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
+	33, // 44: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
+	35, // 45: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
+	36, // 46: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
+	39, // 47: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	40, // 48: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	41, // 49: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	56, // 50: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	29, // 51: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
+	30, // 52: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
+	34, // 53: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
+	34, // 54: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
+	56, // 55: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
+	61, // 56: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	45, // 57: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	46, // 58: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	14, // 59: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	16, // 60: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	19, // 61: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	21, // 62: guidon.v1.ChangeService.KillReport:input_type -> guidon.v1.ChangeServiceKillReportRequest
+	9,  // 63: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
+	0,  // 64: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
+	3,  // 65: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
+	5,  // 66: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
+	7,  // 67: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
+	15, // 68: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	18, // 69: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	20, // 70: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	22, // 71: guidon.v1.ChangeService.KillReport:output_type -> guidon.v1.ChangeServiceKillReportResponse
+	10, // 72: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
+	2,  // 73: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
+	4,  // 74: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
+	6,  // 75: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
+	8,  // 76: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
+	68, // [68:77] is the sub-list for method output_type
+	59, // [59:68] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -3713,7 +3936,7 @@ func file_guidon_v1_change_proto_init() {
 	}
 	file_guidon_v1_evaluation_proto_init()
 	file_guidon_v1_field_proto_init()
-	file_guidon_v1_change_proto_msgTypes[25].OneofWrappers = []any{
+	file_guidon_v1_change_proto_msgTypes[27].OneofWrappers = []any{
 		(*Operation_PutFlag)(nil),
 		(*Operation_SetState)(nil),
 		(*Operation_SetDefaultVariant)(nil),
@@ -3729,16 +3952,16 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_KillFlag)(nil),
 		(*Operation_UnkillFlag)(nil),
 	}
-	file_guidon_v1_change_proto_msgTypes[26].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[31].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[37].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[28].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[33].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,8 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Value } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Resolution } from "./evaluation_pb";
 import { file_guidon_v1_evaluation } from "./evaluation_pb";
 import type { FieldChange } from "./field_pb";
@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/change.proto.
  */
 export const file_guidon_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEikQIKGkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDwoHZHJ5X3J1bhgNIAEoCBo4ChZFeHBlY3RlZFJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEi2gEKDENoYW5nZVJlc3VsdBIRCgljaGFuZ2VfaWQYASABKAkSOQoJcmV2aXNpb25zGAIgAygLMiYuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdC5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAMgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRIRCgl1bmNoYW5nZWQYBSABKAgaMAoOUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJGChtDaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKTAgobQ2hhbmdlU2VydmljZVJlc3RvcmVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VSZXN0b3JlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCLAAgobQ2hhbmdlU2VydmljZVByb21vdGVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg0KBWZsYWdzGAMgAygJEhAKCHNlZ21lbnRzGAQgAygJEhAKCHNldHRpbmdzGAUgASgIEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VQcm9tb3RlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VQcm9tb3RlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKHAgoYQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSVgoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjouZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkQKGUNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKuAgoaQ2hhbmdlU2VydmljZURyeVJ1blJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDgoGcmVhc29uGAMgASgJEhcKD2lzb2xhdGVfaW52YWxpZBgEIAEoCBIpCghjb250ZXh0cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIpwCChtDaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2USSAoJcmV2aXNpb25zGAEgAygLMjUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAIgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIkCghwcm9ibGVtcxgDIAMoCzISLmd1aWRvbi52MS5Qcm9ibGVtEhAKCHdhcm5pbmdzGAQgAygJEiIKB2ltcGFjdHMYBSADKAsyES5ndWlkb24udjEuSW1wYWN0GjAKDlJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiVgoJUm93Q2hhbmdlEiEKBmNoYW5nZRgBIAEoCzIRLmd1aWRvbi52MS5DaGFuZ2USJgoGZmllbGRzGAIgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlImkKBkltcGFjdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEhAKCGNvbnRleHRzGAMgASgFEioKCGV4YW1wbGVzGAQgAygLMhguZ3VpZG9uLnYxLkltcGFjdEV4YW1wbGUibQoNSW1wYWN0RXhhbXBsZRIPCgdjb250ZXh0GAEgASgFEiUKBmJlZm9yZRgCIAEoCzIVLmd1aWRvbi52MS5SZXNvbHV0aW9uEiQKBWFmdGVyGAMgASgLMhUuZ3VpZG9uLnYxLlJlc29sdXRpb24iqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSKxBQoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEiwKC2RlbGV0ZV9mbGFnGAogASgLMhUuZ3VpZG9uLnYxLkRlbGV0ZUZsYWdIABIuCgxyZXN0b3JlX2ZsYWcYCyABKAsyFi5ndWlkb24udjEuUmVzdG9yZUZsYWdIABIwCg1kZXNjcmliZV9mbGFnGAwgASgLMhcuZ3VpZG9uLnYxLkRlc2NyaWJlRmxhZ0gAEioKCnNldF9zY2hlbWEYDSABKAsyFC5ndWlkb24udjEuU2V0U2NoZW1hSAASMgoOZGVsZXRlX3NlZ21lbnQYDiABKAsyGC5ndWlkb24udjEuRGVsZXRlU2VnbWVudEgAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIABIoCglraWxsX2ZsYWcYHyABKAsyEy5ndWlkb24udjEuS2lsbEZsYWdIABIsCgt1bmtpbGxfZmxhZxggIAEoCzIVLmd1aWRvbi52MS5VbmtpbGxGbGFnSABCCwoJb3BlcmF0aW9uIsQDCgdQdXRGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEisKCmRlZmluaXRpb24YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBGtpbmQYBSABKAkSDQoFc2NvcGUYBiABKAkSDAoEdHlwZRgHIAEoCRISCgVvd25lchgIIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAkgASgJSAGIAQESDAoEdGFncxgKIAMoCRITCgtjcmVhdGVfb25seRgLIAEoCBITCgZhdHRhY2gYDCABKAhIAogBARIYCgtvdmVycmlkYWJsZRgNIAEoCEgDiAEBEhMKBnBpZXJjZRgOIAEoCUgEiAEBEhsKDmNsaWVudF92aXNpYmxlGBQgASgISAWIAQESKQoIcmVxdWlyZXMYKCABKAsyFy5ndWlkb24udjEuUmVxdWlyZW1lbnRzQggKBl9vd25lckIOCgxfZGVzY3JpcHRpb25CCQoHX2F0dGFjaEIOCgxfb3ZlcnJpZGFibGVCCQoHX3BpZXJjZUIRCg9fY2xpZW50X3Zpc2libGUiPAoMUmVxdWlyZW1lbnRzEiwKDHJlcXVpcmVtZW50cxgBIAMoCzIWLmd1aWRvbi52MS5SZXF1aXJlbWVudCItCgtSZXF1aXJlbWVudBIMCgRmbGFnGAEgASgJEhAKCHZhcmlhbnRzGAIgAygJIhkKCkRlbGV0ZUZsYWcSCwoDa2V5GAEgASgJIhoKC1Jlc3RvcmVGbGFnEgsKA2tleRgBIAEoCSKkAQoMRGVzY3JpYmVGbGFnEgsKA2tleRgBIAEoCRISCgVvd25lchgCIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAMgASgJSAGIAQESHgoEdGFncxgEIAEoCzIQLmd1aWRvbi52MS5UZXh0cxIfCgVsaW5rcxgFIAEoCzIQLmd1aWRvbi52MS5UZXh0c0IICgZfb3duZXJCDgoMX2Rlc2NyaXB0aW9uIhcKBVRleHRzEg4KBnZhbHVlcxgBIAMoCSJBCglTZXRTY2hlbWESCwoDa2V5GAEgASgJEicKBnNjaGVtYRgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiMgoNRGVsZXRlU2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJIjsKCFNldFN0YXRlEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRINCgVzdGF0ZRgDIAEoCSJGChFTZXREZWZhdWx0VmFyaWFudBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSLLAQoNU2V0QXR0cmlidXRlcxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEwoGYXR0YWNoGAMgASgISACIAQESGAoLb3ZlcnJpZGFibGUYBCABKAhIAYgBARITCgZwaWVyY2UYBSABKAlIAogBARIbCg5jbGllbnRfdmlzaWJsZRgKIAEoCEgDiAEBQgkKB19hdHRhY2hCDgoMX292ZXJyaWRhYmxlQgkKB19waWVyY2VCEQoPX2NsaWVudF92aXNpYmxlIj0KCEtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgd2YXJpYW50GAMgASgJIi4KClVua2lsbEZsYWcSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJIhoKC0FyY2hpdmVGbGFnEgsKA2tleRgBIAEoCSKAAQoKUHV0U2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSKQoJY29uZGl0aW9uGAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEhMKC2NyZWF0ZV9vbmx5GAUgASgIIkkKC1B1dFNldHRpbmdzEhMKC2Vudmlyb25tZW50GAEgASgJEiUKCHNldHRpbmdzGAIgASgLMhMuZ3VpZG9uLnYxLlNldHRpbmdzIkoKCFNldHRpbmdzEioKBnRyYXZlbBgBIAMoCzIaLmd1aWRvbi52MS5UcmF2ZWxBdHRyaWJ1dGUSEgoKZnJhY3Rpb25hbBgCIAEoCSIzCg9UcmF2ZWxBdHRyaWJ1dGUSEQoJYXR0cmlidXRlGAEgASgJEg0KBWFsaWFzGAIgASgJMt4FCg1DaGFuZ2VTZXJ2aWNlElYKBUFwcGx5EiQuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QaJS5ndWlkb24udjEuQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2UiABJTCgRLaWxsEiMuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VLaWxsUmVxdWVzdBokLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlIgASWQoGVW5raWxsEiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VVbmtpbGxSZXF1ZXN0GiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VVbmtpbGxSZXNwb25zZSIAElkKBkRyeVJ1bhIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2UiABJZCgZSZXZlcnQSJS5ndWlkb24udjEuQ2hhbmdlU2VydmljZVJldmVydFJlcXVlc3QaJi5ndWlkb24udjEuQ2hhbmdlU2VydmljZVJldmVydFJlc3BvbnNlIgASXAoHUmVzdG9yZRImLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmVzdG9yZVJlcXVlc3QaJy5ndWlkb24udjEuQ2hhbmdlU2VydmljZVJlc3RvcmVSZXNwb25zZSIAElwKB1Byb21vdGUSJi5ndWlkb24udjEuQ2hhbmdlU2VydmljZVByb21vdGVSZXF1ZXN0GicuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VQcm9tb3RlUmVzcG9uc2UiABJTCgRDb3B5EiMuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVxdWVzdBokLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQ29weVJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_struct, file_guidon_v1_evaluation, file_guidon_v1_field]);
+  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEikQIKGkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDwoHZHJ5X3J1bhgNIAEoCBo4ChZFeHBlY3RlZFJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEi2gEKDENoYW5nZVJlc3VsdBIRCgljaGFuZ2VfaWQYASABKAkSOQoJcmV2aXNpb25zGAIgAygLMiYuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdC5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAMgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRIRCgl1bmNoYW5nZWQYBSABKAgaMAoOUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJGChtDaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKTAgobQ2hhbmdlU2VydmljZVJlc3RvcmVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VSZXN0b3JlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCLAAgobQ2hhbmdlU2VydmljZVByb21vdGVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg0KBWZsYWdzGAMgAygJEhAKCHNlZ21lbnRzGAQgAygJEhAKCHNldHRpbmdzGAUgASgIEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VQcm9tb3RlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VQcm9tb3RlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKHAgoYQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSVgoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjouZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkQKGUNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKuAgoaQ2hhbmdlU2VydmljZURyeVJ1blJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDgoGcmVhc29uGAMgASgJEhcKD2lzb2xhdGVfaW52YWxpZBgEIAEoCBIpCghjb250ZXh0cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIpwCChtDaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2USSAoJcmV2aXNpb25zGAEgAygLMjUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAIgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIkCghwcm9ibGVtcxgDIAMoCzISLmd1aWRvbi52MS5Qcm9ibGVtEhAKCHdhcm5pbmdzGAQgAygJEiIKB2ltcGFjdHMYBSADKAsyES5ndWlkb24udjEuSW1wYWN0GjAKDlJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiVgoJUm93Q2hhbmdlEiEKBmNoYW5nZRgBIAEoCzIRLmd1aWRvbi52MS5DaGFuZ2USJgoGZmllbGRzGAIgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlImkKBkltcGFjdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEhAKCGNvbnRleHRzGAMgASgFEioKCGV4YW1wbGVzGAQgAygLMhguZ3VpZG9uLnYxLkltcGFjdEV4YW1wbGUibQoNSW1wYWN0RXhhbXBsZRIPCgdjb250ZXh0GAEgASgFEiUKBmJlZm9yZRgCIAEoCzIVLmd1aWRvbi52MS5SZXNvbHV0aW9uEiQKBWFmdGVyGAMgASgLMhUuZ3VpZG9uLnYxLlJlc29sdXRpb24iqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkcKHkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyLlAgofQ2hhbmdlU2VydmljZUtpbGxSZXBvcnRSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxItCglraWxsZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBWtpbGxzGAQgAygLMg8uZ3VpZG9uLnYxLktpbGwSDwoHcmVhY2hlZBgFIAEoBRIRCgljb25uZWN0ZWQYBiABKAUSJgoDcDUwGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYKA3A5ORgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRsYXN0GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBXRpbWVkGAogASgFEg8KB3BpZXJjZWQYCyABKAMSDwoHcGFydGlhbBgMIAEoCCJJCgZDaGFuZ2USEwoLZW52aXJvbm1lbnQYASABKAkSDAoEa2luZBgCIAEoCRIMCgRuYW1lGAMgASgJEg4KBmFjdGlvbhgEIAEoCSJwCghDb25mbGljdBITCgtlbnZpcm9ubWVudBgBIAEoCRIZChFleHBlY3RlZF9yZXZpc2lvbhgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIiCgdjaGFuZ2VkGAQgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZSIvCgdJbnZhbGlkEiQKCHByb2JsZW1zGAEgAygLMhIuZ3VpZG9uLnYxLlByb2JsZW0iXgoHUHJvYmxlbRIRCglvcGVyYXRpb24YASABKAUSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIMCgRwYXRoGAQgASgJEg8KB21lc3NhZ2UYBSABKAkisQUKCU9wZXJhdGlvbhImCghwdXRfZmxhZxgBIAEoCzISLmd1aWRvbi52MS5QdXRGbGFnSAASKAoJc2V0X3N0YXRlGAIgASgLMhMuZ3VpZG9uLnYxLlNldFN0YXRlSAASOwoTc2V0X2RlZmF1bHRfdmFyaWFudBgDIAEoCzIcLmd1aWRvbi52MS5TZXREZWZhdWx0VmFyaWFudEgAEi4KDGFyY2hpdmVfZmxhZxgEIAEoCzIWLmd1aWRvbi52MS5BcmNoaXZlRmxhZ0gAEiwKC3B1dF9zZWdtZW50GAUgASgLMhUuZ3VpZG9uLnYxLlB1dFNlZ21lbnRIABIuCgxwdXRfc2V0dGluZ3MYBiABKAsyFi5ndWlkb24udjEuUHV0U2V0dGluZ3NIABIsCgtkZWxldGVfZmxhZxgKIAEoCzIVLmd1aWRvbi52MS5EZWxldGVGbGFnSAASLgoMcmVzdG9yZV9mbGFnGAsgASgLMhYuZ3VpZG9uLnYxLlJlc3RvcmVGbGFnSAASMAoNZGVzY3JpYmVfZmxhZxgMIAEoCzIXLmd1aWRvbi52MS5EZXNjcmliZUZsYWdIABIqCgpzZXRfc2NoZW1hGA0gASgLMhQuZ3VpZG9uLnYxLlNldFNjaGVtYUgAEjIKDmRlbGV0ZV9zZWdtZW50GA4gASgLMhguZ3VpZG9uLnYxLkRlbGV0ZVNlZ21lbnRIABIyCg5zZXRfYXR0cmlidXRlcxgeIAEoCzIYLmd1aWRvbi52MS5TZXRBdHRyaWJ1dGVzSAASKAoJa2lsbF9mbGFnGB8gASgLMhMuZ3VpZG9uLnYxLktpbGxGbGFnSAASLAoLdW5raWxsX2ZsYWcYICABKAsyFS5ndWlkb24udjEuVW5raWxsRmxhZ0gAQgsKCW9wZXJhdGlvbiLEAwoHUHV0RmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIrCgpkZWZpbml0aW9uGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgRraW5kGAUgASgJEg0KBXNjb3BlGAYgASgJEgwKBHR5cGUYByABKAkSEgoFb3duZXIYCCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgJIAEoCUgBiAEBEgwKBHRhZ3MYCiADKAkSEwoLY3JlYXRlX29ubHkYCyABKAgSEwoGYXR0YWNoGAwgASgISAKIAQESGAoLb3ZlcnJpZGFibGUYDSABKAhIA4gBARITCgZwaWVyY2UYDiABKAlIBIgBARIbCg5jbGllbnRfdmlzaWJsZRgUIAEoCEgFiAEBEikKCHJlcXVpcmVzGCggASgLMhcuZ3VpZG9uLnYxLlJlcXVpcmVtZW50c0IICgZfb3duZXJCDgoMX2Rlc2NyaXB0aW9uQgkKB19hdHRhY2hCDgoMX292ZXJyaWRhYmxlQgkKB19waWVyY2VCEQoPX2NsaWVudF92aXNpYmxlIjwKDFJlcXVpcmVtZW50cxIsCgxyZXF1aXJlbWVudHMYASADKAsyFi5ndWlkb24udjEuUmVxdWlyZW1lbnQiLQoLUmVxdWlyZW1lbnQSDAoEZmxhZxgBIAEoCRIQCgh2YXJpYW50cxgCIAMoCSIZCgpEZWxldGVGbGFnEgsKA2tleRgBIAEoCSIaCgtSZXN0b3JlRmxhZxILCgNrZXkYASABKAkipAEKDERlc2NyaWJlRmxhZxILCgNrZXkYASABKAkSEgoFb3duZXIYAiABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgDIAEoCUgBiAEBEh4KBHRhZ3MYBCABKAsyEC5ndWlkb24udjEuVGV4dHMSHwoFbGlua3MYBSABKAsyEC5ndWlkb24udjEuVGV4dHNCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbiIXCgVUZXh0cxIOCgZ2YWx1ZXMYASADKAkiQQoJU2V0U2NoZW1hEgsKA2tleRgBIAEoCRInCgZzY2hlbWEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IjIKDURlbGV0ZVNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCSI7CghTZXRTdGF0ZRITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDQoFc3RhdGUYAyABKAkiRgoRU2V0RGVmYXVsdFZhcmlhbnQSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3ZhcmlhbnQYAyABKAkiywEKDVNldEF0dHJpYnV0ZXMSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhMKBmF0dGFjaBgDIAEoCEgAiAEBEhgKC292ZXJyaWRhYmxlGAQgASgISAGIAQESEwoGcGllcmNlGAUgASgJSAKIAQESGwoOY2xpZW50X3Zpc2libGUYCiABKAhIA4gBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlQhEKD19jbGllbnRfdmlzaWJsZSI9CghLaWxsRmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIuCgpVbmtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTLFBgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiABJlCgpLaWxsUmVwb3J0EikuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBoqLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcG9ydFJlc3BvbnNlIgASWQoGRHJ5UnVuEiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0GiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZSIAElkKBlJldmVydBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2UiABJcCgdSZXN0b3JlEiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdBonLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmVzdG9yZVJlc3BvbnNlIgASXAoHUHJvbW90ZRImLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUHJvbW90ZVJlcXVlc3QaJy5ndWlkb24udjEuQ2hhbmdlU2VydmljZVByb21vdGVSZXNwb25zZSIAElMKBENvcHkSIy5ndWlkb24udjEuQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0GiQuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_guidon_v1_evaluation, file_guidon_v1_field]);
 
 /**
  * @generated from message guidon.v1.ChangeServiceRevertRequest
@@ -769,6 +769,113 @@ export const ChangeServiceUnkillResponseSchema: GenMessage<ChangeServiceUnkillRe
   messageDesc(file_guidon_v1_change, 20);
 
 /**
+ * @generated from message guidon.v1.ChangeServiceKillReportRequest
+ */
+export type ChangeServiceKillReportRequest = Message<"guidon.v1.ChangeServiceKillReportRequest"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * revision that the kill made.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceKillReportRequest.
+ * Use `create(ChangeServiceKillReportRequestSchema)` to create a new message.
+ */
+export const ChangeServiceKillReportRequestSchema: GenMessage<ChangeServiceKillReportRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 21);
+
+/**
+ * @generated from message guidon.v1.ChangeServiceKillReportResponse
+ */
+export type ChangeServiceKillReportResponse = Message<"guidon.v1.ChangeServiceKillReportResponse"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp killed_at = 3;
+   */
+  killedAt?: Timestamp | undefined;
+
+  /**
+   * kills are the flags and what they serve.
+   *
+   * @generated from field: repeated guidon.v1.Kill kills = 4;
+   */
+  kills: Kill[];
+
+  /**
+   * reached of the connected instances hold the kill.
+   *
+   * @generated from field: int32 reached = 5;
+   */
+  reached: number;
+
+  /**
+   * @generated from field: int32 connected = 6;
+   */
+  connected: number;
+
+  /**
+   * p50, p99 and last are how long after the commit instances took the kill, of
+   * those whose time is known: all that were connected at the time.
+   *
+   * @generated from field: google.protobuf.Duration p50 = 7;
+   */
+  p50?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration p99 = 8;
+   */
+  p99?: Duration | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Duration last = 9;
+   */
+  last?: Duration | undefined;
+
+  /**
+   * @generated from field: int32 timed = 10;
+   */
+  timed: number;
+
+  /**
+   * pierced counts the requests whose value the kill changed under way.
+   *
+   * @generated from field: int64 pierced = 11;
+   */
+  pierced: bigint;
+
+  /**
+   * partial says that what other replicas know is missing.
+   *
+   * @generated from field: bool partial = 12;
+   */
+  partial: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.ChangeServiceKillReportResponse.
+ * Use `create(ChangeServiceKillReportResponseSchema)` to create a new message.
+ */
+export const ChangeServiceKillReportResponseSchema: GenMessage<ChangeServiceKillReportResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 22);
+
+/**
  * Change says what became of one row.
  *
  * @generated from message guidon.v1.Change
@@ -805,7 +912,7 @@ export type Change = Message<"guidon.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 21);
+  messageDesc(file_guidon_v1_change, 23);
 
 /**
  * Conflict is the detail of an ABORTED answer.
@@ -841,7 +948,7 @@ export type Conflict = Message<"guidon.v1.Conflict"> & {
  * Use `create(ConflictSchema)` to create a new message.
  */
 export const ConflictSchema: GenMessage<Conflict> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 22);
+  messageDesc(file_guidon_v1_change, 24);
 
 /**
  * Invalid is the detail of an INVALID_ARGUMENT answer.
@@ -860,7 +967,7 @@ export type Invalid = Message<"guidon.v1.Invalid"> & {
  * Use `create(InvalidSchema)` to create a new message.
  */
 export const InvalidSchema: GenMessage<Invalid> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 23);
+  messageDesc(file_guidon_v1_change, 25);
 
 /**
  * Problem is one thing that is wrong with a request.
@@ -905,7 +1012,7 @@ export type Problem = Message<"guidon.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 24);
+  messageDesc(file_guidon_v1_change, 26);
 
 /**
  * @generated from message guidon.v1.Operation
@@ -1006,7 +1113,7 @@ export type Operation = Message<"guidon.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 25);
+  messageDesc(file_guidon_v1_change, 27);
 
 /**
  * PutFlag creates a flag or replaces its definition in one environment.
@@ -1127,7 +1234,7 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
  * Use `create(PutFlagSchema)` to create a new message.
  */
 export const PutFlagSchema: GenMessage<PutFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 26);
+  messageDesc(file_guidon_v1_change, 28);
 
 /**
  * @generated from message guidon.v1.Requirements
@@ -1144,7 +1251,7 @@ export type Requirements = Message<"guidon.v1.Requirements"> & {
  * Use `create(RequirementsSchema)` to create a new message.
  */
 export const RequirementsSchema: GenMessage<Requirements> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 27);
+  messageDesc(file_guidon_v1_change, 29);
 
 /**
  * Requirement is a prerequisite: flag must resolve to one of variants.
@@ -1168,7 +1275,7 @@ export type Requirement = Message<"guidon.v1.Requirement"> & {
  * Use `create(RequirementSchema)` to create a new message.
  */
 export const RequirementSchema: GenMessage<Requirement> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 28);
+  messageDesc(file_guidon_v1_change, 30);
 
 /**
  * DeleteFlag removes an archived flag from every environment. Its key stays
@@ -1188,7 +1295,7 @@ export type DeleteFlag = Message<"guidon.v1.DeleteFlag"> & {
  * Use `create(DeleteFlagSchema)` to create a new message.
  */
 export const DeleteFlagSchema: GenMessage<DeleteFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 29);
+  messageDesc(file_guidon_v1_change, 31);
 
 /**
  * RestoreFlag takes an archived flag back into use, in every environment that
@@ -1208,7 +1315,7 @@ export type RestoreFlag = Message<"guidon.v1.RestoreFlag"> & {
  * Use `create(RestoreFlagSchema)` to create a new message.
  */
 export const RestoreFlagSchema: GenMessage<RestoreFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 30);
+  messageDesc(file_guidon_v1_change, 32);
 
 /**
  * DescribeFlag changes what is said of a key in all environments. It makes no
@@ -1250,7 +1357,7 @@ export type DescribeFlag = Message<"guidon.v1.DescribeFlag"> & {
  * Use `create(DescribeFlagSchema)` to create a new message.
  */
 export const DescribeFlagSchema: GenMessage<DescribeFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 31);
+  messageDesc(file_guidon_v1_change, 33);
 
 /**
  * @generated from message guidon.v1.Texts
@@ -1267,7 +1374,7 @@ export type Texts = Message<"guidon.v1.Texts"> & {
  * Use `create(TextsSchema)` to create a new message.
  */
 export const TextsSchema: GenMessage<Texts> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 32);
+  messageDesc(file_guidon_v1_change, 34);
 
 /**
  * SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
@@ -1293,7 +1400,7 @@ export type SetSchema = Message<"guidon.v1.SetSchema"> & {
  * Use `create(SetSchemaSchema)` to create a new message.
  */
 export const SetSchemaSchema: GenMessage<SetSchema> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 33);
+  messageDesc(file_guidon_v1_change, 35);
 
 /**
  * DeleteSegment removes a segment from one environment. Refused while a flag or
@@ -1318,7 +1425,7 @@ export type DeleteSegment = Message<"guidon.v1.DeleteSegment"> & {
  * Use `create(DeleteSegmentSchema)` to create a new message.
  */
 export const DeleteSegmentSchema: GenMessage<DeleteSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 34);
+  messageDesc(file_guidon_v1_change, 36);
 
 /**
  * SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -1347,7 +1454,7 @@ export type SetState = Message<"guidon.v1.SetState"> & {
  * Use `create(SetStateSchema)` to create a new message.
  */
 export const SetStateSchema: GenMessage<SetState> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 35);
+  messageDesc(file_guidon_v1_change, 37);
 
 /**
  * SetDefaultVariant names the variant served where no rule decides. Empty
@@ -1377,7 +1484,7 @@ export type SetDefaultVariant = Message<"guidon.v1.SetDefaultVariant"> & {
  * Use `create(SetDefaultVariantSchema)` to create a new message.
  */
 export const SetDefaultVariantSchema: GenMessage<SetDefaultVariant> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 36);
+  messageDesc(file_guidon_v1_change, 38);
 
 /**
  * SetAttributes changes how a flag of one environment is treated, and leaves
@@ -1422,7 +1529,7 @@ export type SetAttributes = Message<"guidon.v1.SetAttributes"> & {
  * Use `create(SetAttributesSchema)` to create a new message.
  */
 export const SetAttributesSchema: GenMessage<SetAttributes> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 37);
+  messageDesc(file_guidon_v1_change, 39);
 
 /**
  * KillFlag makes a flag serve a variant whatever its definition says, for
@@ -1455,7 +1562,7 @@ export type KillFlag = Message<"guidon.v1.KillFlag"> & {
  * Use `create(KillFlagSchema)` to create a new message.
  */
 export const KillFlagSchema: GenMessage<KillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 38);
+  messageDesc(file_guidon_v1_change, 40);
 
 /**
  * UnkillFlag lets a killed flag serve what its definition says again, for new
@@ -1480,7 +1587,7 @@ export type UnkillFlag = Message<"guidon.v1.UnkillFlag"> & {
  * Use `create(UnkillFlagSchema)` to create a new message.
  */
 export const UnkillFlagSchema: GenMessage<UnkillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 39);
+  messageDesc(file_guidon_v1_change, 41);
 
 /**
  * ArchiveFlag retires a flag in every environment: it stays readable, and
@@ -1500,7 +1607,7 @@ export type ArchiveFlag = Message<"guidon.v1.ArchiveFlag"> & {
  * Use `create(ArchiveFlagSchema)` to create a new message.
  */
 export const ArchiveFlagSchema: GenMessage<ArchiveFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 40);
+  messageDesc(file_guidon_v1_change, 42);
 
 /**
  * PutSegment creates or replaces a segment: a named condition that targeting
@@ -1544,7 +1651,7 @@ export type PutSegment = Message<"guidon.v1.PutSegment"> & {
  * Use `create(PutSegmentSchema)` to create a new message.
  */
 export const PutSegmentSchema: GenMessage<PutSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 41);
+  messageDesc(file_guidon_v1_change, 43);
 
 /**
  * PutSettings replaces what every evaluation in an environment depends on.
@@ -1568,7 +1675,7 @@ export type PutSettings = Message<"guidon.v1.PutSettings"> & {
  * Use `create(PutSettingsSchema)` to create a new message.
  */
 export const PutSettingsSchema: GenMessage<PutSettings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 42);
+  messageDesc(file_guidon_v1_change, 44);
 
 /**
  * Settings are versioned with the environment's flags and pinned like them.
@@ -1597,7 +1704,7 @@ export type Settings = Message<"guidon.v1.Settings"> & {
  * Use `create(SettingsSchema)` to create a new message.
  */
 export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 43);
+  messageDesc(file_guidon_v1_change, 45);
 
 /**
  * @generated from message guidon.v1.TravelAttribute
@@ -1624,7 +1731,7 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
  * Use `create(TravelAttributeSchema)` to create a new message.
  */
 export const TravelAttributeSchema: GenMessage<TravelAttribute> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 44);
+  messageDesc(file_guidon_v1_change, 46);
 
 /**
  * ChangeService is the only way to change what services see.
@@ -1669,6 +1776,17 @@ export const ChangeService: GenService<{
     methodKind: "unary";
     input: typeof ChangeServiceUnkillRequestSchema;
     output: typeof ChangeServiceUnkillResponseSchema;
+  },
+  /**
+   * KillReport tells how far a kill has come, as far as connected instances have
+   * acknowledged.
+   *
+   * @generated from rpc guidon.v1.ChangeService.KillReport
+   */
+  killReport: {
+    methodKind: "unary";
+    input: typeof ChangeServiceKillReportRequestSchema;
+    output: typeof ChangeServiceKillReportResponseSchema;
   },
   /**
    * DryRun tells what Apply would do, and changes nothing. What is wrong with

@@ -39,6 +39,9 @@ const (
 	ChangeServiceKillProcedure = "/guidon.v1.ChangeService/Kill"
 	// ChangeServiceUnkillProcedure is the fully-qualified name of the ChangeService's Unkill RPC.
 	ChangeServiceUnkillProcedure = "/guidon.v1.ChangeService/Unkill"
+	// ChangeServiceKillReportProcedure is the fully-qualified name of the ChangeService's KillReport
+	// RPC.
+	ChangeServiceKillReportProcedure = "/guidon.v1.ChangeService/KillReport"
 	// ChangeServiceDryRunProcedure is the fully-qualified name of the ChangeService's DryRun RPC.
 	ChangeServiceDryRunProcedure = "/guidon.v1.ChangeService/DryRun"
 	// ChangeServiceRevertProcedure is the fully-qualified name of the ChangeService's Revert RPC.
@@ -67,6 +70,9 @@ type ChangeServiceClient interface {
 	// Unkill lets flags serve what their definitions say again, for new requests
 	// only: those that the kill reached keep to it.
 	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
+	// KillReport tells how far a kill has come, as far as connected instances have
+	// acknowledged.
+	KillReport(context.Context, *v1.ChangeServiceKillReportRequest) (*v1.ChangeServiceKillReportResponse, error)
 	// DryRun tells what Apply would do, and changes nothing. What is wrong with
 	// the operations is part of the answer and no error.
 	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
@@ -112,6 +118,12 @@ func NewChangeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(changeServiceMethods.ByName("Unkill")),
 			connect.WithClientOptions(opts...),
 		),
+		killReport: connect.NewClient[v1.ChangeServiceKillReportRequest, v1.ChangeServiceKillReportResponse](
+			httpClient,
+			baseURL+ChangeServiceKillReportProcedure,
+			connect.WithSchema(changeServiceMethods.ByName("KillReport")),
+			connect.WithClientOptions(opts...),
+		),
 		dryRun: connect.NewClient[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse](
 			httpClient,
 			baseURL+ChangeServiceDryRunProcedure,
@@ -147,14 +159,15 @@ func NewChangeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 
 // changeServiceClient implements ChangeServiceClient.
 type changeServiceClient struct {
-	apply   *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
-	kill    *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
-	unkill  *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
-	dryRun  *connect.Client[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse]
-	revert  *connect.Client[v1.ChangeServiceRevertRequest, v1.ChangeServiceRevertResponse]
-	restore *connect.Client[v1.ChangeServiceRestoreRequest, v1.ChangeServiceRestoreResponse]
-	promote *connect.Client[v1.ChangeServicePromoteRequest, v1.ChangeServicePromoteResponse]
-	copy    *connect.Client[v1.ChangeServiceCopyRequest, v1.ChangeServiceCopyResponse]
+	apply      *connect.Client[v1.ChangeServiceApplyRequest, v1.ChangeServiceApplyResponse]
+	kill       *connect.Client[v1.ChangeServiceKillRequest, v1.ChangeServiceKillResponse]
+	unkill     *connect.Client[v1.ChangeServiceUnkillRequest, v1.ChangeServiceUnkillResponse]
+	killReport *connect.Client[v1.ChangeServiceKillReportRequest, v1.ChangeServiceKillReportResponse]
+	dryRun     *connect.Client[v1.ChangeServiceDryRunRequest, v1.ChangeServiceDryRunResponse]
+	revert     *connect.Client[v1.ChangeServiceRevertRequest, v1.ChangeServiceRevertResponse]
+	restore    *connect.Client[v1.ChangeServiceRestoreRequest, v1.ChangeServiceRestoreResponse]
+	promote    *connect.Client[v1.ChangeServicePromoteRequest, v1.ChangeServicePromoteResponse]
+	copy       *connect.Client[v1.ChangeServiceCopyRequest, v1.ChangeServiceCopyResponse]
 }
 
 // Apply calls guidon.v1.ChangeService.Apply.
@@ -178,6 +191,15 @@ func (c *changeServiceClient) Kill(ctx context.Context, req *v1.ChangeServiceKil
 // Unkill calls guidon.v1.ChangeService.Unkill.
 func (c *changeServiceClient) Unkill(ctx context.Context, req *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error) {
 	response, err := c.unkill.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// KillReport calls guidon.v1.ChangeService.KillReport.
+func (c *changeServiceClient) KillReport(ctx context.Context, req *v1.ChangeServiceKillReportRequest) (*v1.ChangeServiceKillReportResponse, error) {
+	response, err := c.killReport.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -245,6 +267,9 @@ type ChangeServiceHandler interface {
 	// Unkill lets flags serve what their definitions say again, for new requests
 	// only: those that the kill reached keep to it.
 	Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error)
+	// KillReport tells how far a kill has come, as far as connected instances have
+	// acknowledged.
+	KillReport(context.Context, *v1.ChangeServiceKillReportRequest) (*v1.ChangeServiceKillReportResponse, error)
 	// DryRun tells what Apply would do, and changes nothing. What is wrong with
 	// the operations is part of the answer and no error.
 	DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error)
@@ -286,6 +311,12 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(changeServiceMethods.ByName("Unkill")),
 		connect.WithHandlerOptions(opts...),
 	)
+	changeServiceKillReportHandler := connect.NewUnaryHandlerSimple(
+		ChangeServiceKillReportProcedure,
+		svc.KillReport,
+		connect.WithSchema(changeServiceMethods.ByName("KillReport")),
+		connect.WithHandlerOptions(opts...),
+	)
 	changeServiceDryRunHandler := connect.NewUnaryHandlerSimple(
 		ChangeServiceDryRunProcedure,
 		svc.DryRun,
@@ -324,6 +355,8 @@ func NewChangeServiceHandler(svc ChangeServiceHandler, opts ...connect.HandlerOp
 			changeServiceKillHandler.ServeHTTP(w, r)
 		case ChangeServiceUnkillProcedure:
 			changeServiceUnkillHandler.ServeHTTP(w, r)
+		case ChangeServiceKillReportProcedure:
+			changeServiceKillReportHandler.ServeHTTP(w, r)
 		case ChangeServiceDryRunProcedure:
 			changeServiceDryRunHandler.ServeHTTP(w, r)
 		case ChangeServiceRevertProcedure:
@@ -353,6 +386,10 @@ func (UnimplementedChangeServiceHandler) Kill(context.Context, *v1.ChangeService
 
 func (UnimplementedChangeServiceHandler) Unkill(context.Context, *v1.ChangeServiceUnkillRequest) (*v1.ChangeServiceUnkillResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.Unkill is not implemented"))
+}
+
+func (UnimplementedChangeServiceHandler) KillReport(context.Context, *v1.ChangeServiceKillReportRequest) (*v1.ChangeServiceKillReportResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.ChangeService.KillReport is not implemented"))
 }
 
 func (UnimplementedChangeServiceHandler) DryRun(context.Context, *v1.ChangeServiceDryRunRequest) (*v1.ChangeServiceDryRunResponse, error) {
