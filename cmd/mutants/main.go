@@ -1,0 +1,185 @@
+// Command mutants shows what a green run of the tests is worth: it makes each
+// bug of testdata in a copy of the tree, one at a time, runs the one test that
+// the bug names, and counts how many of them fail. A bug that no test catches
+// fails the command.
+//
+// A bug is a txtar file: a comment that says what it is, the package and the
+// test that must catch it, and pairs of files "old PATH" and "new PATH", whose
+// texts are exchanged. The package's own test checks that each old text is
+// there, once, so that bugs do not rot unseen.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Stdout, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+// mutant is a bug.
+type mutant struct {
+	name, about string
+	pkg, test   string
+	edits       []edit
+}
+
+// edit exchanges a text of a file, which it has once.
+type edit struct{ path, old, new string }
+
+const folder = "cmd/mutants/testdata"
+
+// load reads the bugs of a tree.
+func load(root string) ([]mutant, error) {
+	paths, err := filepath.Glob(filepath.Join(root, folder, "*.txtar"))
+	if err != nil {
+		return nil, err
+	}
+	var out []mutant
+	for _, path := range paths {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			return nil, err
+		}
+		m := mutant{name: strings.TrimSuffix(filepath.Base(path), ".txtar")}
+		about, caught, ok := strings.Cut(strings.TrimSpace(string(archive.Comment)), "\ncaught by: ")
+		if m.about, ok = about, ok && about != ""; !ok {
+			return nil, fmt.Errorf("%s: its comment does not say what it is and what it is caught by", path)
+		}
+		if _, err := fmt.Sscan(caught, &m.pkg, &m.test); err != nil {
+			return nil, fmt.Errorf("%s: want a package and a test: %w", path, err)
+		}
+		if len(archive.Files) == 0 || len(archive.Files)%2 != 0 {
+			return nil, fmt.Errorf("%s: want pairs of old and new", path)
+		}
+		for i := 0; i < len(archive.Files); i += 2 {
+			before, after := archive.Files[i], archive.Files[i+1]
+			e := edit{strings.TrimPrefix(before.Name, "old "), string(before.Data), string(after.Data)}
+			if before.Name != "old "+e.path || after.Name != "new "+e.path {
+				return nil, fmt.Errorf("%s: %q and %q are no pair", path, before.Name, after.Name)
+			}
+			m.edits = append(m.edits, e)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// apply makes the edit in a tree, and returns what undoes it.
+func (e edit) apply(root string) (undo func() error, err error) {
+	path := filepath.Join(root, e.path)
+	text, err := os.ReadFile(path) //nolint:gosec // below the tree
+	if err != nil {
+		return nil, err
+	}
+	if n := bytes.Count(text, []byte(e.old)); n != 1 {
+		return nil, fmt.Errorf("%s has the text %d times, want once:\n%s", e.path, n, e.old)
+	}
+	undo = func() error { return os.WriteFile(path, text, 0o600) }
+	return undo, os.WriteFile(path, bytes.Replace(text, []byte(e.old), []byte(e.new), 1), 0o600)
+}
+
+func run(ctx context.Context, out io.Writer, only []string) error {
+	mutants, err := load(".")
+	if err != nil {
+		return err
+	}
+	copied, err := copyTree(ctx)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(copied)
+	caught, total := 0, 0
+	for _, m := range mutants {
+		if len(only) > 0 && only[0] != m.name {
+			continue
+		}
+		total++
+		verdict, err := m.try(ctx, copied)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if verdict == "caught" {
+			caught++
+		}
+		fmt.Fprintf(out, "%-10s %-24s %s (%s %s)\n", verdict, m.name, m.about, m.pkg, m.test)
+	}
+	fmt.Fprintf(out, "caught %d/%d\n", caught, total)
+	if caught < total || total == 0 {
+		return errors.New("the tests miss a bug")
+	}
+	return nil
+}
+
+// try makes the bug, and says whether its test catches it: a test that fails,
+// not a program that does not compile.
+func (m mutant) try(ctx context.Context, root string) (verdict string, err error) {
+	for _, e := range m.edits {
+		undo, err := e.apply(root)
+		if err != nil {
+			return "", err
+		}
+		defer func() {
+			if undoErr := undo(); err == nil {
+				err = undoErr
+			}
+		}()
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=5m", "-run", "^"+m.test+"$", m.pkg) //nolint:gosec // names of our own
+	cmd.Dir = root
+	text, err := cmd.CombinedOutput()
+	switch {
+	case err == nil:
+		return "MISSED", nil
+	case bytes.Contains(text, []byte("--- FAIL: "+m.test)), bytes.Contains(text, []byte("panic: ")):
+		return "caught", nil
+	}
+	return "", fmt.Errorf("its test did not run: %w\n%s", err, text)
+}
+
+// copyTree copies what git knows of the tree, and what it does not ignore.
+func copyTree(ctx context.Context) (string, error) {
+	list, err := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		return "", fmt.Errorf("git ls-files: %w", err)
+	}
+	root, err := os.MkdirTemp("", "guidon-mutants-")
+	if err != nil {
+		return "", err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted and not committed
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o750)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, name), text, 0o600)
+		}
+		if err != nil {
+			return root, err
+		}
+	}
+	return root, nil
+}
