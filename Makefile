@@ -141,6 +141,10 @@ bench-herd: $(BIN) postgres ## Kill a server with 9,500 streams and print how th
 
 STREAMS ?= 100,1000,9500
 
+.PHONY: mutants
+mutants: postgres ## Seed bugs one by one and show that a test catches each
+	$(GO) run ./cmd/mutants
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)

@@ -55,6 +55,7 @@ var floors = map[string]int{
 	"cmd":         5,
 	"cmd/guidon":  5,
 	"cmd/demo":    5,
+	"cmd/mutants": 5,
 	"cmd/torture": 5,
 	"cmd/bench":   5,
 	"cmd/mesh":    5,

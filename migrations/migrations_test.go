@@ -73,7 +73,7 @@ func TestUpByManyProcessesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g errgroup.Group
-	for range 8 {
+	for range 20 {
 		g.Go(func() error { return migrations.Up(t.Context(), url) })
 	}
 	if err := g.Wait(); err != nil {

@@ -42,6 +42,39 @@ func newMigrateCommand(out *output) *cobra.Command {
 			return printSchema(cmd, out, url)
 		},
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use:   "roles",
+		Short: "Make the database roles and give each what it needs and no more",
+		Long: "Make the roles guidon_owner, which migrates, guidon_app, which serve connects as and which\n" +
+			"can add to the audit log but not change it, and guidon_read, which reads all but secrets.\n" +
+			"They have no passwords: ALTER ROLE guidon_app PASSWORD '…' gives it one. Run it again after\n" +
+			"a migration. It needs a superuser, or a role that may create roles and owns the schema.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			url, err := requireDatabase(databaseURL)
+			if err != nil {
+				return err
+			}
+			if err := migrations.Roles(cmd.Context(), url); err != nil {
+				return err
+			}
+			type grant struct {
+				Table string `json:"table"`
+				App   string `json:"app"`
+				Read  string `json:"read"`
+			}
+			var grants []grant
+			for _, g := range migrations.Grants() {
+				grants = append(grants, grant(g))
+			}
+			return out.print(cmd.OutOrStdout(), map[string]any{"grants": grants}, func(t *table) {
+				t.row("TABLE", migrations.RoleApp, migrations.RoleRead)
+				for _, g := range grants {
+					t.row(g.Table, g.App, g.Read)
+				}
+			})
+		},
+	})
 	return cmd
 }
 
