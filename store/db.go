@@ -100,14 +100,17 @@ func (db *DB) Close() {
 	db.reads.Close()
 }
 
+// dialer notices a peer that vanished, whether the connection is idle or not.
+var dialer = &net.Dialer{Control: control, KeepAliveConfig: net.KeepAliveConfig{
+	Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3,
+}}
+
 // tune sets the deadlines of a connection: a peer that vanished is noticed in
 // 15 s, a statement, a lock and an idle transaction are ended by the server.
 func tune(c *pgx.ConnConfig, conf Config) {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	c.ConnectTimeout = 5 * time.Second
-	c.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3,
-	}}).DialContext
+	c.DialFunc = dialer.DialContext
 	p := c.RuntimeParams
 	p["application_name"] = cmp.Or(p["application_name"], "guidon")
 	p["timezone"] = "UTC"
