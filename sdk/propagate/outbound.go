@@ -62,9 +62,9 @@ func (p *Propagator) outbound(ctx context.Context, host string, h http.Header, i
 		delete(h, canonicalName(SeenName))
 	}
 	p.Inject(ctx, HTTPCarrier(h))
-	if !off && p.baggage.allow(host) {
-		kept, _ := strippedBaggage(h["Baggage"])
-		if value := h.Get(HeaderName); value != "" {
+	if into := p.baggage.allow(host); !off && (into || h["Baggage"] != nil) {
+		kept, _ := strippedBaggage(h["Baggage"]) // what was copied from another request
+		if value := h.Get(HeaderName); into && value != "" {
 			kept = append(kept, baggageMember(value))
 		}
 		if h["Baggage"] = kept; len(kept) == 0 {
