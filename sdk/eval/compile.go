@@ -55,7 +55,8 @@ func (c *compiler) compile(f *Flag) error {
 	f.reads = rules.paths()
 	f.timeDependent = rules.timeDependent
 	f.excess = rules.excess
-	f.notTravelling = notTravelling(f.reads, f.Settings())
+	f.readNames = topNames(f.reads)
+	f.notTravelling = notTravelling(f.readNames, f.Settings())
 	return nil
 }
 
@@ -161,19 +162,30 @@ func (f *Flag) fix() {
 	}
 }
 
-// notTravelling returns the top-level names of paths that the settings do not
-// let travel. The targeting key and $flagd are always there.
-func notTravelling(paths []string, s Settings) []string {
+// topNames returns the top-level names of paths, sorted and each once.
+func topNames(paths []string) []string {
 	var names []string
 	for _, path := range paths {
 		name := path
 		if parts := newPath(path).parts; len(parts) > 0 {
 			name = parts[0].name
 		}
-		if name != targetingKeyName && name != flagdName && !s.travels(name) && !slices.Contains(names, name) {
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+// notTravelling returns those names that the settings do not let travel. The
+// targeting key and $flagd are always there.
+func notTravelling(names []string, s Settings) []string {
+	var missing []string
+	for _, name := range names {
+		if name != targetingKeyName && name != flagdName && !s.travels(name) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
 }

@@ -215,7 +215,7 @@ func (f *Flag) kill(e Emergency) {
 		f.typ = killed.typ
 	}
 	f.fallback = int32(i)
-	f.program, f.reads, f.notTravelling, f.timeDependent = nil, nil, nil, false
+	f.program, f.reads, f.readNames, f.notTravelling, f.timeDependent = nil, nil, nil, nil, false
 }
 
 // asDefined is the flag with the variants of its definition alone.

@@ -31,6 +31,7 @@ type Flag struct {
 	effectiveFrom int64
 	links         links
 	reads         []string
+	readNames     []string // the top-level names of reads
 	notTravelling []string
 	timeDependent bool
 }
@@ -109,6 +110,10 @@ const ReadsAll = "*"
 // the settings do not let travel, sorted. When it is empty the flag is
 // derivable: whoever has the pin computes the same variant.
 func (f *Flag) NotTravelling() []string { return slices.Clone(f.notTravelling) }
+
+// ReadNames returns the top-level attributes that [Flag.Reads] begin with, sorted
+// and each once. The list is shared: do not change it.
+func (f *Flag) ReadNames() []string { return f.readNames }
 
 // Derivable tells whether [Flag.NotTravelling] is empty.
 func (f *Flag) Derivable() bool { return len(f.notTravelling) == 0 }

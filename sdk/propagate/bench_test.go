@@ -119,6 +119,28 @@ func BenchmarkRoot(b *testing.B) {
 	}
 }
 
+// BenchmarkFirstSeal is what the first request pays that is rooted at a new
+// revision: it looks at every flag.
+func BenchmarkFirstSeal(b *testing.B) {
+	for _, flags := range []int{100, 10_000} {
+		rows := []eval.Row{settingsRow(b, shopTravel)}
+		for n := range flags {
+			rows = append(rows, flagRow(b, fmt.Sprintf("flag-%05d", n), "off", equals([]string{"plan", "country", "targetingKey"}[n%3], "gold"), ""))
+		}
+		w := newWorld(b, rows...)
+		b.Run(fmt.Sprintf("flags=%d", flags), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p := newPropagator(b, nil, func(c *propagate.Config) { c.Snapshots = still{w.at(1)} })
+				s, _ := propagate.FromContext(p.Root(context.Background(), map[string]any{"plan": "gold"}))
+				if _, ok := s.Header(); !ok {
+					b.Fatal("no header")
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkHop is one request through a handler that makes one call, without
 // the network: bare, and with Middleware and Transport. The difference is what
 // a hop pays.

@@ -3,7 +3,6 @@ package propagate
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -54,8 +53,7 @@ func (p *plan) ready() *plan {
 	return p
 }
 
-// work sorts the request flags by what they read. Paths start with the name of
-// the attribute that would have to travel.
+// work sorts the request flags by what they read.
 func (p *plan) work() {
 	listed := p.snapshot.Settings().Travel
 	readers := make(map[string][]*eval.Flag, len(listed))
@@ -67,15 +65,13 @@ func (p *plan) work() {
 			continue // read at the newest, or the same whatever the context
 		}
 		switch {
-		case len(f.NotTravelling()) > 0:
+		case !f.Derivable():
 			p.rooted = append(p.rooted, f)
 		case f.Attach():
 			p.attached = append(p.attached, f)
 		}
-		for _, path := range f.Reads() {
-			name, _, _ := strings.Cut(path, ".")
-			known, listed := readers[name]
-			if again := len(known) > 0 && known[len(known)-1] == f; listed && !again { // user.plan and user.name are one attribute
+		for _, name := range f.ReadNames() {
+			if known, listed := readers[name]; listed {
 				readers[name] = append(known, f)
 			}
 		}

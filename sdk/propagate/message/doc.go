@@ -22,8 +22,8 @@
 //
 // # What this package does not do
 //
-// It does not know where a message goes: inject only into messages to topics
-// whose readers belong to the zone. An edge roots a State for each message but
+// A carrier does not know where a message goes: inject only into messages to
+// topics whose readers belong to the zone, or let [Topics] see to that. An edge roots a State for each message but
 // takes nothing out of it, so a consumer that copies headers into a message of
 // its own injects afterwards, which replaces what was copied.
 package message
