@@ -113,18 +113,24 @@ func TestVerifyAudit(t *testing.T) {
 		"whole":              {nil, "<nil>", ""},
 		"a changed document": {[]string{`UPDATE flag_versions SET document = '{}' WHERE name = 'b' AND to_revision IS NULL`}, "*audit.StateError", "flag/b is not what the last entry that names it made"},
 		"a lost row":         {[]string{`DELETE FROM flag_versions WHERE name = 'b'`}, "*audit.StateError", "flag/b was made and is not there"},
-		"a made-up row": {[]string{`INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers) SELECT environment, kind, 'x', from_revision, document, hash, refers FROM flag_versions WHERE name = 'b'`},
-			"*audit.StateError", "flag/x is there, and no entry made it"},
+		"a made-up row": {
+			[]string{`INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers) SELECT environment, kind, 'x', from_revision, document, hash, refers FROM flag_versions WHERE name = 'b'`},
+			"*audit.StateError", "flag/x is there, and no entry made it",
+		},
 		"a lost revision": {[]string{`UPDATE environments SET revision = revision - 1 WHERE name = 'staging'`}, "*audit.StateError", "at revision 3, the last entry made revision 4"},
-		"a lost end": {[]string{forge, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_entries WHERE environment = 'staging' AND seq = 3`},
-			"*audit.CheckpointError", "there are only 2 entries"},
+		"a lost end": {
+			[]string{forge, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_entries WHERE environment = 'staging' AND seq = 3`},
+			"*audit.CheckpointError", "there are only 2 entries",
+		},
 		"a changed entry": {[]string{forge, `UPDATE audit_entries SET payload = '{}' WHERE environment = 'staging' AND seq = 2`}, "*audit.BrokenError", "broken at entry 2"},
 		"a lost end and its head": {[]string{
 			forge, `DELETE FROM audit_entries WHERE environment = 'staging' AND seq = 3`, `DELETE FROM audit_checkpoints`,
 			`UPDATE environments SET audit_seq = 2, audit_head = (SELECT entry_hash FROM audit_entries WHERE environment = 'staging' AND seq = 2) WHERE name = 'staging'`,
 		}, "*audit.CheckpointError", "there are only 2 entries"},
-		"another checkpoint": {[]string{`ALTER TABLE audit_checkpoints DISABLE TRIGGER USER`, `UPDATE audit_checkpoints SET note = replace(note, E'\n3\n', E'\n4\n')`},
-			"*audit.CheckpointError", "not signed by the known key"},
+		"another checkpoint": {
+			[]string{`ALTER TABLE audit_checkpoints DISABLE TRIGGER USER`, `UPDATE audit_checkpoints SET note = replace(note, E'\n3\n', E'\n4\n')`},
+			"*audit.CheckpointError", "not signed by the known key",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

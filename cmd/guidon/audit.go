@@ -103,8 +103,14 @@ func newAuditShowCommand(out *output, r *remote) *cobra.Command {
 			e := res.GetEntry()
 			return out.print(cmd.OutOrStdout(), message{e}, func(t *table) {
 				for _, row := range [][2]string{
-					{"id", e.GetId()}, {"time", when(e.GetOccurredAt())}, {"actor", e.GetActor()}, {"action", e.GetAction()},
-					{"reason", e.GetReason()}, {"change", e.GetChangeId()}, {"correlation", e.GetCorrelationId()}, {"hash", e.GetHash()},
+					{"id", e.GetId()},
+					{"time", when(e.GetOccurredAt())},
+					{"actor", e.GetActor()},
+					{"action", e.GetAction()},
+					{"reason", e.GetReason()},
+					{"change", e.GetChangeId()},
+					{"correlation", e.GetCorrelationId()},
+					{"hash", e.GetHash()},
 				} {
 					t.row(row[0], row[1])
 				}

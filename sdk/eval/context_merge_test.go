@@ -11,10 +11,10 @@ import (
 func TestContextFromMember(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
-		``:               `{}`,
-		`{}`:             `{}`,
-		`{"context":{}}`: `{}`,
-		`{"context":null,"extra":[1]}`:                       `{}`,
+		``:                             `{}`,
+		`{}`:                           `{}`,
+		`{"context":{}}`:               `{}`,
+		`{"context":null,"extra":[1]}`: `{}`,
 		` {"z":1,"context":{"b":1,"a":{"c":[true]}},"y":{}}`: `{"a":{"c":[true]},"b":1}`,
 		`{"context":{"a":1},"context":{"a":2}}`:              `{"a":2}`,
 	} {

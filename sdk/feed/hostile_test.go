@@ -8,10 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/feed"
-
-	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 )
 
 // odd is the row of a flag whose document is whatever the test says.
