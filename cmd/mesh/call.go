@@ -54,7 +54,10 @@ func (m *Mesh) callAll(ctx context.Context, from *instance, t trip) error {
 		}
 		below := trip{Request: t.Request, Path: t.Path + "." + strconv.Itoa(n), Mode: t.Mode, Redeliver: luck < 30, Met: t.Met}
 		if t.Mode != pinned {
-			below.Subject, below.Decided = t.Subject, t.Decided
+			below.Subject = t.Subject
+		}
+		if t.Mode == decisions {
+			below.Decided = t.Decided
 		}
 		g.Go(func() error {
 			if err := pause(ctx, nil, wait); err != nil {

@@ -24,8 +24,9 @@
 // by which kill each answer was decided, and finds whoever went back behind one
 // that the request had met (K2) or did not serve one that he knew of (K3).
 //
-// The same is done without propagation (mode off), and with a carrier that
-// strips the pin and takes along only the decisions made so far (mode
-// decisions), as sticky-decision schemes do. These are the controls: if they do
+// The same is done without propagation (mode off), with services that evaluate
+// once for each call and keep to it (mode once), as vendors advise, and with a
+// carrier that strips the pin and takes along only the decisions made so far
+// (mode decisions), as sticky-decision schemes do. These are the controls: if they do
 // not tear, the mesh was not under fire, and the run fails.
 package main

@@ -65,7 +65,7 @@ func (s *service) open(ctx context.Context) (_ *instance, err error) {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	i.flags = i.api.NewClient()
-	// The two controls share a lane: neither has a pin.
+	// The controls share a lane: none has a pin.
 	follow := i.client.Propagator()
 	i.lanes = map[mode]*lane{}
 	if i.lanes[pinned], err = i.lane(follow); err != nil {
@@ -74,7 +74,7 @@ func (s *service) open(ctx context.Context) (_ *instance, err error) {
 	if i.lanes[off], err = i.lane(follow.WithMode(propagate.Off)); err != nil {
 		return nil, err
 	}
-	i.lanes[decisions] = i.lanes[off]
+	i.lanes[once], i.lanes[decisions] = i.lanes[off], i.lanes[off]
 	return i, nil
 }
 
@@ -132,8 +132,8 @@ func (i *instance) work(ctx context.Context, t trip) error {
 const partner = "partner-7"
 
 // look evaluates the flags of this service as any application would, through
-// OpenFeature, and tells the recorder. It adds to t.Met, and in mode decisions to
-// t.Decided.
+// OpenFeature, and tells the recorder. It adds to t.Met, and to t.Decided
+// where the mode keeps to decisions.
 func (i *instance) look(ctx context.Context, t trip) {
 	recorder, at := i.of.mesh.recorder, i.of.name+" "+t.Path
 	log := i.client.Snapshot().Emergencies() // what this instance knows at least
@@ -169,7 +169,7 @@ func (i *instance) look(ctx context.Context, t trip) {
 		}
 		detail := evaluate(ctx, i.flags, f, who)
 		tell(f, "", detail)
-		if t.Mode == decisions && detail.code == "" {
+		if t.Mode.keeps() && detail.code == "" {
 			t.Decided[f.key] = detail.answer
 		}
 	}

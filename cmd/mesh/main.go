@@ -46,7 +46,7 @@ func run(ctx context.Context, out, logs io.Writer, args ...string) int {
 
 func meshCommand(understood *bool) *cobra.Command {
 	config := Config{
-		Seed: uint64(time.Now().UnixNano()) % 1_000_000, Evaluations: 10_000_000, Control: 1_000_000, Rate: 100, Lag: 2 * time.Second,
+		Seed: uint64(time.Now().UnixNano()) % 1_000_000, Evaluations: 10_000_000, Control: 500_000, Rate: 100, Lag: 2 * time.Second,
 		Instances: 2, Concurrency: 24, Chaos: 500 * time.Millisecond,
 		KillEvery: 500 * time.Millisecond, RotateEvery: 2 * time.Second,
 	}
@@ -146,7 +146,7 @@ func (c Config) run(ctx context.Context, g *guidonServer) (Report, error) {
 	if err := changes.Start(ctx); err != nil {
 		return report, err
 	}
-	for _, what := range []mode{pinned, off, decisions} {
+	for _, what := range []mode{pinned, off, once, decisions} {
 		m, err := Open(ctx, c, g)
 		if err != nil {
 			return report, err

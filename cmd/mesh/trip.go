@@ -24,7 +24,8 @@ type trip struct {
 	Redeliver bool `json:"r,omitempty"`
 	// Subject travels here in the controls, and to web.
 	Subject *subject `json:"s,omitempty"`
-	// Decided are the answers by flag that travel in mode decisions: names and values, which is more than any such scheme carries.
+	// Decided are the answers by flag that a service keeps to, and that travel in
+	// mode decisions: names and values, which is more than such schemes carry.
 	Decided map[string]answer `json:"d,omitempty"`
 	// Met are the kills, by flag, that decided on the way here: what the mesh
 	// itself knows of the request.
