@@ -145,6 +145,11 @@ STREAMS ?= 100,1000,9500
 mutants: postgres ## Seed bugs one by one and show that a test catches each
 	$(GO) run ./cmd/mutants
 
+.PHONY: bench-ofrep
+bench-ofrep: postgres ## Print OFREP's speed beside a bare handler's, and what 1,000 flags hold in memory
+	$(GO) test -run '^$$' -bench OFREP -benchtime $(BENCHTIME) ./server
+	$(GO) test -run '^$$' -bench Memory -benchtime 1x ./cmd/guidon
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)

@@ -245,7 +245,7 @@ type process struct {
 	err    error
 }
 
-func start(t *testing.T, args ...string) *process {
+func start(t testing.TB, args ...string) *process {
 	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -272,7 +272,7 @@ func start(t *testing.T, args ...string) *process {
 	return p
 }
 
-func (p *process) kill(t *testing.T) {
+func (p *process) kill(t testing.TB) {
 	t.Helper()
 	_ = p.cmd.Process.Kill() // it may have ended already
 	<-p.ended
@@ -294,13 +294,13 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-func (p *process) ready(t *testing.T, path string) ready {
+func (p *process) ready(t testing.TB, path string) ready {
 	t.Helper()
 	return p.readyAnew(t, path, nil)
 }
 
 // readyAnew waits for a ready file that is not the stale one.
-func (p *process) readyAnew(t *testing.T, path string, stale os.FileInfo) ready {
+func (p *process) readyAnew(t testing.TB, path string, stale os.FileInfo) ready {
 	t.Helper()
 	await(t, "a ready file", func() bool {
 		select {
@@ -418,7 +418,7 @@ func awaitStatus(t *testing.T, url string, want int) {
 }
 
 // await polls until done.
-func await(t *testing.T, what string, done func() bool) {
+func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
