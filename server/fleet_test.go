@@ -29,10 +29,8 @@ func (g *guidon) seen(t testing.TB) (instances []string, seen string) {
 	for _, i := range res.GetInstances() {
 		instances = append(instances, fmt.Sprintf("%s %s %s lag %d", i.GetService(), i.GetInstance(), i.GetProtocol(), i.GetLag()))
 	}
-	for _, s := range res.GetSeen() {
-		seen += fmt.Sprintf("%s %d/%d", s.GetEnvironment(), s.GetInstances(), s.GetConnected())
-	}
-	return instances, seen
+	s := res.GetSeen()[0]
+	return instances, fmt.Sprintf("%s %d/%d", s.GetEnvironment(), s.GetInstances(), s.GetConnected())
 }
 
 // TestFleetOverReplicas: an instance streams from one replica, acknowledges to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ func (s *Server) revision(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Encoding", "gzip")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a client that went away hears nothing
+	_, _ = w.Write(body) //nolint:gosec // JSON, and said to be; a client that went away hears nothing
 }
 
 // revisionBody is who may have what, then what it is.
@@ -90,9 +91,7 @@ func acceptsGzip(values []string) bool {
 
 // writeError answers a plain HTTP request as Connect answers an RPC.
 func writeError(w http.ResponseWriter, err *connect.Error) {
-	for name, values := range err.Meta() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), err.Meta())
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(httpStatus(err.Code()))
 	_ = json.NewEncoder(w).Encode(map[string]string{"code": err.Code().String(), "message": err.Message()}) // see above

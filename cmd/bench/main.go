@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -22,7 +23,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	err := run(ctx, os.Stdout, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -32,7 +33,7 @@ func main() {
 
 var errUsage = errors.New("want: bench fanout|herd --guidon BINARY --data DIRECTORY [--streams 100,1000] [--changes 20]")
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	if len(args) == 0 {
 		return errUsage
 	}
@@ -60,13 +61,13 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	fmt.Printf("load average of the machine before: %s\n", load())
+	fmt.Fprintf(out, "load average of the machine before: %s\n", load())
 	for _, n := range counts {
 		switch args[0] {
 		case "fanout":
-			err = fanout(ctx, s, n, *changes)
+			err = fanout(ctx, out, s, n, *changes)
 		case "herd":
-			err = herd(ctx, s, n)
+			err = herd(ctx, out, s, n)
 		default:
 			err = errUsage
 		}
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string) (err error) {
 			return err
 		}
 	}
-	fmt.Printf("load average of the machine after: %s\n", load())
+	fmt.Fprintf(out, "load average of the machine after: %s\n", load())
 	return nil
 }
 
@@ -87,20 +88,20 @@ func load() string {
 	return strings.Join(strings.Fields(string(text))[:3], " ")
 }
 
-// eventually waits for a condition, and returns how long that took.
-func eventually(ctx context.Context, within time.Duration, what string, condition func() bool) (time.Duration, error) {
+// eventually waits for a condition.
+func eventually(ctx context.Context, within time.Duration, what string, condition func() bool) error {
 	start := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		if time.Since(start) > within {
-			return 0, fmt.Errorf("waited %v in vain until %s", within, what)
+			return fmt.Errorf("waited %v in vain until %s", within, what)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return ctx.Err()
 		}
 	}
-	return time.Since(start), nil
+	return nil
 }

@@ -47,7 +47,7 @@ const environment = "development"
 
 // start starts both and waits until they are ready.
 func start(ctx context.Context, binary, data string) (*servers, error) {
-	if err := os.RemoveAll(data); err != nil {
+	if err := os.RemoveAll(data); err != nil { //nolint:gosec // of what this program starts
 		return nil, err
 	}
 	s := &servers{binary: binary, data: data}
@@ -57,7 +57,7 @@ func start(ctx context.Context, binary, data string) (*servers, error) {
 	if err := s.dev.Start(); err != nil {
 		return nil, err
 	}
-	_, err := eventually(ctx, time.Minute, "guidon dev is ready", func() bool {
+	err := eventually(ctx, time.Minute, "guidon dev is ready", func() bool {
 		content, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(content, &s.ready) == nil && s.ready.URL != ""
 	})
@@ -101,15 +101,14 @@ func (s *servers) startServe(ctx context.Context) error {
 	if err := s.serve.Start(); err != nil {
 		return err
 	}
-	_, err := eventually(ctx, time.Minute, "guidon serve is ready", func() bool {
-		response, err := http.Get("http://" + s.address + "/readyz") //nolint:noctx // a moment, on this machine
+	return eventually(ctx, time.Minute, "guidon serve is ready", func() bool {
+		response, err := http.Get("http://" + s.address + "/readyz") //nolint:noctx,gosec // a moment, on this machine
 		if err != nil {
 			return false
 		}
 		defer func() { _ = response.Body.Close() }()
 		return response.StatusCode == http.StatusOK
 	})
-	return err
 }
 
 // kill ends serve as a crash does.
@@ -123,7 +122,7 @@ func (s *servers) stop() error {
 		s.kill()
 	}
 	_ = s.dev.Process.Signal(syscall.SIGTERM)
-	return errors.Join(s.dev.Wait(), os.RemoveAll(s.data))
+	return errors.Join(s.dev.Wait(), os.RemoveAll(s.data)) //nolint:gosec // of what this program starts
 }
 
 // change flips a flag and returns the new revision.
@@ -148,11 +147,11 @@ func (s *servers) change(ctx context.Context) (int64, error) {
 
 // metric is the sum of a counter of serve.
 func (s *servers) metric(ctx context.Context, name string) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+"/metrics", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+"/metrics", nil) //nolint:gosec // of what this program starts
 	if err != nil {
 		return 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:gosec // of what this program starts
 	if err != nil {
 		return 0, err
 	}
@@ -174,7 +173,7 @@ func (s *servers) metric(ctx context.Context, name string) (float64, error) {
 
 // usage is what serve holds, in bytes, and the time it has computed.
 func (s *servers) usage() (rss int64, cpu time.Duration, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.serve.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.serve.Process.Pid)) //nolint:gosec // of what this program starts
 	if err != nil {
 		return 0, 0, err
 	}
@@ -187,7 +186,7 @@ func (s *servers) usage() (rss int64, cpu time.Duration, err error) {
 			rss = kb << 10
 		}
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.serve.Process.Pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.serve.Process.Pid)) //nolint:gosec // of what this program starts
 	if err != nil {
 		return 0, 0, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -86,7 +87,7 @@ func (s *servers) connect(ctx context.Context, n int) (*clients, error) {
 		c.feeds = append(c.feeds, f)
 		ended.Go(func() { _ = f.Run(running) }) // fails only when run twice
 	}
-	if _, err := eventually(ctx, patience, fmt.Sprintf("%d streams are current", n), c.current); err != nil {
+	if err := eventually(ctx, patience, fmt.Sprintf("%d streams are current", n), c.current); err != nil {
 		c.stop()
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (c *clients) at(revision int64) func() bool {
 }
 
 // fanout measures changes with n streams open.
-func fanout(ctx context.Context, s *servers, n, changes int) error {
+func fanout(ctx context.Context, out io.Writer, s *servers, n, changes int) error {
 	before, _, err := s.usage()
 	if err != nil {
 		return err
@@ -142,7 +143,7 @@ func fanout(ctx context.Context, s *servers, n, changes int) error {
 			return err
 		}
 		acknowledged := time.Now().UnixNano()
-		if _, err := eventually(ctx, patience, "all streams have the change", c.at(revision)); err != nil {
+		if err := eventually(ctx, patience, "all streams have the change", c.at(revision)); err != nil {
 			return err
 		}
 		for i := range c.applied {
@@ -162,7 +163,7 @@ func fanout(ctx context.Context, s *servers, n, changes int) error {
 	at := func(share float64) time.Duration {
 		return took[int(share*float64(len(took)-1))].Round(100 * time.Microsecond)
 	}
-	fmt.Printf("fanout: %5d streams, %d changes: acknowledged → applied p50 %v, p99 %v, max %v; "+
+	fmt.Fprintf(out, "fanout: %5d streams, %d changes: acknowledged → applied p50 %v, p99 %v, max %v; "+
 		"server %.1f KB per idle stream, %.1f KB after; CPU %.0f %% of a core at one change a second\n",
 		n, changes, at(0.5), at(0.99), at(1),
 		float64(idle-before)/float64(n)/1024, float64(rss-before)/float64(n)/1024, 100*(cpu-cpuBefore).Seconds()/time.Since(began).Seconds())
@@ -170,7 +171,7 @@ func fanout(ctx context.Context, s *servers, n, changes int) error {
 }
 
 // herd kills the server under n streams and measures how they come back.
-func herd(ctx context.Context, s *servers, n int) error {
+func herd(ctx context.Context, out io.Writer, s *servers, n int) error {
 	c, err := s.connect(ctx, n)
 	if err != nil {
 		return err
@@ -189,7 +190,7 @@ func herd(ctx context.Context, s *servers, n int) error {
 		return err
 	}
 	ready := time.Since(killed)
-	if _, err := eventually(ctx, patience, "all streams are back", c.current); err != nil {
+	if err := eventually(ctx, patience, "all streams are back", c.current); err != nil {
 		return err
 	}
 	back := time.Since(killed)
@@ -205,7 +206,7 @@ func herd(ctx context.Context, s *servers, n int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("herd: %5d streams, kill -9: server ready again after %v, all back after %v; %d attempts (%.1f a stream), "+
+	fmt.Fprintf(out, "herd: %5d streams, kill -9: server ready again after %v, all back after %v; %d attempts (%.1f a stream), "+
 		"%.0f refused with a time to come back; %.0f looks at the database in all; server RSS %.0f MB\n",
 		n, ready.Round(time.Millisecond), back.Round(time.Millisecond), attempts()-before, float64(attempts()-before)/float64(n), refused, looks, float64(rss)/(1<<20))
 	return nil

@@ -136,6 +136,7 @@ type Feed struct {
 	overrides   atomic.Pointer[guidonv1.OverrideKeys]
 	apiKeys     atomic.Pointer[guidonv1.APIKeys]
 	saves       saver
+	ignored     error // why the file was not used; nil if it was or is not there
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
@@ -201,6 +202,9 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 	if f.config.Client != nil {
 		beside.Go(func() { f.acks.run(ctx) })
+	}
+	if f.ignored != nil {
+		f.config.Log.LogAttrs(ctx, slog.LevelWarn, "last-known-good file ignored", slog.Any("error", f.ignored))
 	}
 	f.transition(f.startStaleClock)
 	var retry backoff

@@ -3,7 +3,7 @@ package feed_test
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,7 +113,7 @@ func TestFlappingServer(t *testing.T) {
 			bad := h.delta(t, revision-1, revision, "gzip")
 			switch round % 3 {
 			case 0:
-				bad.GetDelta().Digest = fmt.Sprint(round)
+				bad.GetDelta().Digest = strconv.Itoa(round)
 			case 1:
 				bad.GetDelta().Payload = []byte("not what it says")
 			default:

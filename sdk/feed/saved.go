@@ -115,7 +115,7 @@ func readSaved(path string) (saved, error) {
 	case info.Size() > maxSaved:
 		return saved{}, fmt.Errorf("it is larger than %d bytes", int64(maxSaved))
 	}
-	file, err := os.Open(path) //nolint:gosec // the application names it
+	file, err := os.Open(path)
 	if err != nil {
 		return saved{}, err
 	}
@@ -164,7 +164,7 @@ func syncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
-	dir, err := os.Open(path) //nolint:gosec // the application names it
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (f *Feed) restore() {
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			f.stats.CacheIgnored.Add(1)
-			f.config.Log.LogAttrs(context.Background(), slog.LevelWarn, "last-known-good file ignored", slog.Any("error", err))
+			f.ignored = err
 		}
 	}
 	if boot := f.config.Bootstrap; boot != nil {

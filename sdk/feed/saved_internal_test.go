@@ -203,7 +203,7 @@ func TestCacheFileOfAKilledProcess(t *testing.T) {
 	}
 	const rounds = 25
 	for round := range rounds {
-		child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // ourselves
+		child := exec.CommandContext(t.Context(), os.Args[0])
 		child.Env = append(os.Environ(), WriterEnv+"="+path)
 		out, err := child.StdoutPipe()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,11 +104,11 @@ func TestHostileClientsAreBounded(t *testing.T) {
 	t.Parallel()
 	f := fleet.New(fleet.Config{Limit: 10})
 	for i := range 20 {
-		f.Connect("staging", &guidonv1.Client{Instance: fmt.Sprint(i), Service: strings.Repeat("\xff", 1000)}, 1, "")
+		f.Connect("staging", &guidonv1.Client{Instance: strconv.Itoa(i), Service: strings.Repeat("\xff", 1000)}, 1, "")
 	}
 	many := ack("0", 2)
 	for i := range 1000 {
-		many.PropagationKeyIds = append(many.PropagationKeyIds, fmt.Sprint(i))
+		many.PropagationKeyIds = append(many.PropagationKeyIds, strconv.Itoa(i))
 	}
 	many.Pierced = map[int64]int64{-1: 1, 1: -5, 2: 3}
 	many.Age = durationpb.New(-time.Hour)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -135,10 +136,7 @@ func (f *Fleet) own(env string) *guidonv1.Instances {
 		}
 	}
 	if len(e.pierced) > 0 {
-		out.Pierced = map[int64]int64{}
-		for revision, n := range e.pierced {
-			out.Pierced[revision] = n
-		}
+		out.Pierced = maps.Clone(e.pierced)
 	}
 	return out
 }

@@ -51,7 +51,7 @@ func (db database) Keys(ctx context.Context, env string) (Keys, error) {
 		}
 		out.Propagation.Keys = append(out.Propagation.Keys, &guidonv1.PropagationKey{Id: k.ID, Secret: k.Secret[:]})
 	}
-	signers, revoked, err := db.DB.OverrideKeys(ctx, env)
+	signers, revoked, err := db.OverrideKeys(ctx, env)
 	if err != nil {
 		return Keys{}, err
 	}
