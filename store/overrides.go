@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// MinOverrideLifetime and MaxOverrideLifetime bound how long an override is
-	// good for.
+	// MinOverrideLifetime is how long an override is good for at least.
 	MinOverrideLifetime = time.Minute
+	// MaxOverrideLifetime is how long an override is good for at most.
 	MaxOverrideLifetime = 24 * time.Hour
 	// defaultOverrideLifetime is that of one that names none.
 	defaultOverrideLifetime = time.Hour

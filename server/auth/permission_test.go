@@ -88,8 +88,6 @@ func TestWhatKeysMayCall(t *testing.T) {
 		"/flagd.sync.v1.FlagSyncService/GetMetadata",
 		"/flagd.sync.v1.FlagSyncService/SyncFlags",
 		"/guidon.v1.EnvironmentService/Get",
-		"/guidon.v1.HeaderService/Explain",
-		"/guidon.v1.HeaderService/Verify",
 		"/guidon.v1.SyncService/Ack",
 		"/guidon.v1.SyncService/GetDefinition",
 		"/guidon.v1.SyncService/GetDelta",
@@ -103,6 +101,8 @@ func TestWhatKeysMayCall(t *testing.T) {
 		"/guidon.v1.EvaluationService/Explain",
 		"/guidon.v1.FlagService/Get",
 		"/guidon.v1.FlagService/List",
+		"/guidon.v1.HeaderService/Explain",
+		"/guidon.v1.HeaderService/Verify",
 		"/guidon.v1.SegmentService/Get",
 		"/guidon.v1.SegmentService/List",
 	}
