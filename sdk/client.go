@@ -16,10 +16,6 @@ import (
 	"github.com/guidon-flags/guidon/sdk/propagate"
 )
 
-// maxMessage bounds one message of the server, in bytes. Snapshots come in
-// chunks far below it; a delta comes in one.
-const maxMessage = 32 << 20
-
 // Client is an application's connection to one environment of Guidon. Make one
 // with [Open], once per process. It is safe for concurrent use.
 type Client struct {
@@ -61,7 +57,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	var source feed.Source
 	if o.url != "" {
 		source = feed.Connect(guidonv1connect.NewSyncServiceClient(o.http, o.url,
-			connect.WithReadMaxBytes(maxMessage),
+			connect.WithReadMaxBytes(feed.MaxMessage),
 			// Payloads are compressed once, by the server, for everybody.
 			connect.WithAcceptCompression("gzip", nil, nil),
 			connect.WithInterceptors(authorization(o.key)),

@@ -258,8 +258,13 @@ type openRow struct {
 	Document     []byte
 }
 
+// Who refers to a row is looked for apart from its environment: until the table
+// is analysed Postgres would rather read all of that.
 const selectOpenRows = `
-WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@environments))
+WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@environments)), referring AS MATERIALIZED (
+	SELECT environment, kind, name FROM flag_versions
+	WHERE to_revision IS NULL AND refers <> '{}' AND refers && @refers::text[]
+)
 SELECT f.environment, f.kind, f.name, f.from_revision, f.document
 FROM touched
 CROSS JOIN unnest(@flags::text[]) AS wanted (key)
@@ -280,9 +285,9 @@ CROSS JOIN LATERAL (
 UNION ALL
 SELECT r.environment, r.kind, r.name, r.from_revision, r.document
 FROM touched
-JOIN flag_versions v ON v.environment = touched.name
+JOIN referring v ON v.environment = touched.name AND v.kind = 'flag'
 JOIN flag_versions r ON r.environment = v.environment AND r.name = v.name AND r.kind IN ('flag', 'emergency')
-WHERE v.kind = 'flag' AND v.to_revision IS NULL AND v.refers <> '{}' AND v.refers && @refers::text[] AND r.to_revision IS NULL`
+WHERE r.to_revision IS NULL`
 
 const selectOpenFlags = `
 SELECT environment, kind, name, from_revision, document FROM flag_versions
@@ -290,12 +295,15 @@ WHERE to_revision IS NULL AND environment = @environment AND kind IN ('flag', 'e
 
 // selectRelated reads who refers to some rows, and some flags.
 const selectRelated = `
+WITH referring AS MATERIALIZED (
+	SELECT environment, kind, name FROM flag_versions
+	WHERE to_revision IS NULL AND refers <> '{}' AND refers && @refers::text[]
+)
 SELECT r.environment, r.kind, r.name, r.from_revision, r.document
-FROM flag_versions v
+FROM referring v
 JOIN flag_versions r ON r.environment = v.environment AND r.name = v.name
 	AND (r.kind = v.kind OR r.kind = 'emergency' AND v.kind = 'flag')
-WHERE v.environment = @environment AND v.to_revision IS NULL AND v.refers <> '{}' AND v.refers && @refers::text[]
-	AND r.to_revision IS NULL
+WHERE v.environment = @environment AND r.to_revision IS NULL
 UNION ALL
 SELECT f.environment, f.kind, f.name, f.from_revision, f.document
 FROM unnest(@flags::text[]) AS wanted (key)

@@ -12,9 +12,13 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// maxPayload bounds a snapshot or delta, compressed and decompressed alike, in
+// MaxPayload bounds a snapshot or delta, compressed and decompressed alike, in
 // bytes: some twenty times an environment of 10,000 large flags.
-const maxPayload = 256 << 20
+const MaxPayload = 256 << 20
+
+// MaxMessage bounds one message of the server, in bytes. Snapshots come in
+// chunks far below it; a delta comes in one.
+const MaxMessage = 32 << 20
 
 // malformedError says what in an event could not be understood.
 type malformedError struct {
@@ -30,7 +34,7 @@ func (e *malformedError) Unwrap() error { return e.err }
 
 // decodeRows reads the payload of a snapshot or delta.
 func decodeRows(encoding string, payload []byte) (upserts []eval.Row, deletes []eval.Name, err error) {
-	payload, err = decompress(encoding, payload, maxPayload)
+	payload, err = decompress(encoding, payload, MaxPayload)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,7 +24,7 @@ const (
 	// savedMagic begins the file, and names its version.
 	savedMagic = "guidon last-known-good 1\n"
 	// maxSaved bounds the file, in bytes.
-	maxSaved = maxPayload + 1<<20
+	maxSaved = MaxPayload + 1<<20
 	// savesApart is the least time between two writes.
 	savesApart = time.Second
 	// litterAge is how old a temporary file must be to be one that a process

@@ -228,8 +228,8 @@ func (s *stream) chunk(ctx context.Context, chunk *guidonv1.SnapshotChunk) error
 	if chunk.GetRevision() != c.revision || chunk.GetDigest() != c.digest || chunk.GetEncoding() != c.encoding {
 		return malformed("chunks of revisions %d and %d in one snapshot", c.revision, chunk.GetRevision())
 	}
-	if len(c.payload)+len(chunk.GetPayload()) > maxPayload {
-		return malformed("snapshot is larger than %d bytes", maxPayload)
+	if len(c.payload)+len(chunk.GetPayload()) > MaxPayload {
+		return malformed("snapshot is larger than %d bytes", MaxPayload)
 	}
 	c.payload = append(c.payload, chunk.GetPayload()...)
 	if !chunk.GetLast() {
