@@ -79,9 +79,10 @@ func (m *model) edit(a act, env, other, key string, revision int) (next map[stri
 	}
 	switch a.What {
 	case "put":
-		if m.lifecycle[key] == "archived" {
+		switch m.lifecycle[key] {
+		case "archived":
 			return nil, store.ErrArchived
-		} else if m.lifecycle[key] == "deleted" {
+		case "deleted":
 			return nil, store.ErrExists
 		}
 		m.lifecycle[key], next[env][key] = "active", modelDocument("ENABLED", variant, false)

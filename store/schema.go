@@ -148,17 +148,17 @@ func collect(e *jsonschema.ValidationError, root string, out *[]failure) {
 		}
 		return
 	}
-	path := root
+	var path strings.Builder
+	path.WriteString(root)
 	for _, member := range e.InstanceLocation {
-		if _, err := strconv.Atoi(member); err == nil {
-			path += "[" + member + "]"
-		} else {
-			path += "[" + strconv.Quote(member) + "]"
+		if _, err := strconv.Atoi(member); err != nil {
+			member = strconv.Quote(member)
 		}
+		path.WriteString("[" + member + "]")
 	}
 	text := e.ErrorKind.LocalizedString(message.NewPrinter(language.English))
 	if _, ok := e.ErrorKind.(*kind.FalseSchema); ok {
 		text = "is not allowed by the schema"
 	}
-	*out = append(*out, failure{path, text})
+	*out = append(*out, failure{path.String(), text})
 }
