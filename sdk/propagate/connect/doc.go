@@ -23,6 +23,6 @@
 // flags, however long it is open. A handler that wants a message to see newer
 // ones asks [propagate.Propagator.Reroot] for a context per message.
 //
-// Nothing is written into trailers, and nothing but the correlation ID into
-// response headers.
+// Answers get the correlation ID and, inside the zone and rarely, what the call
+// has met of emergencies: in a header of unary calls, in a trailer of streams.
 package guidonconnect
