@@ -7,8 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/checkpoint"
+	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/audit"
 	"github.com/guidon-flags/guidon/store/storetest"
@@ -198,5 +202,64 @@ func TestExportAuditCanBeVerifiedAlone(t *testing.T) {
 		if !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("ExportAudit of nowhere: %v", err)
 		}
+	}
+}
+
+// TestDroppedEntriesLeaveAnAnchor drops what is exported, as the owner of the
+// tables, and proves what is left.
+func TestDroppedEntriesLeaveAnAnchor(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	if _, err := db.Droppable(t.Context(), "staging", time.Now()); !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("Droppable of nothing: %v, want ErrInvalid", err)
+	}
+	for i := range 5 {
+		apply(t, db, put("staging", fmt.Sprintf("flag-%d", i), onOff))
+		if i == 2 {
+			sign(t, db, "staging")
+		}
+	}
+	c, err := db.Droppable(t.Context(), "staging", time.Now().Add(time.Hour))
+	if err != nil || c.Head.Seq != 3 {
+		t.Fatalf("Droppable = %d entries, %v, want 3", c.Head.Seq, err)
+	}
+	if err := db.DropAudit(t.Context(), c, "ada", ""); !errors.Is(err, eval.ErrInvalid) {
+		t.Errorf("DropAudit without a reason: %v", err)
+	}
+	for range 2 { // again does nothing
+		if err := db.DropAudit(t.Context(), c, "ada", "older than a year"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := sign(t, db, "staging")
+	v, err := db.VerifyAudit(t.Context(), "staging", "", known)
+	if err != nil || v.Head.Seq != 5 || v.Root != known.Root {
+		t.Errorf("VerifyAudit = %+v, %v, want 5 entries and the root of all", v, err)
+	}
+	x, err := audit.ReadExport(bytes.NewReader(exported(t, db, "staging")), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := x.Verify(nil, known); err != nil || v.Head.Seq != 5 {
+		t.Errorf("Verify of the rest = %+v, %v", v, err)
+	}
+	records := auditLog(t, db, store.AuditFilter{Action: audit.ActionDropAudit})
+	if len(records) != 1 || records[0].Reason != "older than a year" || records[0].Operations[0].Name != "staging/3" {
+		t.Errorf("the log says %+v of what was dropped", records)
+	}
+	for _, statement := range []string{
+		`DELETE FROM audit_entries WHERE environment = 'staging'`,
+		`DELETE FROM audit_checkpoints WHERE anchor`,
+		`UPDATE audit_checkpoints SET anchor = false`,
+		`UPDATE audit_checkpoints SET size = 4`,
+	} {
+		conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(t.Context(), statement); err == nil {
+			t.Errorf("%s succeeded", statement)
+		}
+		_ = conn.Close(t.Context())
 	}
 }

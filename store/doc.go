@@ -32,6 +32,7 @@
 //	audit.go         audit_entries, installation
 //	checkpoints.go   audit_checkpoints, checkpoint_keys
 //	recover.go       installation, lost_revisions
+//	retention.go     audit_checkpoints, audit_entries
 //	keys.go          api_keys
 //	propagation.go   propagation_keys
 //	fleet.go         fleet

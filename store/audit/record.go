@@ -37,6 +37,7 @@ const (
 	ActionCreatePropagationKey = "propagation_key.create"
 	ActionSwitchPropagationKey = "propagation_key.switch"
 	ActionCreateCheckpointKey  = "checkpoint_key.create"
+	ActionDropAudit            = "audit.drop"
 	ActionCreateOverrideKey    = "override_key.create"
 	ActionCreateOverride       = "override.create"
 	ActionRevokeOverride       = "override.revoke"
