@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func TestKilledMigration(t *testing.T) {
 	t.Parallel()
 	want := dump(t, storetest.URL(t))
 	for version := 1; version <= migrations.Newest; version++ {
-		t.Run(fmt.Sprint(version), func(t *testing.T) {
+		t.Run(strconv.Itoa(version), func(t *testing.T) {
 			t.Parallel()
 			url := storetest.URL(t)
 			if err := migrations.Down(t.Context(), url); err != nil {
@@ -91,7 +92,7 @@ func killInside(t *testing.T, url string, version int) {
 		END $$`, version))
 	execute(`CREATE EVENT TRIGGER hold ON ddl_command_start EXECUTE FUNCTION hold()`)
 
-	child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very program
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), migrateURL+"="+url)
 	if err := child.Start(); err != nil {
 		t.Fatal(err)

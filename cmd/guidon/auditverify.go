@@ -159,7 +159,7 @@ func readNotes(path string) ([]string, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func opened(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, er
 func verifyFile(path, verifier string, notes []string) (verification, error) {
 	var in io.Reader = os.Stdin
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // the user names it
+		f, err := os.Open(path)
 		if err != nil {
 			return verification{}, err
 		}

@@ -87,15 +87,15 @@ func load(root string) ([]mutant, error) {
 // apply makes the edit in a tree, and returns what undoes it.
 func (e edit) apply(root string) (undo func() error, err error) {
 	path := filepath.Join(root, e.path)
-	text, err := os.ReadFile(path) //nolint:gosec // below the tree
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	if n := bytes.Count(text, []byte(e.old)); n != 1 {
 		return nil, fmt.Errorf("%s has the text %d times, want once:\n%s", e.path, n, e.old)
 	}
-	undo = func() error { return os.WriteFile(path, text, 0o600) }
-	return undo, os.WriteFile(path, bytes.Replace(text, []byte(e.old), []byte(e.new), 1), 0o600)
+	undo = func() error { return os.WriteFile(path, text, 0o600) }                               //nolint:gosec // below the copy
+	return undo, os.WriteFile(path, bytes.Replace(text, []byte(e.old), []byte(e.new), 1), 0o600) //nolint:gosec // below the copy
 }
 
 func run(ctx context.Context, out io.Writer, only []string) error {
@@ -144,7 +144,7 @@ func (m mutant) try(ctx context.Context, root string) (verdict string, err error
 			}
 		}()
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=5m", "-run", "^"+m.test+"$", m.pkg) //nolint:gosec // names of our own
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=5m", "-run", "^"+m.test+"$", m.pkg)
 	cmd.Dir = root
 	text, err := cmd.CombinedOutput()
 	switch {
@@ -175,7 +175,7 @@ func copyTree(ctx context.Context) (string, error) {
 			err = os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o750)
 		}
 		if err == nil {
-			err = os.WriteFile(filepath.Join(root, name), text, 0o600)
+			err = os.WriteFile(filepath.Join(root, name), text, 0o600) //nolint:gosec // what git lists
 		}
 		if err != nil {
 			return root, err

@@ -174,7 +174,7 @@ func (c *Cluster) StartServer(ctx context.Context, failpoint string) (*Server, e
 		return nil, err
 	}
 	s := &Server{URL: "http://" + address, Hit: make(chan struct{}), done: make(chan struct{})}
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.settings.guidon, "serve", "--listen", address, "--database-url", c.url) //nolint:gosec // the user names it
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.settings.guidon, "serve", "--listen", address, "--database-url", c.url)
 	s.cmd.Env = append(os.Environ(), "GUIDON_MASTER_KEY="+c.master.Text(), "GUIDON_FAILPOINT="+failpoint)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for torture alone
 	stderr, err := s.cmd.StderrPipe()

@@ -31,7 +31,7 @@ type event struct {
 }
 
 func newHistory(path string) (*History, error) {
-	f, err := os.Create(path) //nolint:gosec // the user names the directory
+	f, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
