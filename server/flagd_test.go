@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"net/http"
 	"strings"
@@ -374,5 +376,35 @@ func TestFlagdSync(t *testing.T) {
 	client := syncv1connect.NewFlagSyncServiceClient(http.DefaultClient, g.url, withKey(g.key(t, store.KeyClient, "production")))
 	if _, err := client.FetchAllFlags(t.Context(), asked(&syncv1.FetchAllFlagsRequest{})); connect.CodeOf(err) != connect.CodePermissionDenied {
 		t.Errorf("definitions with a client key: %v", err)
+	}
+}
+
+// Nothing that a client sends is the server's fault.
+func TestFlagdRefuses(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	key := g.key(t, store.KeyServer, "production")
+	var bomb bytes.Buffer
+	w := gzip.NewWriter(&bomb)
+	_, _ = w.Write(bytes.Repeat([]byte(" "), 64<<20))
+	_ = w.Close()
+	for _, path := range []string{
+		"/flagd.evaluation.v1.Service/ResolveAll", "/flagd.evaluation.v2.Service/ResolveBoolean", "/flagd.sync.v1.FlagSyncService/FetchAllFlags",
+	} {
+		for name, c := range map[string]struct {
+			body   string
+			header []string
+		}{
+			"too long":     {`{"flagKey":"` + strings.Repeat("x", 1<<20) + `"}`, nil},
+			"a bomb":       {bomb.String(), []string{"Content-Encoding", "gzip"}},
+			"another type": {`{}`, []string{"Content-Type", "text/xml"}},
+			"no JSON":      {`{"context":`, nil},
+			"nothing":      {``, nil},
+			"too deep":     {`{"context":` + strings.Repeat(`{"a":`, 200) + `1` + strings.Repeat(`}`, 201), nil},
+		} {
+			if got := g.post(t, path, key, c.body, c.header...); got.status < 400 || got.status >= 500 {
+				t.Errorf("%s at %s = %d %.200s", name, path, got.status, got.body)
+			}
+		}
 	}
 }

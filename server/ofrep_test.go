@@ -163,6 +163,9 @@ func TestOFREPRefuses(t *testing.T) {
 	}
 }
 
+// atLeast asks for a state that is no older than a revision.
+func atLeast(revision int64) string { return fmt.Sprintf("?flagConfigEtag=r%d", revision) }
+
 func flagKeys(t testing.TB, body string) (keys []string) {
 	t.Helper()
 	for _, f := range parsed(t, body)["flags"].([]any) {
@@ -210,7 +213,7 @@ func TestOFREPBulk(t *testing.T) {
 		}
 	}
 	next := g.apply(t, "production", putFlag("production", "a", "off"))
-	after := g.post(t, ofrepBulk+"?flagConfigEtag=r"+fmt.Sprint(next), key, `{"context":{"plan":"pro","targetingKey":"ada"}}`, "If-None-Match", tag)
+	after := g.post(t, ofrepBulk+atLeast(next), key, `{"context":{"plan":"pro","targetingKey":"ada"}}`, "If-None-Match", tag)
 	if after.status != 200 || after.header.Get("ETag") == tag {
 		t.Errorf("after a change: %d, ETag %s", after.status, after.header.Get("ETag"))
 	}
@@ -227,7 +230,7 @@ func TestOFREPBulk(t *testing.T) {
 		"state": "ENABLED", "variants": map[string]any{"on": true, "off": false}, "defaultVariant": "off",
 		"targeting": map[string]any{"if": []any{map[string]any{"<": []any{map[string]any{"var": "$flagd.timestamp"}, 1}}, "on"}},
 	}))
-	clock := g.post(t, ofrepBulk+"?flagConfigEtag=r"+fmt.Sprint(next+1), key, `{}`)
+	clock := g.post(t, ofrepBulk+atLeast(next+1), key, `{}`)
 	if got := with(`{}`, clock.header.Get("ETag")); clock.status != 200 || got.status != 200 && got.status != 304 {
 		t.Errorf("with a flag that reads the clock: %d, then %d", clock.status, got.status)
 	}
@@ -347,7 +350,7 @@ func TestOFREPPinned(t *testing.T) {
 	ask := func(path string, header ...string) answer {
 		return g.post(t, path, key, `{"context":{"plan":"free"}}`, header...)
 	}
-	if got := ask(ofrepBulk + "?flagConfigEtag=r" + fmt.Sprint(last)); !strings.Contains(got.body, fmt.Sprintf(`"revision":%d`, last)) {
+	if got := ask(ofrepBulk + atLeast(last)); !strings.Contains(got.body, fmt.Sprintf(`"revision":%d`, last)) {
 		t.Fatalf("without a pin: %s", got.body)
 	}
 	if got := ask(ofrepSingle+"a", "Guidon", header); got.body != fmt.Sprintf(
@@ -402,7 +405,7 @@ func TestOFREPEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bulk := parsed(t, g.post(t, ofrepBulk+"?flagConfigEtag=r"+fmt.Sprint(revision), text.Reveal(), `{}`).body)
+	bulk := parsed(t, g.post(t, ofrepBulk+atLeast(revision), text.Reveal(), `{}`).body)
 	uri := bulk["eventStreams"].([]any)[0].(map[string]any)["endpoint"].(map[string]any)["requestUri"].(string)
 	if strings.Contains(uri, text.Reveal()) {
 		t.Fatalf("the key stands in %s", uri)
@@ -421,7 +424,7 @@ func TestOFREPEvents(t *testing.T) {
 		return response
 	}
 	response := open(uri)
-	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" ||
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" ||
 		response.Header.Get("Access-Control-Allow-Origin") != "https://shop.example" {
 		t.Fatalf("%s: %v", response.Status, response.Header)
 	}
@@ -443,7 +446,7 @@ func TestOFREPEvents(t *testing.T) {
 		t.Errorf("a late client was told of %s", id)
 	}
 	for _, bad := range []string{"/ofrep/v1/events", strings.Replace(uri, "environment=production", "environment=staging", 1), uri[:len(uri)-20], uri + "&selector=a=b"} {
-		if got := open(bad); got.StatusCode != 401 && got.StatusCode != 400 {
+		if got := open(bad); got.StatusCode != http.StatusUnauthorized && got.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s = %s", bad, got.Status)
 		}
 	}
@@ -454,7 +457,7 @@ func TestOFREPEvents(t *testing.T) {
 	for err == nil {
 		_, err = stream.ReadString('\n')
 	}
-	if got := open(uri); got.StatusCode != 401 {
+	if got := open(uri); got.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with a revoked key: %s", got.Status)
 	}
 }

@@ -46,13 +46,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(l net.Listener) context.Context {
-			ctx := context.WithoutCancel(ctx)
+			base := context.WithoutCancel(ctx)
 			for _, o := range open {
 				if o.Listener == l {
-					ctx = context.WithValue(ctx, openKey{}, o.Environment)
+					return context.WithValue(base, openKey{}, o.Environment)
 				}
 			}
-			return ctx
+			return base
 		},
 	}
 	beside, end := context.WithCancel(ctx)

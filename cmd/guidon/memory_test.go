@@ -56,7 +56,7 @@ func BenchmarkMemory(b *testing.B) {
 		}
 	}
 	loaded := resident(b, r)
-	for b.Loop() { //nolint:revive // what follows is all
+	for b.Loop() {
 	}
 	b.ReportMetric(imported, "MiB-after-import")
 	b.ReportMetric(loaded, "MiB-loaded")

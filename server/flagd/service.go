@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -81,8 +82,9 @@ func New(cfg Config) *Service {
 
 // Routes yields the handlers by the path below which they answer.
 func (s *Service) Routes() map[string]http.Handler {
-	options := append(s.cfg.Options[:len(s.cfg.Options):len(s.cfg.Options)],
-		connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}))
+	options := slices.Concat(s.cfg.Options, []connect.HandlerOption{
+		connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
+	})
 	routes := map[string]http.Handler{}
 	add := func(path string, h http.Handler) { routes[path] = h }
 	add(evaluationv1connect.NewServiceHandler(v1{s}, options...))

@@ -55,6 +55,8 @@ func (s syncs) FetchAllFlags(ctx context.Context, req *connect.Request[syncv1.Fe
 }
 
 // GetMetadata is how older providers ask for what SyncFlags sends along.
+//
+//nolint:staticcheck // that they still do is why it is here
 func (s syncs) GetMetadata(context.Context, *connect.Request[syncv1.GetMetadataRequest]) (*connect.Response[syncv1.GetMetadataResponse], error) {
 	static, err := s.static()
 	if err != nil {

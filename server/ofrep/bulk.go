@@ -105,7 +105,8 @@ func (h *Handler) appendBulk(ctx context.Context, dst []byte, q *request, t *tab
 func (h *Handler) tag(q *request, b *buffer) string {
 	s := q.view.Snapshot()
 	digest := s.Digest()
-	out := append(b.out[:0], digest[:]...)
+	out := b.out[:0]
+	out = append(out, digest[:]...)
 	out = strconv.AppendInt(out, s.Revision(), 10)
 	out = strconv.AppendInt(append(out, ' '), h.epoch(), 10)
 	out = strconv.AppendBool(append(out, ' '), q.caller.ClientOnly)

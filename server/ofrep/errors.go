@@ -44,7 +44,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err e
 		return
 	}
 	code, text := h.cfg.Explain(r.Context(), err)
-	switch code { //nolint:exhaustive // the rest is our fault
+	switch code {
 	case connect.CodeUnauthenticated:
 		w.WriteHeader(http.StatusUnauthorized)
 	case connect.CodePermissionDenied:
@@ -63,7 +63,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err e
 func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details string) {
 	b := h.buffer()
 	defer h.release(b)
-	out := append(b.out, '{')
+	out := b.out
+	out = append(out, '{')
 	member := func(name, value string) {
 		if value == "" {
 			return
@@ -77,8 +78,9 @@ func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details 
 	member("key", key)
 	member("errorCode", code)
 	member("errorDetails", details)
-	b.out = append(out, '}')
-	write(w, status, b.out)
+	out = append(out, '}')
+	write(w, status, out)
+	b.out = out
 }
 
 // write sends a body of JSON.

@@ -74,7 +74,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	if last, ok := revisionOf(r.Header.Get("Last-Event-ID")); ok {
 		s.since = last
 	}
-	s.run()
+	s.run() //nolint:contextcheck // the request has it
 }
 
 // stream is one open event stream. One goroutine owns it.
@@ -101,7 +101,7 @@ func (s *stream) run() {
 	_ = s.control.SetReadDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(s.r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.cfg.Draining, cancel)() //nolint:contextcheck // the server's end, besides the request's
+	defer context.AfterFunc(s.cfg.Draining, cancel)()
 
 	for head := range s.caller.Environment.Watch(ctx, s.cfg.Recheck) {
 		if !s.tell(head) {
