@@ -91,12 +91,12 @@ func environmentOf(i int64) string { return fmt.Sprintf("e%d", i+1) }
 // environments of a hundred flags.
 func syncedCluster(b *testing.B) (url string) {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "guidon-write-")
+	dir, err := os.MkdirTemp("", "guidon-write-") //nolint:usetesting // b.TempDir is closed to the account that runs Postgres
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the account that runs Postgres must get in
+	if err := os.Chmod(dir, 0o711); err != nil {
 		b.Fatal(err)
 	}
 	server, err := embedded.Start(b.Context(), embedded.Config{Dir: dir})

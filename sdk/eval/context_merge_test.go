@@ -15,8 +15,8 @@ func TestContextFromMember(t *testing.T) {
 		`{}`:                           `{}`,
 		`{"context":{}}`:               `{}`,
 		`{"context":null,"extra":[1]}`: `{}`,
-		` {"z":1,"context":{"b":1,"a":{"c":[true]}},"y":{}}`: `{"a":{"c":[true]},"b":1}`,
-		`{"context":{"a":1},"context":{"a":2}}`:              `{"a":2}`,
+		"\t" + `{"z":1,"context":{"b":1,"a":{"c":[true]}},"y":{}}`: `{"a":{"c":[true]},"b":1}`,
+		`{"context":{"a":1},"context":{"a":2}}`:                    `{"a":2}`,
 	} {
 		c, err := eval.ContextFromMember([]byte(body), "context")
 		if err != nil {
