@@ -36,6 +36,8 @@ func ParseSelector(text string) (Selector, error) {
 	key, project, pair := strings.Cut(text, "=")
 	key, project = strings.TrimSpace(key), strings.TrimSpace(project)
 	switch {
+	case !pair && strings.Contains(key, ","):
+		return Selector{}, &store.FieldError{Field: "selector", Message: "names more than one project"}
 	case !pair:
 		return Selector{Source, key}, nil
 	case key != FlagSetID && key != Source:
