@@ -22,6 +22,13 @@
 // descend from one root, for its subject, give the same variant and the same
 // value, or an explicit ERROR.
 //
+// The promise does not cover, and counts where it happens: emergencies, which
+// change a value on purpose (see below); a hop that drops the header, so that
+// the next service roots the request again; evaluations for somebody else than
+// the request is about; and a service that was cut off while the environment's
+// key changed, until it hears of the new one, since it cannot read what is
+// signed with it.
+//
 // # The pieces
 //
 // A [Propagator] holds what one process needs: [Snapshots], the flags at the
