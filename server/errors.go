@@ -36,6 +36,9 @@ var codes = []struct {
 	{auth.ErrNoPrincipal, connect.CodeUnauthenticated, ""},
 	{auth.ErrDenied, connect.CodePermissionDenied, ""},
 	{store.ErrConflict, connect.CodeAborted, ""},
+	{store.ErrBusy, connect.CodeUnavailable, store.ErrBusy.Error() + "; try again"},
+	{store.ErrUnknownDurability, connect.CodeUnavailable, store.ErrUnknownDurability.Error()},
+	{store.ErrNotReplicated, connect.CodeUnavailable, ""},
 	{store.ErrUnavailable, connect.CodeUnavailable, "the database cannot be reached now; nothing was changed by this call unless it was acknowledged"},
 	{store.ErrContended, connect.CodeUnavailable, ""},
 	{hub.ErrNotReady, connect.CodeUnavailable, "this server has not read the database yet"},
@@ -87,6 +90,9 @@ func answer(c *call, err error) *connect.Error {
 		out := connect.NewError(row.code, err)
 		if refused, ok := errors.AsType[*refusedError](c.err); ok {
 			out.Meta().Set("Retry-After", refused.retryAfter())
+		}
+		if errors.Is(c.err, store.ErrBusy) {
+			out.Meta().Set("Retry-After", "1")
 		}
 		for _, message := range details(c.err) {
 			if detail, err := connect.NewErrorDetail(message); err == nil {

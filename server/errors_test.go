@@ -35,6 +35,9 @@ func TestErrorTable(t *testing.T) {
 		{fmt.Errorf("%w: %w", auth.ErrNoPrincipal, store.ErrKeyRevoked), connect.CodeUnauthenticated, "revoked"},
 		{&store.RefusedError{Operations: []*store.OperationError{{Err: store.ErrPierceNever}}}, connect.CodeFailedPrecondition, "new roots only"},
 		{fmt.Errorf("%w: flag %q", store.ErrNotOverridable, "a"), connect.CodeFailedPrecondition, "not overridable"},
+		{fmt.Errorf("apply: %w: %w", store.ErrUnavailable, store.ErrBusy), connect.CodeUnavailable, "connections to the database are in use; try again"},
+		{fmt.Errorf("%w: secret", store.ErrUnknownDurability), connect.CodeUnavailable, "repeat it with the same idempotency key"},
+		{store.ErrNotReplicated, connect.CodeUnavailable, "does not replicate synchronously"},
 		{store.ErrNotRecovered, connect.CodeUnavailable, "guidon recover"},
 		{fmt.Errorf("revision 7: %w", store.ErrRevisionLost), connect.CodeNotFound, "lost"},
 		{hub.ErrNotReady, connect.CodeUnavailable, "not read the database"},
@@ -62,7 +65,7 @@ func TestErrorTable(t *testing.T) {
 func TestPanicBelowConnect(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", hub.New(hub.Config{}), fleet.New(fleet.Config{}))}
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", nil, hub.New(hub.Config{}), fleet.New(fleet.Config{}))}
 	h := s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("spilled a secret") }))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/guidon.v1.FlagService/List", nil))

@@ -37,6 +37,11 @@ func (s *Server) readiness() error {
 	if s.draining.Err() != nil {
 		return errDraining
 	}
+	if s.store != nil {
+		if err := s.store.Replicating(); err != nil {
+			return err
+		}
+	}
 	return s.hub.Ready()
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // metrics is what /metrics shows. Labels are bounded: procedures by the
@@ -22,7 +23,7 @@ type metrics struct {
 	ahead    prometheus.Counter
 }
 
-func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
+func newMetrics(version string, db *store.DB, h *hub.Hub, f *fleet.Fleet) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -51,6 +52,16 @@ func newMetrics(version string, h *hub.Hub, f *fleet.Fleet) *metrics {
 	build.Set(1)
 	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, build, held{h, f},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if db != nil {
+		m.registry.MustRegister(
+			prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Name: "guidon_database_busy_total", Help: "How often no connection to the database was free in time.",
+			}, func() float64 { return float64(db.Stats().Busy) }),
+			prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Name: "guidon_database_unknown_durability_total", Help: "Changes that were made and are not known to have reached a standby.",
+			}, func() float64 { return float64(db.Stats().Unreplicated) }),
+		)
+	}
 	return m
 }
 

@@ -140,7 +140,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
 		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
-		metrics:   newMetrics(cfg.Version, cfg.Hub, cfg.Fleet),
+		metrics:   newMetrics(cfg.Version, cfg.Store, cfg.Hub, cfg.Fleet),
 		admission: newAdmission(cfg.StreamRate, time.Now),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())

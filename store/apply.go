@@ -32,7 +32,8 @@ const (
 // [ConflictError], [ErrKeyReused], [ErrContended] or [ErrUnavailable]; then
 // nothing was changed, except that after ErrUnavailable it is unknown whether
 // the last try was committed: a caller that gave an idempotency key finds out
-// by repeating the call.
+// by repeating the call. So it does after [ErrUnknownDurability], when it was
+// committed, and a failover may still lose it.
 func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	r, err := prepare(cs)
 	if err != nil {
@@ -44,6 +45,9 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 		return err
 	})
 	if err != nil {
+		if errors.Is(err, ErrUnknownDurability) {
+			db.notify()
+		}
 		return Applied{}, err
 	}
 	if !applied.Unchanged && !cs.DryRun {
@@ -76,7 +80,7 @@ func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, 
 		db.count.retries.Add(1)
 		if lost(failed) {
 			db.count.lost.Add(1)
-			db.writes.Reset() // the other idle ones are as dead
+			db.pool(ctx, db.writes).Reset() // the other idle ones are as dead
 		}
 		select {
 		case <-time.After(rand.N(10 * time.Millisecond << try)): //nolint:gosec // jitter
@@ -87,7 +91,12 @@ func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, 
 }
 
 func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
-	tx, err := db.writes.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	conn, err := db.acquire(ctx, db.pool(ctx, db.writes))
+	if err != nil {
+		return driver(err)
+	}
+	defer conn.Release()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return driver(err)
 	}
@@ -103,7 +112,7 @@ func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) err
 	} else if err != nil {
 		return err
 	}
-	return commit(ctx, tx)
+	return db.confirm(ctx, tx)
 }
 
 // prepare checks what can be checked without the database.
@@ -208,10 +217,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 		return Applied{}, err
 	}
 	if len(earlier) > 0 && !r.DryRun {
-		if applied, err = earlier[0].answer(r); err == nil {
-			err = errRollback
-		}
-		return applied, err
+		// Committed, though it wrote nothing: what the earlier try wrote, and
+		// this one says is done, is then as durable as a commit has to be.
+		return earlier[0].answer(r)
 	}
 	if err := expected(ctx, tx, d, r.Expect); err != nil {
 		return Applied{}, err
@@ -259,8 +267,11 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 			return Applied{}, err
 		}
 	}
-	if r.DryRun || applied.Unchanged && r.IdempotencyKey == "" {
+	switch {
+	case r.DryRun:
 		return applied, errRollback
+	case applied.Unchanged && r.IdempotencyKey == "":
+		return applied, nil // committed, as the answer for an earlier try is
 	}
 	applied.ChangeID = r.id
 	b := &pgx.Batch{}

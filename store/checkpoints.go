@@ -237,7 +237,12 @@ func (db *DB) Checkpoint(ctx context.Context, key checkpoint.Key, c Chain) (Chec
 		"environment": made.Environment, "size": head.Seq, "head": head.Hash[:], "edge": made.Tree.Edge(), "note": made.Note,
 	})
 	b.Queue(thinCheckpoints, pgx.StrictNamedArgs{"environment": made.Environment})
-	return made, dbError("checkpoint", db.writes.SendBatch(ctx, b).Close())
+	conn, err := db.acquire(ctx, db.pool(ctx, db.writes))
+	if err != nil {
+		return Checkpoint{}, dbError("checkpoint", err)
+	}
+	defer conn.Release()
+	return made, dbError("checkpoint", conn.SendBatch(ctx, b).Close())
 }
 
 const selectCheckpoints = `

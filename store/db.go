@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,6 +33,15 @@ type Config struct {
 	// MaxReads bounds the connections that reads use, apart from the writes so
 	// that slow administration never starves snapshots. Defaults to 8.
 	MaxReads int32
+	// MaxJobs bounds the connections of work that nobody waits for; see
+	// [Background]. Defaults to 3.
+	MaxJobs int32
+	// AcquireTimeout bounds the wait for a connection while all of its kind are
+	// in use; then it is [ErrBusy]. Defaults to 1s.
+	AcquireTimeout time.Duration
+	// RequireSyncReplication refuses changes, and to open, while commits do not
+	// wait for a standby: [ErrNotReplicated].
+	RequireSyncReplication bool
 	// StatementTimeout bounds one statement on the server. Defaults to 5s.
 	StatementTimeout time.Duration
 	// LockTimeout bounds the wait for the lock of an environment. Defaults to 2s.
@@ -40,12 +50,15 @@ type Config struct {
 
 // DB is an open installation. It is safe for concurrent use.
 type DB struct {
-	reads, writes *pgxpool.Pool
-	direct        *pgx.ConnConfig
-	log           *slog.Logger
-	master        MasterKey
-	hint          hint
-	count         counters
+	reads, writes, jobs *pgxpool.Pool
+	patience            time.Duration // with a pool that is in use
+	direct              *pgx.ConnConfig
+	log                 *slog.Logger
+	master              MasterKey
+	hint                hint
+	count               counters
+	replicated          bool // is required
+	unreplicated        atomic.Pointer[error]
 }
 
 // requestTimeout bounds one read, the wait for a connection included; for
@@ -71,16 +84,10 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		}
 		tune(direct, c)
 	}
-	db := &DB{direct: direct, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), master: c.MasterKey}
-
-	pool.MaxConns = cmp.Or(c.MaxReads, 8)
-	if db.reads, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		return nil, dbError("open database", err)
+	db := &DB{
+		direct: direct, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)), master: c.MasterKey, replicated: c.RequireSyncReplication,
 	}
-	pool = pool.Copy()
-	pool.MaxConns = cmp.Or(c.MaxWrites, 8)
-	if db.writes, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		db.reads.Close()
+	if err := db.openPools(ctx, c, pool); err != nil {
 		return nil, dbError("open database", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -89,6 +96,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		db.Close()
 		return nil, dbError("open database", err)
 	}
+	if db.replicated {
+		if err := db.lookReplication(ctx); err != nil {
+			db.Close()
+			return nil, err
+		}
+	}
 	return db, nil
 }
 
@@ -96,8 +109,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 // that are under way fail with ErrUnavailable.
 func (db *DB) Close() {
 	db.hint.wait()
-	db.writes.Close()
-	db.reads.Close()
+	db.closePools()
 }
 
 // dialer notices a peer that vanished, whether the connection is idle or not.
@@ -111,6 +123,7 @@ func tune(c *pgx.ConnConfig, conf Config) {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	c.ConnectTimeout = 5 * time.Second
 	c.DialFunc = dialer.DialContext
+	c.OnNotice = onNotice
 	p := c.RuntimeParams
 	p["application_name"] = cmp.Or(p["application_name"], "guidon")
 	p["timezone"] = "UTC"
@@ -123,10 +136,16 @@ func tune(c *pgx.ConnConfig, conf Config) {
 // columns are the fields of T by name. Connections that died while they were
 // idle, as at a restart of Postgres, cost a second try and no error.
 func read[T any](ctx context.Context, db *DB, doing, sql string, args pgx.StrictNamedArgs) ([]T, error) {
+	pool := db.pool(ctx, db.reads)
 	gather := func() ([]T, error) {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
-		rows, err := db.reads.Query(ctx, sql, args)
+		conn, err := db.acquire(ctx, pool)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Release()
+		rows, err := conn.Query(ctx, sql, args)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +154,7 @@ func read[T any](ctx context.Context, db *DB, doing, sql string, args pgx.Strict
 	out, err := gather()
 	if lost(err) {
 		db.count.lost.Add(1)
-		db.reads.Reset()
+		pool.Reset()
 		out, err = gather()
 	}
 	return out, dbError(doing, err)

@@ -60,6 +60,15 @@ var (
 	// ErrUnavailable says that Postgres cannot be reached or cannot answer
 	// now. The same request may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrBusy says that all connections of this process to the database were in
+	// use for too long. It was not asked, and the same request may succeed later.
+	ErrBusy = errors.New("all of this server's connections to the database are in use")
+	// ErrNotReplicated says that changes must reach a standby, and the database
+	// does not see to that.
+	ErrNotReplicated = errors.New("the database does not replicate synchronously, which this server requires")
+	// ErrUnknownDurability says that a change was committed, and Postgres could
+	// not wait until a standby had it: a failover may lose it.
+	ErrUnknownDurability = errors.New("the change is made, but it is not known to have reached a standby, and may be lost in a failover: repeat it with the same idempotency key")
 	// ErrContended says that the locks of the environments could not be had
 	// in five tries. Nothing was changed.
 	ErrContended = errors.New("too many changes at once")
@@ -190,6 +199,8 @@ func dbError(doing string, err error) error {
 		return nil
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, context.Canceled)
+	case errors.Is(err, ErrBusy):
+		return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, ErrBusy)
 	case contention(err):
 		return fmt.Errorf("%s: %w: %s", doing, ErrContended, err.Error())
 	case unavailable(err):

@@ -36,7 +36,7 @@ func (db *DB) ShareFleet(ctx context.Context, replica string, pages map[string][
 	for _, environment := range environments {
 		contents = append(contents, pages[environment])
 	}
-	_, err := db.writes.Exec(ctx, upsertFleet, pgx.StrictNamedArgs{
+	_, err := db.exec(ctx, upsertFleet, pgx.StrictNamedArgs{
 		"replica": replica, "environments": environments, "pages": contents,
 	})
 	return dbError("share fleet", err)
@@ -46,7 +46,7 @@ func (db *DB) ShareFleet(ctx context.Context, replica string, pages map[string][
 // still so. It reports false where that is not there any more, as after a crash
 // of Postgres.
 func (db *DB) TouchFleet(ctx context.Context, replica string, environments int) (bool, error) {
-	tag, err := db.writes.Exec(ctx, `UPDATE fleet SET seen_at = clock_timestamp() WHERE replica = @replica`,
+	tag, err := db.exec(ctx, `UPDATE fleet SET seen_at = clock_timestamp() WHERE replica = @replica`,
 		pgx.StrictNamedArgs{"replica": replica})
 	return tag.RowsAffected() == int64(environments), dbError("share fleet", err)
 }

@@ -371,7 +371,7 @@ func (db *DB) KeyHashes(ctx context.Context, env string) ([]KeyHash, error) {
 func (db *DB) noteUse(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err := db.writes.Exec(ctx, `
+	_, err := db.exec(Background(ctx), `
 		UPDATE api_keys SET last_used_at = now()
 		WHERE id = @id AND (last_used_at IS NULL OR last_used_at <= now() - interval '1 minute')`, pgx.StrictNamedArgs{"id": id})
 	if err != nil && ctx.Err() == nil {

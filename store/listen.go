@@ -127,7 +127,7 @@ func (db *DB) notify() {
 func (db *DB) sendHints() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-		_, err := db.writes.Exec(ctx, `SELECT pg_notify(@channel, '')`, pgx.StrictNamedArgs{"channel": channel})
+		_, err := db.exec(Background(ctx), `SELECT pg_notify(@channel, '')`, pgx.StrictNamedArgs{"channel": channel})
 		cancel()
 		if err != nil {
 			db.count.unhinted.Add(1)

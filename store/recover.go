@@ -28,7 +28,7 @@ const noteLineage = `UPDATE installation SET lineage = guidon_lineage() WHERE li
 func (db *DB) NoteLineage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err := db.writes.Exec(ctx, noteLineage)
+	_, err := db.exec(ctx, noteLineage, nil)
 	return dbError("note lineage", err)
 }
 

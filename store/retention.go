@@ -72,7 +72,7 @@ func (db *DB) DropAudit(ctx context.Context, c Checkpoint, actor, reason string)
 	})
 	for err == nil {
 		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-		tag, execErr := db.writes.Exec(ctx, dropEntries, args)
+		tag, execErr := db.exec(ctx, dropEntries, args)
 		cancel()
 		if err = dbError("drop audit entries", execErr); err == nil && tag.RowsAffected() == 0 {
 			return nil

@@ -14,18 +14,24 @@ type Stats struct {
 	// Unhinted is how many notifications could not be sent. Listeners found
 	// out by their poll.
 	Unhinted int64
-	// Reads and Writes are the connections in use, and the most there may be.
-	Reads, MaxReads, Writes, MaxWrites int32
+	// Busy is how often no connection was free in time; see [ErrBusy].
+	Busy int64
+	// Unreplicated is how many changes were answered with ErrUnknownDurability.
+	Unreplicated int64
+	// Reads, Writes and Jobs are the connections in use, and the most there may be.
+	Reads, MaxReads, Writes, MaxWrites, Jobs, MaxJobs int32
 }
 
-type counters struct{ retries, lost, unlistened, unhinted atomic.Int64 }
+type counters struct{ retries, lost, unlistened, unhinted, busy, unreplicated atomic.Int64 }
 
 // Stats returns the counters. It asks nobody and may be called often.
 func (db *DB) Stats() Stats {
-	reads, writes := db.reads.Stat(), db.writes.Stat()
+	reads, writes, jobs := db.reads.Stat(), db.writes.Stat(), db.jobs.Stat()
 	return Stats{
 		Retries: db.count.retries.Load(), Lost: db.count.lost.Load(),
 		Unlistened: db.count.unlistened.Load(), Unhinted: db.count.unhinted.Load(),
+		Busy: db.count.busy.Load(), Unreplicated: db.count.unreplicated.Load(),
 		Reads: reads.AcquiredConns(), MaxReads: reads.MaxConns(), Writes: writes.AcquiredConns(), MaxWrites: writes.MaxConns(),
+		Jobs: jobs.AcquiredConns(), MaxJobs: jobs.MaxConns(),
 	}
 }

@@ -177,7 +177,7 @@ func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.L
 	if err != nil {
 		return nil, keys, err
 	}
-	db, err := openSealed(ctx, url, master, log)
+	db, err := openSealed(ctx, store.Config{DatabaseURL: url, MasterKey: master, Log: log})
 	if err != nil {
 		return nil, keys, err
 	}

@@ -27,6 +27,7 @@ const defaultListen = "127.0.0.1:8080"
 
 func newServeCommand() *cobra.Command {
 	var f serveFlags
+	var replicated bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve flags from a Postgres whose schema is up to date",
@@ -45,7 +46,7 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			db, err := openSealed(cmd.Context(), url, key, log)
+			db, err := openSealed(cmd.Context(), store.Config{DatabaseURL: url, MasterKey: key, Log: log, RequireSyncReplication: replicated})
 			if err != nil {
 				return err
 			}
@@ -67,6 +68,8 @@ func newServeCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags(), slog.LevelInfo)
+	cmd.Flags().BoolVar(&replicated, "require-sync-replication", false,
+		"refuse to start, and to make changes, while Postgres does not wait for a standby at each commit")
 	return cmd
 }
 
@@ -143,8 +146,8 @@ func openCurrent(ctx context.Context, c store.Config) (*store.DB, error) {
 // openSealed is openCurrent, with the master key that sealed what the database
 // holds: a server with another one would serve flags, and nobody would notice
 // that no header is signed or believed.
-func openSealed(ctx context.Context, url string, key store.MasterKey, log *slog.Logger) (*store.DB, error) {
-	db, err := openCurrent(ctx, store.Config{DatabaseURL: url, MasterKey: key, Log: log})
+func openSealed(ctx context.Context, c store.Config) (*store.DB, error) {
+	db, err := openCurrent(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +184,7 @@ func serve(ctx context.Context, listener net.Listener, open []server.Open, c ser
 	group.Go(func() error { return c.Hub.Run(ctx) })
 	group.Go(func() error { return c.Fleet.Run(ctx) })
 	group.Go(func() error { return c.Notary.Run(ctx) })
+	group.Go(func() error { return c.Store.WatchReplication(ctx) })
 	group.Go(func() error { return server.New(c).Serve(ctx, listener, open...) })
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })

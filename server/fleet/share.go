@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // maxPage bounds what is read of another replica, decompressed, in bytes: some
@@ -64,7 +65,7 @@ func (f *Fleet) tell(ctx context.Context) {
 	if f.cfg.Store == nil || len(pages) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, shareTimeout)
+	ctx, cancel := context.WithTimeout(store.Background(ctx), shareTimeout)
 	defer cancel()
 	err := f.share(ctx, pages)
 	switch {

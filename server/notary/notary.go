@@ -98,7 +98,7 @@ func (n *Notary) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failed := false
 	for {
-		err := n.round(ctx)
+		err := n.round(store.Background(ctx))
 		switch {
 		case errors.Is(err, store.ErrNoMasterKey):
 			<-ctx.Done()

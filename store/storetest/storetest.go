@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,7 +39,9 @@ var MasterKey = store.NewMasterKey([32]byte{1})
 // environments, and closes it at the end of the test.
 func New(t testing.TB) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{DatabaseURL: URL(t), MasterKey: MasterKey, MaxWrites: 4, MaxReads: 4})
+	db, err := store.Open(t.Context(), store.Config{
+		DatabaseURL: URL(t), MasterKey: MasterKey, MaxWrites: 4, MaxReads: 4, AcquireTimeout: 10 * time.Second, // a machine under load
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
