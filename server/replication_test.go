@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/store"
@@ -16,16 +15,7 @@ import (
 // the database does not wait for one.
 func TestReadyOnlyWhileReplicated(t *testing.T) {
 	t.Parallel()
-	url, end := storetest.Replicate(t)
-	var db *store.DB
-	for deadline := time.Now().Add(time.Minute); db == nil; { // until the setting is read again
-		opened, err := store.Open(t.Context(), store.Config{DatabaseURL: url, RequireSyncReplication: true})
-		if err != nil && time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		db = opened
-	}
-	defer db.Close()
+	db, end := storetest.Replicated(t)
 	s := server.New(server.Config{Store: db, Hub: start(t).hub})
 	ready := func() (int, string) {
 		w := httptest.NewRecorder()

@@ -44,16 +44,7 @@ func TestChangeThatNoStandbyHasIsNotAcknowledged(t *testing.T) {
 		}
 	}
 	refused(storetest.URL(t)+"&synchronous_commit=on", "synchronous_standby_names is empty")
-	url, end := storetest.Replicate(t)
-	var db *store.DB
-	for deadline := time.Now().Add(time.Minute); db == nil; { // until the setting is read again
-		opened, err := store.Open(t.Context(), store.Config{DatabaseURL: url, RequireSyncReplication: true})
-		if err != nil && time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		db = opened
-	}
-	defer db.Close()
+	db, end := storetest.Replicated(t)
 	refused(storetest.URL(t)+"&synchronous_commit=local", "synchronous_commit is local")
 	refused(storetest.URL(t), "synchronous_commit is off")
 	if err := db.Replicating(); err != nil {

@@ -3,18 +3,20 @@ package storetest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store"
 )
 
-// Replicate makes commits wait for a standby of which there is none, in the
-// sessions of whoever sets synchronous_commit to on: the cluster has it off for
-// everybody else. It returns the URL of the test's database for such sessions,
-// and what ends the waiting, which the end of the test does too.
-// One test of a process may use it at a time.
-func Replicate(t testing.TB) (url string, end func()) {
+// Replicated opens the test's own database so that commits wait, for a standby
+// that never comes: soon, and only those of this DB, which requires it. It
+// returns what ends the waiting, as the end of the test does too. One test of a
+// process may use it at a time.
+func Replicated(t testing.TB) (db *store.DB, end func()) {
 	t.Helper()
-	url = URL(t)
+	url := URL(t)
 	set := func(ctx context.Context, names string) {
 		conn, err := pgx.Connect(ctx, url)
 		if err != nil {
@@ -30,5 +32,16 @@ func Replicate(t testing.TB) (url string, end func()) {
 	set(t.Context(), "nobody")
 	end = func() { set(context.WithoutCancel(t.Context()), "") }
 	t.Cleanup(end)
-	return url + "&synchronous_commit=on", end
+	// The cluster has synchronous_commit off, for everybody else.
+	c := store.Config{DatabaseURL: url + "&synchronous_commit=on", MasterKey: MasterKey, AcquireTimeout: 10 * time.Second, RequireSyncReplication: true}
+	for deadline := time.Now().Add(time.Minute); ; { // until Postgres has read the setting
+		db, err := store.Open(t.Context(), c)
+		if err == nil {
+			t.Cleanup(db.Close)
+			return db, end
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
