@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"server/auth":                  2,
 	"server/hub":                   2,
 	"server/notary":                2,
+	"server/collector":             2,
 	"server/fleet":                 2,
 	"server/hub/view":              2,
 

@@ -25,6 +25,7 @@ CREATE TABLE environments (
     audit_seq  bigint      NOT NULL DEFAULT 0,
     audit_head bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (octet_length(audit_head) = 32),
     protected  boolean     NOT NULL DEFAULT false,
+    oldest     bigint      NOT NULL DEFAULT 1 CHECK (oldest BETWEEN 1 AND revision), -- revisions before it are collected
     bytes      bigint      NOT NULL DEFAULT 0, -- of the rows as of revision
     retention  integer     NOT NULL DEFAULT 90 CHECK (retention BETWEEN 30 AND 3650), -- days that superseded rows are kept, at least
     archived_at timestamptz,

@@ -38,8 +38,8 @@ CREATE INDEX flags_by_project ON flags (project);
 -- and document is what is hashed and served, to the byte. Rows are written
 -- and closed only under the lock of their environment, which stands in for
 -- foreign keys.
--- Retained: rows closed for longer than the retention of revisions, at least
--- 30 days, may be removed; open rows never.
+-- Retained: rows that were closed before the oldest revision of their
+-- environment are removed; open rows never.
 CREATE TABLE flag_versions (
     environment   text COLLATE "C" NOT NULL,
     kind          text COLLATE "C" NOT NULL CHECK (kind IN ('flag', 'segment', 'settings', 'emergency')),

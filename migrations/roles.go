@@ -37,7 +37,7 @@ func Grants() []Grant {
 		{"changes", all, "SELECT"},
 		{"checkpoint_keys", "SELECT, INSERT", ""},
 		{"environments", "SELECT, INSERT, UPDATE", "SELECT"},
-		{"flag_versions", "SELECT, INSERT, UPDATE", "SELECT"},
+		{"flag_versions", all, "SELECT"},
 		{"flags", "SELECT, INSERT, UPDATE", "SELECT"},
 		{"fleet", all, "SELECT"},
 		{"installation", "SELECT, UPDATE", "SELECT"},
@@ -46,7 +46,7 @@ func Grants() []Grant {
 		{"overrides", all, "SELECT"},
 		{"projects", "SELECT, INSERT, UPDATE", "SELECT"},
 		{"propagation_keys", "SELECT, INSERT, UPDATE", ""},
-		{"revisions", "SELECT, INSERT", "SELECT"},
+		{"revisions", "SELECT, INSERT, DELETE", "SELECT"},
 		{"schema_migrations", "SELECT", "SELECT"},
 	}
 }

@@ -184,6 +184,9 @@ func TestAppCanServe(t *testing.T) {
 	if _, _, err := db.SnapshotRows(t.Context(), "staging", 2); err != nil {
 		t.Error(err)
 	}
+	if _, err := db.Collect(t.Context()); err != nil {
+		t.Errorf("Collect: %v", err)
+	}
 	conn, err := pgx.Connect(t.Context(), as(t, database, migrations.RoleApp))
 	if err != nil {
 		t.Fatal(err)

@@ -46,6 +46,7 @@ var codes = []struct {
 	{hub.ErrUnknownEnvironment, connect.CodeNotFound, ""},
 	{store.ErrRevisionAhead, connect.CodeNotFound, ""},
 	{store.ErrRevisionLost, connect.CodeNotFound, ""},
+	{store.ErrRevisionCollected, connect.CodeNotFound, ""},
 	{store.ErrNotRecovered, connect.CodeUnavailable, ""},
 	{store.ErrRecovered, connect.CodeFailedPrecondition, ""},
 	{errUnknownService, connect.CodeNotFound, ""},

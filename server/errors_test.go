@@ -14,6 +14,7 @@ import (
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
@@ -40,6 +41,7 @@ func TestErrorTable(t *testing.T) {
 		{store.ErrNotReplicated, connect.CodeUnavailable, "does not replicate synchronously"},
 		{store.ErrNotRecovered, connect.CodeUnavailable, "guidon recover"},
 		{fmt.Errorf("revision 7: %w", store.ErrRevisionLost), connect.CodeNotFound, "lost"},
+		{fmt.Errorf("revision 7: %w", store.ErrRevisionCollected), connect.CodeNotFound, "keeps"},
 		{hub.ErrNotReady, connect.CodeUnavailable, "not read the database"},
 		{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "too long"},
 		{errors.New("SELECT secret FROM keys"), connect.CodeInternal, "internal error; request 4711"},
@@ -65,7 +67,7 @@ func TestErrorTable(t *testing.T) {
 func TestPanicBelowConnect(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", nil, hub.New(hub.Config{}), fleet.New(fleet.Config{}))}
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", nil, held{hub.New(hub.Config{}), fleet.New(fleet.Config{}), collector.New(collector.Config{})})}
 	h := s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("spilled a secret") }))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/guidon.v1.FlagService/List", nil))

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
@@ -23,7 +24,7 @@ type metrics struct {
 	ahead    prometheus.Counter
 }
 
-func newMetrics(version string, db *store.DB, h *hub.Hub, f *fleet.Fleet) *metrics {
+func newMetrics(version string, db *store.DB, state held) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -50,7 +51,7 @@ func newMetrics(version string, db *store.DB, h *hub.Hub, f *fleet.Fleet) *metri
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, build, held{h, f},
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, build, state,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if db != nil {
 		m.registry.MustRegister(
@@ -70,10 +71,12 @@ func (m *metrics) call(c *call, took time.Duration) {
 	m.seconds.WithLabelValues(c.procedure).Observe(took.Seconds())
 }
 
-// held shows what the hub and the fleet hold at the moment they are asked.
+// held shows what the hub, the fleet and the collector hold at the moment they
+// are asked.
 type held struct {
-	hub   *hub.Hub
-	fleet *fleet.Fleet
+	hub       *hub.Hub
+	fleet     *fleet.Fleet
+	collector *collector.Collector
 }
 
 var (
@@ -93,6 +96,10 @@ var (
 		"How often an instance said what it holds, by whether there was room to take note of it.", []string{"result"}, nil)
 	sharedDesc = prometheus.NewDesc("guidon_fleet_shared_total",
 		"How often the other replicas were told who is connected, by result.", []string{"result"}, nil)
+	collectionsDesc = prometheus.NewDesc("guidon_collector_rounds_total",
+		"How often this replica looked for revisions that are older than they are kept, by result.", []string{"result"}, nil)
+	collectedDesc = prometheus.NewDesc("guidon_collector_rows_total",
+		"Rows of old revisions that this replica removed, by what they were.", []string{"kind"}, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -105,6 +112,8 @@ func (held) Describe(ch chan<- *prometheus.Desc) {
 	ch <- historyBytesDesc
 	ch <- acksDesc
 	ch <- sharedDesc
+	ch <- collectionsDesc
+	ch <- collectedDesc
 }
 
 // Collect implements [prometheus.Collector].
@@ -132,5 +141,10 @@ func (c held) Collect(ch chan<- prometheus.Metric) {
 	count(acksDesc, known.Refused, "refused")
 	count(sharedDesc, known.Shared, "ok")
 	count(sharedDesc, known.Failed, "failed")
+	collections := c.collector.Stats()
+	count(collectionsDesc, collections.Rounds-collections.Failed, "ok")
+	count(collectionsDesc, collections.Failed, "failed")
+	count(collectedDesc, collections.Versions, "version")
+	count(collectedDesc, collections.Revisions, "revision")
 	ch <- prometheus.MustNewConstMetric(historyBytesDesc, prometheus.GaugeValue, float64(stats.HistoryBytes))
 }

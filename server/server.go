@@ -15,6 +15,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/flagd"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
@@ -44,6 +45,9 @@ type Config struct {
 	// Notary has the checkpoints that streams begin with. Its Run is the
 	// caller's to call. Defaults to one that knows none.
 	Notary *notary.Notary
+	// Collector is what the metrics show of the collection of old revisions. Its
+	// Run is the caller's to call. Defaults to one that never ran.
+	Collector *collector.Collector
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must
@@ -125,6 +129,9 @@ func New(cfg Config) *Server {
 	if cfg.Notary == nil {
 		cfg.Notary = notary.New(notary.Config{Store: cfg.Store, Log: cfg.Log})
 	}
+	if cfg.Collector == nil {
+		cfg.Collector = collector.New(collector.Config{})
+	}
 	if cfg.Fleet == nil {
 		cfg.Fleet = fleet.New(fleet.Config{Now: cfg.Now})
 	}
@@ -140,7 +147,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
 		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
-		metrics:   newMetrics(cfg.Version, cfg.Store, cfg.Hub, cfg.Fleet),
+		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector}),
 		admission: newAdmission(cfg.StreamRate, time.Now),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())

@@ -21,7 +21,7 @@ type Environment struct {
 	Revision int64
 	// Protected asks people for more care: a reason, later an approval.
 	Protected bool
-	// Retention is for how many days superseded rows are kept, at least.
+	// Retention is for how many days superseded revisions are kept, at least.
 	Retention int
 	// Archived environments are served and not written.
 	Archived  bool
@@ -74,6 +74,17 @@ func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env),
 		`SELECT revision FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
 	return r.Revision, err
+}
+
+// kept refuses a revision that is collected.
+func (db *DB) kept(ctx context.Context, env string, revision int64) error {
+	type row struct{ Oldest int64 }
+	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env),
+		`SELECT oldest FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
+	if err != nil {
+		return err
+	}
+	return checkKept(env, revision, r.Oldest)
 }
 
 // reasoned refuses what has no reason and is for an environment that asks for
@@ -303,3 +314,19 @@ func (u EnvironmentUpdate) apply(e lockedEnvironment) lockedEnvironment {
 	}
 	return e
 }
+
+// The revision that was the newest when the retention began, and all since, are
+// kept. Nothing is collected from a database that is not where it was left.
+const selectOutdated = `
+SELECT e.name, r.revision AS oldest
+FROM environments e
+CROSS JOIN LATERAL (
+	SELECT revision FROM revisions
+	WHERE environment = e.name AND created_at <= clock_timestamp() - make_interval(days => e.retention)
+	ORDER BY created_at DESC, revision DESC
+	LIMIT 1
+) r
+WHERE r.revision > e.oldest AND NOT (SELECT COALESCE(lineage <> guidon_lineage(), false) FROM installation)
+ORDER BY e.name`
+
+const updateOldest = `UPDATE environments SET oldest = @oldest WHERE name = @name AND oldest < @oldest`

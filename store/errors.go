@@ -51,6 +51,9 @@ var (
 	// ErrRevisionLost says that a revision was published, and then lost with the
 	// database's newest commits. Nobody can tell what it held.
 	ErrRevisionLost = errors.New("revision was lost in a restore or failover")
+	// ErrRevisionCollected says that a revision was superseded for longer than its
+	// environment keeps them. What it held may be gone.
+	ErrRevisionCollected = errors.New("revision is older than its environment keeps them")
 	// ErrNotRecovered says that the database is not where it was left: it was
 	// restored, or another server took over, and commits may be missing. Until
 	// somebody runs guidon recover nothing is written.

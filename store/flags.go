@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -141,7 +142,7 @@ func (db *DB) Flags(ctx context.Context, env string, filter FlagFilter, page Pag
 
 // Flag returns one flag of an environment as of a revision; 0 means newest.
 // What the installation knows of the key is as it is now. A revision above
-// the newest is ErrRevisionAhead.
+// the newest is ErrRevisionAhead, one that is collected ErrRevisionCollected.
 func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, error) {
 	newest, err := db.newest(ctx, env)
 	switch {
@@ -154,46 +155,60 @@ func (db *DB) Flag(ctx context.Context, env, key string, revision int64) (Flag, 
 	}
 	const at = selectFlag + `
 			AND v.name = @key AND v.from_revision <= @revision AND (v.to_revision IS NULL OR v.to_revision > @revision)`
-	return readOne[Flag](ctx, db, fmt.Sprintf("flag %.128q in %s", key, env), at, pgx.StrictNamedArgs{
+	found, err := readOne[Flag](ctx, db, fmt.Sprintf("flag %.128q in %s", key, env), at, pgx.StrictNamedArgs{
 		"environment": env, "key": key, "revision": cmp.Or(revision, newest),
 	})
+	if revision == 0 || err != nil && !errors.Is(err, ErrNotFound) {
+		return found, err
+	}
+	if err := db.kept(ctx, env, revision); err != nil {
+		return Flag{}, err
+	}
+	return found, err
 }
 
 // selectHistory reads one event per row: a revision at which the flag or its
 // emergencies were written or dropped, with what they were before and after.
+// Before the oldest revision only what began then and lasted until it is known,
+// and not what that replaced.
 const selectHistory = `
+WITH kept AS (SELECT oldest FROM environments WHERE name = @environment)
 SELECT revision, time, actor, reason, change_id, before, after, emergencies, found
 FROM (
 	SELECT *, count(*) OVER () AS found,
 		sum(bytes) OVER (ORDER BY revision DESC) - bytes AS bytes_before
 	FROM (
 		SELECT h.revision, r.created_at AS time, r.actor, r.reason, COALESCE(r.change_id::text, '') AS change_id,
-			b.document AS before, a.document AS after, k.document AS emergencies,
+			CASE WHEN h.revision < kept.oldest THEN a.document ELSE b.document END AS before, a.document AS after, k.document AS emergencies,
 			COALESCE(octet_length(b.document), 0) + COALESCE(octet_length(a.document), 0) + COALESCE(octet_length(k.document), 0) AS bytes
 		FROM (
 			SELECT DISTINCT event.at AS revision
-			FROM flag_versions v
+			FROM kept
+			JOIN flag_versions v ON v.to_revision IS NULL OR v.to_revision >= kept.oldest
 			CROSS JOIN LATERAL (VALUES (v.from_revision), (v.to_revision)) AS event (at)
 			WHERE v.environment = @environment AND v.kind IN ('flag', 'emergency') AND v.name = @key
 				AND event.at IS NOT NULL AND (NOT @paged OR event.at < @before_revision)
 			ORDER BY event.at DESC
 			LIMIT @limit + 1
 		) h
+		CROSS JOIN kept
 		JOIN revisions r ON r.environment = @environment AND r.revision = h.revision
 		LEFT JOIN flag_versions b ON b.environment = @environment AND b.kind = 'flag' AND b.name = @key
 			AND b.from_revision < h.revision AND (b.to_revision IS NULL OR b.to_revision >= h.revision)
 		LEFT JOIN flag_versions a ON a.environment = @environment AND a.kind = 'flag' AND a.name = @key
 			AND a.from_revision <= h.revision AND (a.to_revision IS NULL OR a.to_revision > h.revision)
 		LEFT JOIN flag_versions k ON k.environment = @environment AND k.kind = 'emergency' AND k.name = @key
-			AND k.from_revision <= h.revision AND (k.to_revision IS NULL OR k.to_revision > h.revision)
+			AND k.from_revision <= GREATEST(h.revision, kept.oldest) AND (k.to_revision IS NULL OR k.to_revision > GREATEST(h.revision, kept.oldest))
+		WHERE h.revision >= kept.oldest OR a.document IS NOT NULL
 	) matching
 ) page
 WHERE bytes_before < @bytes
 ORDER BY revision DESC
 LIMIT @limit`
 
-// FlagHistory lists the versions of a flag in an environment, newest first,
-// with the token of the next page. A flag that never was there is ErrNotFound.
+// FlagHistory lists the versions of a flag in an environment that are kept,
+// newest first, with the token of the next page. The oldest may have no Before
+// of its own: it is then the same as After. A flag that never was there is ErrNotFound.
 func (db *DB) FlagHistory(ctx context.Context, env, key string, page Page) ([]FlagVersion, string, error) {
 	var after struct{ Revision int64 }
 	paged, err := page.after(&after)

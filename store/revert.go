@@ -54,7 +54,7 @@ func (db *DB) retryMoved(ctx context.Context, c Change, plan func() (ChangeSet, 
 }
 
 const selectRevisionRows = `
-SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+SELECT e.revision AS newest, e.oldest, v.kind, v.name, v.from_revision, v.document
 FROM environments e
 LEFT JOIN flag_versions v ON v.environment = e.name AND (v.from_revision = @revision OR v.to_revision = @revision)
 WHERE e.name = @environment

@@ -27,6 +27,7 @@ FROM (
 	SELECT environment, revision, created_at, actor, reason, change_id
 	FROM revisions
 	WHERE environment = @environment AND (NOT @paged OR revision < @before)
+		AND revision >= (SELECT oldest FROM environments WHERE name = @environment)
 	ORDER BY revision DESC
 	LIMIT @limit + 1
 ) r
@@ -39,8 +40,8 @@ CROSS JOIN LATERAL (
 ) c
 ORDER BY r.revision DESC`
 
-// RevisionLog lists the revisions of an environment, newest first, with the
-// token of the next page; empty if this is the last one.
+// RevisionLog lists the revisions of an environment that are kept, newest first,
+// with the token of the next page; empty if this is the last one.
 func (db *DB) RevisionLog(ctx context.Context, env string, page Page) ([]Revision, string, error) {
 	var after struct{ Revision int64 }
 	paged, err := page.after(&after)
@@ -66,17 +67,24 @@ func (db *DB) RevisionLog(ctx context.Context, env string, page Page) ([]Revisio
 }
 
 const selectRevisionAt = `
-SELECT max(revision) AS revision FROM revisions WHERE environment = @environment AND created_at <= @at`
+SELECT e.created_at <= @at AS existed,
+	(SELECT max(revision) FROM revisions r WHERE r.environment = e.name AND r.revision >= e.oldest AND r.created_at <= @at) AS revision
+FROM environments e
+WHERE e.name = @environment`
 
 // RevisionAt returns the revision that was the newest at a time. Before the
-// environment was created there was none, which is ErrNotFound.
+// environment was created there was none, which is ErrNotFound; one that is
+// collected is ErrRevisionCollected.
 func (db *DB) RevisionAt(ctx context.Context, env string, at time.Time) (int64, error) {
-	if _, err := db.newest(ctx, env); err != nil {
-		return 0, err
+	type row struct {
+		Existed  bool
+		Revision *int64
 	}
-	type row struct{ Revision *int64 }
-	r, err := readOne[row](ctx, db, "revision", selectRevisionAt, pgx.StrictNamedArgs{"environment": env, "at": at})
-	if err == nil && r.Revision == nil {
+	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env), selectRevisionAt, pgx.StrictNamedArgs{"environment": env, "at": at})
+	switch {
+	case err == nil && r.Revision == nil && r.Existed:
+		err = fmt.Errorf("environment %.128q at %s: %w", env, at.UTC().Format(time.RFC3339), ErrRevisionCollected)
+	case err == nil && r.Revision == nil:
 		err = fmt.Errorf("environment %.128q at %s: %w", env, at.UTC().Format(time.RFC3339), ErrNotFound)
 	}
 	if err != nil {

@@ -12,10 +12,11 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// versionRow is a row as of some revision, or nothing but the newest revision
-// of an environment that has no rows to show.
+// versionRow is a row as of some revision, or nothing but the newest and the
+// oldest revision of an environment that has no rows to show.
 type versionRow struct {
 	Newest       int64
+	Oldest       int64
 	Kind, Name   *string
 	FromRevision *int64
 	Document     []byte // nil for a row that is gone
@@ -41,7 +42,7 @@ func split(rows []versionRow) (there []eval.Row, gone []eval.Name, err error) {
 }
 
 const selectNewest = `
-SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+SELECT e.revision AS newest, e.oldest, v.kind, v.name, v.from_revision, v.document
 FROM environments e
 LEFT JOIN flag_versions v ON v.environment = e.name AND v.to_revision IS NULL
 WHERE e.name = @environment
@@ -50,7 +51,7 @@ ORDER BY v.kind, v.name`
 // The open rows and those closed since are each found by an index; a condition
 // with OR would read every version there ever was.
 const selectAt = `
-SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+SELECT e.revision AS newest, e.oldest, v.kind, v.name, v.from_revision, v.document
 FROM environments e
 LEFT JOIN LATERAL (
 	SELECT kind, name, from_revision, document FROM flag_versions
@@ -66,7 +67,7 @@ ORDER BY v.kind, v.name`
 // keeps in one piece: until the table is analysed Postgres takes it for small
 // and would rather read the whole environment.
 const selectNamedAt = `
-SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+SELECT e.revision AS newest, e.oldest, v.kind, v.name, v.from_revision, v.document
 FROM environments e
 LEFT JOIN LATERAL (
 	SELECT f.kind, f.name, f.from_revision, f.document
@@ -92,7 +93,8 @@ ORDER BY v.kind, v.name`
 
 // SnapshotRows returns every row of an environment as of a revision, sorted by
 // kind and name, and the revision it read. Revision 0 means the newest.
-// A revision above the newest is ErrRevisionAhead, a lost one ErrRevisionLost.
+// A revision above the newest is ErrRevisionAhead, a lost one ErrRevisionLost,
+// one that is collected ErrRevisionCollected.
 func (db *DB) SnapshotRows(ctx context.Context, env string, revision int64) ([]eval.Row, int64, error) {
 	if revision != 0 {
 		if _, err := db.unlost(ctx, env, revision); err != nil {
@@ -134,11 +136,20 @@ func checkRevision(env string, revision int64, found []versionRow) error {
 	case revision > found[0].Newest:
 		return fmt.Errorf("environment %.128q has no revision %d yet, the newest is %d: %w", env, revision, found[0].Newest, ErrRevisionAhead)
 	}
+	return checkKept(env, revision, found[0].Oldest)
+}
+
+// checkKept refuses a revision that is collected, or may be at any moment. It
+// must be asked of what was read with the rows, or after them.
+func checkKept(env string, revision, oldest int64) error {
+	if revision < oldest {
+		return fmt.Errorf("environment %.128q keeps nothing of revision %d, only from %d on: %w", env, revision, oldest, ErrRevisionCollected)
+	}
 	return nil
 }
 
 const selectDelta = `
-SELECT e.revision AS newest, v.kind, v.name, v.from_revision, v.document
+SELECT e.revision AS newest, e.oldest, v.kind, v.name, v.from_revision, v.document
 FROM environments e
 LEFT JOIN LATERAL (
 	SELECT kind, name, from_revision, document FROM flag_versions
@@ -160,7 +171,8 @@ ORDER BY v.kind, v.name`
 // revision to: the rows to put and the names to drop, each sorted by kind and
 // name. A row that changed several times in between comes once, as it is at
 // to. From 0 the delta is the whole snapshot. A to above the newest revision
-// is ErrRevisionAhead.
+// is ErrRevisionAhead; from one that is collected nothing leads on, which is
+// ErrRevisionCollected.
 func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []eval.Row, deletes []eval.Name, err error) {
 	if from < 0 || from > to {
 		return nil, nil, &FieldError{"revision", fmt.Sprintf("there is no way from %d to %d", from, to)}
@@ -169,6 +181,9 @@ func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []
 	if err == nil {
 		err = checkRevision(env, to, found)
 	}
+	if err == nil && from != 0 {
+		err = checkKept(env, from, found[0].Oldest)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,7 +191,7 @@ func (db *DB) Delta(ctx context.Context, env string, from, to int64) (upserts []
 }
 
 const selectBounds = `
-SELECT
+SELECT (SELECT oldest FROM environments WHERE name = @environment) AS oldest,
 	COALESCE(max(at) FILTER (WHERE at <= @revision), 1) AS since,
 	COALESCE(min(at) FILTER (WHERE at > @revision), 0) AS until
 FROM flag_versions v
@@ -188,7 +203,7 @@ WHERE v.environment = @environment AND (v.kind, v.name) IN (SELECT * FROM unnest
 // They are good for every revision in [from, to); to is 0 if that holds to
 // this day. No rows means that the flag did not exist then. A revision above
 // the newest is ErrRevisionAhead and must not be remembered; a lost one is
-// ErrRevisionLost.
+// ErrRevisionLost, one that is collected ErrRevisionCollected.
 func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (rows []eval.Row, from, to int64, err error) {
 	until, err := db.unlost(ctx, env, revision)
 	if err != nil {
@@ -198,15 +213,22 @@ func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	type bounds struct{ Since, Until int64 }
+	type bounds struct{ Oldest, Since, Until int64 }
 	kinds, keys := columns(names)
 	b, err := readOne[bounds](ctx, db, "superseded flag", selectBounds, pgx.StrictNamedArgs{
 		"environment": env, "revision": revision, "kinds": kinds, "names": keys,
 	})
+	if err == nil {
+		err = checkKept(env, revision, b.Oldest) // the rows and the bounds are two looks
+	}
+	if err != nil {
+		return nil, 0, 0, err
+	}
 	if until != 0 && (b.Until == 0 || until < b.Until) {
 		b.Until = until
 	}
-	return rows, b.Since, b.Until, err
+	// What came and went before the oldest revision may have left no trace.
+	return rows, max(b.Since, b.Oldest), b.Until, nil
 }
 
 // alone returns the rows that a flag needs as of a revision, and the names
@@ -382,3 +404,28 @@ func writeRevision(b *pgx.Batch, env string, revision int64, r request, at time.
 		"environment": env, "revision": revision, "change": r.id, "actor": r.Actor, "reason": r.Reason, "at": at,
 	})
 }
+
+// The oldest revision keeps the rows that it replaced, so that it can be
+// reverted and its difference shown.
+const deleteVersions = `
+DELETE FROM flag_versions v
+USING (
+	SELECT old.environment, old.kind, old.name, old.from_revision
+	FROM environments e
+	JOIN flag_versions old ON old.environment = e.name AND old.to_revision < e.oldest
+	ORDER BY old.environment, old.to_revision
+	LIMIT @limit
+) old
+WHERE v.environment = old.environment AND v.kind = old.kind AND v.name = old.name AND v.from_revision = old.from_revision`
+
+// Who wrote a version that is kept stays known.
+const deleteRevisions = `
+DELETE FROM revisions r
+USING (
+	SELECT old.environment, old.revision
+	FROM environments e
+	JOIN revisions old ON old.environment = e.name AND old.revision < e.oldest
+	WHERE NOT EXISTS (SELECT FROM flag_versions v WHERE v.environment = old.environment AND v.from_revision = old.revision)
+	LIMIT @limit
+) old
+WHERE r.environment = old.environment AND r.revision = old.revision`

@@ -34,7 +34,7 @@ func rowsOf(list []eval.Row) rows {
 var erase = []string{
 	`TRUNCATE flag_versions, flags, changes`,
 	`DELETE FROM revisions WHERE revision > 1`,
-	`UPDATE environments SET revision = 1`,
+	`UPDATE environments SET revision = 1, oldest = 1`,
 }
 
 // remove ends a row in a revision of its own, as deleting a flag does.

@@ -17,6 +17,7 @@ import (
 	"github.com/guidon-flags/guidon/admin"
 	"github.com/guidon-flags/guidon/migrations"
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/notary"
@@ -166,13 +167,14 @@ func openSealed(ctx context.Context, c store.Config) (*store.DB, error) {
 
 func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 	return server.Config{
-		Store:   db,
-		Hub:     hub.New(hub.Config{Store: db, Log: log}),
-		Fleet:   fleet.New(fleet.Config{Store: db, Log: log}),
-		Notary:  notary.New(notary.Config{Store: db, Log: log}),
-		Admin:   admin.Handler(),
-		Log:     log,
-		Version: currentBuild().Version,
+		Store:     db,
+		Hub:       hub.New(hub.Config{Store: db, Log: log}),
+		Fleet:     fleet.New(fleet.Config{Store: db, Log: log}),
+		Notary:    notary.New(notary.Config{Store: db, Log: log}),
+		Collector: collector.New(collector.Config{Store: db, Log: log}),
+		Admin:     admin.Handler(),
+		Log:       log,
+		Version:   currentBuild().Version,
 	}
 }
 
@@ -185,6 +187,7 @@ func serve(ctx context.Context, listener net.Listener, open []server.Open, c ser
 	group.Go(func() error { return c.Fleet.Run(ctx) })
 	group.Go(func() error { return c.Notary.Run(ctx) })
 	group.Go(func() error { return c.Store.WatchReplication(ctx) })
+	group.Go(func() error { return c.Collector.Run(ctx) })
 	group.Go(func() error { return server.New(c).Serve(ctx, listener, open...) })
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })

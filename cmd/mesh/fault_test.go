@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/sdk/propagate"
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 const (
@@ -389,7 +389,24 @@ func TestRevisionCollected(t *testing.T) {
 	c := startChain(t)
 	old := c.header(t)
 	c.redefine(t, "new", c.web, c.cart)
-	fresh := c.open(t, "stock", nil, guidon.WithSource(func(source feed.Source) feed.Source { return collected{source} }))
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), `UPDATE revisions SET created_at = created_at - interval '91 days'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.guidon.db.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.guidon.stop(); err != nil { // it has what it served in memory
+		t.Fatal(err)
+	}
+	if err := c.guidon.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := c.open(t, "stock", nil)
 	c.cart.below = fresh
 	shelves, _ := asked(t, c.cart.url, http.Header{"Guidon": {old}})
 	if shelves["cart"] != "old" || shelves["stock"] != lost {
@@ -398,13 +415,6 @@ func TestRevisionCollected(t *testing.T) {
 	if n := fresh.event(propagate.PinUnavailable); n == 0 {
 		t.Error("stock does not count it")
 	}
-}
-
-// collected is a server that keeps nothing but the newest revision.
-type collected struct{ feed.Source }
-
-func (collected) Definition(context.Context, *guidonv1.SyncServiceGetDefinitionRequest) (*guidonv1.SyncServiceGetDefinitionResponse, error) {
-	return nil, connect.NewError(connect.CodeNotFound, errors.New("the revision is collected"))
 }
 
 // While requests are under way the key is rotated, twice. Each request keeps

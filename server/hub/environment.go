@@ -181,6 +181,9 @@ func (e *Environment) next(ctx context.Context, old *Head, revision int64) (*Hea
 		return e.again(ctx, old)
 	}
 	upserts, deletes, err := db.Delta(ctx, e.name, old.Revision(), revision)
+	if errors.Is(err, store.ErrRevisionCollected) {
+		return e.again(ctx, old) // this replica has not heard of the database for that long
+	}
 	if err != nil {
 		return nil, err
 	}
