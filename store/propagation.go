@@ -179,7 +179,7 @@ func (db *DB) RotatePropagationKey(ctx context.Context, asked Rotation) (kid str
 		}
 		if len(rows) >= maxPropagationKeys {
 			return nil, &FieldError{"environment", fmt.Sprintf("%s has %d propagation keys, the most that an SDK tells of: "+
-				"retired ones go with the revisions that they may have signed", asked.Environment, len(rows))}
+				"retired ones stay, since requests and messages may still carry what they signed", asked.Environment, len(rows))}
 		}
 		var operation audit.Operation
 		kid, operation, err = db.insertPropagationKey(ctx, tx, asked.Environment, at, nil)
