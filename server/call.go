@@ -18,10 +18,14 @@ import (
 	"github.com/guidon-flags/guidon/server/flagd"
 )
 
+// The headers of a call's identity, as [http.Header] spells them: another
+// spelling is made anew whenever it is used.
 const (
 	requestHeader     = "X-Request-Id"
-	correlationHeader = "X-Correlation-ID"
+	correlationHeader = "X-Correlation-Id"
 )
+
+var nosniff = []string{"nosniff"}
 
 // call is what is known of one RPC: for its log line, for the metrics, for the
 // audit log. The goroutine that serves the call owns it.
@@ -30,6 +34,8 @@ type call struct {
 	requestID     string
 	correlationID string
 	principal     auth.Principal
+	// recorder is where the answer goes.
+	recorder recorder
 	// control sets the deadlines of the connection the call came on.
 	control *http.ResponseController
 	// header is that of the answer.
@@ -55,28 +61,28 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, start := r.Context(), time.Now()
 		c := newCall(r)
-		w.Header().Set(requestHeader, c.requestID)
-		w.Header().Set(correlationHeader, c.correlationID)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		recorder := &recorder{ResponseWriter: w}
 		c.header = w.Header()
-		c.control = http.NewResponseController(recorder)
+		c.header.Set(requestHeader, c.requestID)
+		c.header.Set(correlationHeader, c.correlationID)
+		c.header["X-Content-Type-Options"] = nosniff
+		c.recorder.ResponseWriter = w
+		c.control = http.NewResponseController(&c.recorder)
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares with == too
 				c.code, c.err = connect.CodeInternal, panicError(panicked)
-				if recorder.status == 0 {
+				if c.recorder.status == 0 {
 					http.Error(w, "internal error; request "+c.requestID, http.StatusInternalServerError)
 				}
 			} else if c.code == 0 {
-				c.code = statusCode(recorder.status)
+				c.code = statusCode(c.recorder.status)
 			}
 			s.report(ctx, c, time.Since(start))
 			if panicked == http.ErrAbortHandler { //nolint:errorlint // see above
 				panic(panicked)
 			}
 		}()
-		next.ServeHTTP(recorder, r.WithContext(context.WithValue(ctx, callKey{}, c)))
+		next.ServeHTTP(&c.recorder, r.WithContext(context.WithValue(ctx, callKey{}, c)))
 	})
 }
 
@@ -92,14 +98,11 @@ func newCall(r *http.Request) *call {
 	case strings.HasPrefix(r.Pattern, "POST "), strings.HasPrefix(r.Pattern, "GET "): // of OFREP: paths hold flag keys
 		c.procedure = r.Pattern
 	}
-	if c.correlationID == "" {
-		c.correlationID = c.requestID
-	}
-	if c.correlationID == "" {
-		c.correlationID = newID()
-	}
 	if c.requestID == "" {
 		c.requestID = newID()
+	}
+	if c.correlationID == "" {
+		c.correlationID = c.requestID
 	}
 	return c
 }
@@ -152,7 +155,9 @@ func inboundID(r *http.Request, header string) string {
 // newID returns a UUIDv7 as 32 hex digits.
 func newID() string {
 	id := uuid.Must(uuid.NewV7()) // fails only if the system has no randomness
-	return hex.EncodeToString(id[:])
+	var digits [32]byte
+	hex.Encode(digits[:], id[:])
+	return string(digits[:])
 }
 
 // panicError is a panic as an error, with where it happened.

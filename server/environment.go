@@ -16,7 +16,12 @@ type environments struct{ *Server }
 // environment is the one that a call is about: what the request names, as far
 // as the caller's key allows.
 func (s *Server) environment(ctx context.Context, name string) (*hub.Environment, error) {
-	name, err := auth.FromContext(ctx).Environment(name)
+	return s.environmentOf(auth.FromContext(ctx), name)
+}
+
+// environmentOf is the environment that p calls name.
+func (s *Server) environmentOf(p auth.Principal, name string) (*hub.Environment, error) {
+	name, err := p.Environment(name)
 	if err != nil {
 		return nil, err
 	}

@@ -22,12 +22,11 @@ func (s *Server) ofrepHandler() *ofrep.Handler {
 
 // caller is who sends a request of OFREP.
 func (s *Server) caller(w http.ResponseWriter, r *http.Request) (ofrep.Caller, error) {
-	c, ctx := callOf(r.Context()), r.Context()
-	principal, err := s.admit(ctx, c, r.Header, auth.OFREP)
+	principal, err := s.admit(r.Context(), callOf(r.Context()), r.Header, auth.OFREP)
 	if err != nil {
 		return ofrep.Caller{}, err
 	}
-	e, err := s.environment(auth.WithPrincipal(ctx, principal), "")
+	e, err := s.environmentOf(principal, "")
 	if err != nil {
 		return ofrep.Caller{}, err
 	}

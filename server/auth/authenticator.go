@@ -124,7 +124,7 @@ func key(header http.Header) (string, error) {
 		}
 		found = text
 	}
-	for _, text := range header.Values("X-API-Key") {
+	for _, text := range header["X-Api-Key"] {
 		if text = strings.TrimSpace(text); found != "" && found != text {
 			return "", errTwoKeys
 		}
