@@ -38,12 +38,16 @@ func NewContext(attributes map[string]any) (*Context, error) {
 	if len(attributes) == 0 {
 		return &Context{}, nil
 	}
-	r := contextReader{left: maxContextValues}
-	v, err := r.value(attributes, maxContextDepth)
+	made := &struct { // in one piece: the reader would be one of its own
+		Context
+		reader contextReader
+	}{reader: contextReader{left: maxContextValues}}
+	v, err := made.reader.value(attributes, maxContextDepth)
 	if err != nil {
 		return nil, fmt.Errorf("evaluation context: %w", err)
 	}
-	return &Context{attributes: v.ref}, nil
+	made.attributes = v.ref
+	return &made.Context, nil
 }
 
 // ContextFromStruct builds a context from a protobuf Struct, which it does not
@@ -97,6 +101,28 @@ func (v value) count(left int) int {
 func (c *Context) TargetingKey() (string, bool) {
 	v, _ := c.branch().find(targetingKeyHash, targetingKeyName)
 	return v.str, v.shape() == shapeText
+}
+
+// Text returns the top-level attribute of that name; false means there is none,
+// or one that is no string.
+func (c *Context) Text(name string) (string, bool) {
+	v, _ := c.branch().find(hashKey(name), name)
+	return v.str, v.shape() == shapeText
+}
+
+// Attribute returns the top-level attribute of that name as decoded JSON; false
+// means there is none. One that is null is there.
+func (c *Context) Attribute(name string) (any, bool) {
+	v, there := c.branch().find(hashKey(name), name)
+	return v.toAny(), there
+}
+
+// Len returns the number of top-level attributes.
+func (c *Context) Len() int {
+	if c.branch() == nil {
+		return 0
+	}
+	return len(c.attributes.fields)
 }
 
 // Value returns what {"var": path} would read at the top of a rule, as decoded

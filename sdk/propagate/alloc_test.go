@@ -3,6 +3,8 @@
 package propagate_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
@@ -50,5 +52,40 @@ func TestVerifyAllocatesLittle(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { _, _ = keys.Verify(bad) }); n != 0 {
 			t.Errorf("Verify of a header that is %s: %v allocations, want 0", name, n)
 		}
+	}
+}
+
+func TestRootAllocatesLittle(t *testing.T) {
+	p := newPropagator(t, nil, func(c *propagate.Config) { c.Snapshots = still{shop(t).at(1)} })
+	attributes := map[string]any{"targetingKey": "user-77", "plan": "gold", "cart": "full"}
+	root := func() {
+		s, _ := propagate.FromContext(p.Root(t.Context(), attributes))
+		if _, ok := s.Header(); !ok {
+			t.Fatal("no header")
+		}
+	}
+	if n := testing.AllocsPerRun(100, root); n > 10 {
+		t.Errorf("rooting, two decisions and the signature: %v allocations, want at most 10", n)
+	}
+}
+
+func TestHopAllocatesLittle(t *testing.T) {
+	p := newPropagator(t, nil, func(c *propagate.Config) { c.Snapshots = still{shop(t).at(1)} })
+	h := benchHeader(t, 5)
+	h.Revision = 1
+	value, err := propagate.Encode(h, testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	measure := func(transport http.RoundTripper, middleware func(http.Handler) http.Handler) float64 {
+		handler := middleware(relay(transport))
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		request.Header.Set("Guidon", value)
+		answer := httptest.NewRecorder()
+		return testing.AllocsPerRun(100, func() { handler.ServeHTTP(answer, request) })
+	}
+	bare := measure(discard{}, func(h http.Handler) http.Handler { return h })
+	if n := measure(p.Transport(discard{}), p.Middleware) - bare; n > 14 {
+		t.Errorf("a hop: %v allocations beyond those of net/http, want at most 14, since net/http itself adds some for two more headers", n)
 	}
 }

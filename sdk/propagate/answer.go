@@ -19,7 +19,8 @@ type answer struct {
 	state   *State
 	request *http.Request
 	started bool
-	told    string // the value that the headers carry under SeenName
+	told    string    // the value that the headers carry under SeenName
+	ids     [1]string // the value of X-Correlation-ID
 }
 
 // seenTrailer is how net/http is told of a trailer that was not announced.
@@ -32,7 +33,8 @@ func (a *answer) start() {
 	a.started = true
 	h := a.Header()
 	if ids := h[canonicalName("x-correlation-id")]; len(ids) != 1 || ids[0] != a.state.correlation {
-		h[canonicalName("x-correlation-id")] = []string{a.state.correlation} // a proxy adds that of the answer it hands on
+		a.ids[0] = a.state.correlation
+		h[canonicalName("x-correlation-id")] = a.ids[:] // a proxy adds that of the answer it hands on
 	}
 	if a.p.config.Mode == Off {
 		return

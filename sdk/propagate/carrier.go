@@ -23,6 +23,23 @@ func (h HTTPCarrier) Values(name string) []string { return h[canonicalName(name)
 // Set implements Carrier.
 func (h HTTPCarrier) Set(name, value string) { h[canonicalName(name)] = []string{value} }
 
+// outgoing is an HTTPCarrier for the two headers that Inject sets, with room for
+// their values.
+type outgoing struct {
+	HTTPCarrier
+	pin, id [1]string
+}
+
+// Set implements Carrier.
+func (o *outgoing) Set(name, value string) {
+	values := o.id[:]
+	if name == HeaderName {
+		values = o.pin[:]
+	}
+	values[0] = value
+	o.HTTPCarrier[canonicalName(name)] = values
+}
+
 // canonicalName spares the names that every request asks for the price of
 // being spelled out again.
 func canonicalName(name string) string {

@@ -54,12 +54,17 @@ func (s *State) arrived(newest *eval.Snapshot) *travelling {
 }
 
 // known is all this process knows of a sealed State's request: at the root
-// everything the application said, elsewhere what travelled.
+// everything the application said, elsewhere what travelled. It is shared.
 func (s *State) known(newest *eval.Snapshot) map[string]any {
-	if s.full != nil {
-		return s.full
+	if s.full == nil {
+		return s.arrived(newest).attributes
 	}
-	return s.arrived(newest).attributes
+	if all := s.fullMap.Load(); all != nil {
+		return *all
+	}
+	all := s.full.Map()
+	s.fullMap.Store(&all) // whoever stores it, stores the same
+	return all
 }
 
 // copied is known for a State that may still be open, in a map of its own.
@@ -68,20 +73,10 @@ func (s *State) copied(newest *eval.Snapshot) map[string]any {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 	}
-	if known := maps.Clone(s.known(newest)); known != nil {
-		return known
+	if s.full != nil {
+		return s.full.Map()
 	}
-	return make(map[string]any)
-}
-
-// fullContext is for whoever holds the lock, and for all once s is sealed.
-func (s *State) fullContext() *eval.Context {
-	if c := s.fullCtx.Load(); c != nil {
-		return c
-	}
-	c, _ := eval.NewContext(s.full) // add lets only usable attributes in
-	s.fullCtx.Store(c)
-	return c
+	return maps.Clone(s.arrived(newest).attributes)
 }
 
 // merged is the full local context: what this process knows of the request,
@@ -92,7 +87,7 @@ func (s *State) merged(call map[string]any, newest *eval.Snapshot) (*eval.Contex
 	}
 	if len(call) == 0 && s.sealed.Load() {
 		if s.full != nil {
-			return s.fullContext(), nil
+			return s.full, nil
 		}
 		return s.arrived(newest).context, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,7 +27,9 @@ func CorrelationID(ctx context.Context) string {
 // by time) and a root (64 random bits as 16 hex digits).
 func newIDs(now time.Time) (correlation, root string) {
 	var raw [24]byte
-	_, _ = rand.Read(raw[6:]) // never fails: crypto/rand ends the process instead
+	random := batches.Get().(*batch)
+	random.read(raw[6:])
+	batches.Put(random)
 	var stamp [8]byte
 	binary.BigEndian.PutUint64(stamp[:], uint64(now.UnixMilli())<<16)
 	copy(raw[:6], stamp[:6])
@@ -36,6 +39,27 @@ func newIDs(now time.Time) (correlation, root string) {
 	hex.Encode(text[:], raw[:])
 	ids := string(text[:])
 	return ids[:32], ids[32:]
+}
+
+// batch is random bytes that were fetched together: fetching costs a system call.
+type batch struct {
+	bytes [512]byte
+	used  int
+}
+
+var batches = sync.Pool{New: func() any { return &batch{used: len(batch{}.bytes)} }}
+
+// read fills into, which is shorter than a batch, with bytes that nobody else
+// was given.
+func (b *batch) read(into []byte) {
+	if len(b.bytes)-b.used < len(into) {
+		_, _ = rand.Read(b.bytes[:]) // never fails: crypto/rand ends the process instead
+		b.used = 0
+	}
+	given := b.bytes[b.used:][:len(into)]
+	copy(into, given)
+	clear(given)
+	b.used += len(into)
 }
 
 // inboundCorrelation finds the ID a caller inside the zone sent. A header that

@@ -48,8 +48,8 @@ func marksOf(emergencies []eval.Emergency) []Decision {
 }
 
 // metBy is what a header says of emergencies.
-func metBy(h *Header) *known {
-	k := &known{until: h.Known}
+func metBy(h *Header) known {
+	k := known{until: h.Known}
 	for _, d := range h.Decisions {
 		if d.Mark == MarkEmergency {
 			k.marks = append(k.marks, d)
@@ -112,13 +112,24 @@ func (s *State) outgoing() *known {
 func (s *State) renew(log eval.Emergencies) *known {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := *s.met.Load()
-	s.raise(&next, log)
+	next := s.next()
+	s.raise(next, log)
 	if next.value == "" {
-		s.write(&next)
+		s.write(next)
 	}
-	s.met.Store(&next)
-	return &next
+	s.met.Store(next)
+	return next
+}
+
+// next is a copy of what is known, to go on with and then to store. It is called
+// under the lock.
+func (s *State) next() *known {
+	now, next := s.met.Load(), &s.knowns[1]
+	if now != &s.knowns[0] { // the second is in use
+		next = new(known)
+	}
+	*next = *now
+	return next
 }
 
 // raise makes k what the log knows, if that is more.
@@ -133,9 +144,9 @@ func (s *State) raise(k *known, log eval.Emergencies) {
 func (s *State) served(log eval.Emergencies) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := *s.met.Load()
-	if s.raise(&next, log); next.until > s.met.Load().until {
-		s.met.Store(&next)
+	next := s.next()
+	if s.raise(next, log); next.until > s.met.Load().until {
+		s.met.Store(next)
 	}
 }
 
@@ -144,12 +155,9 @@ func (s *State) served(log eval.Emergencies) {
 func (s *State) write(k *known) {
 	h := s.pin
 	h.Known = k.until
-	plain := slices.DeleteFunc(slices.Clone(s.pin.Decisions), func(d Decision) bool { return d.Mark == MarkEmergency })
 	for {
-		h.Decisions = slices.Concat(k.marks, plain) // an emergency stands before what it overrules
-		slices.SortStableFunc(h.Decisions, func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) })
-		h.Decisions = slices.CompactFunc(h.Decisions, func(a, b Decision) bool { return a.Flag == b.Flag })
-		value, err := s.p.config.Keys.Sign(h)
+		h.Decisions = marked(s.pin.Decisions, k.marks)
+		value, err := s.p.config.Keys.signAs(headerLabel, &h)
 		if len(k.marks) > 0 && (err == nil && len(value) > HeaderBudget || errors.Is(err, errOversize)) {
 			k.marks = nil
 			continue
@@ -160,6 +168,19 @@ func (s *State) write(k *known) {
 		k.value = value
 		return
 	}
+}
+
+// marked returns decisions with those marks in place of the emergencies that they
+// name themselves.
+func marked(decisions, marks []Decision) []Decision {
+	emergency := func(d Decision) bool { return d.Mark == MarkEmergency }
+	if len(marks) == 0 && !slices.ContainsFunc(decisions, emergency) {
+		return decisions // nearly always
+	}
+	plain := slices.DeleteFunc(slices.Clone(decisions), emergency)
+	all := slices.Concat(marks, plain) // an emergency stands before what it overrules
+	slices.SortStableFunc(all, func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) })
+	return slices.CompactFunc(all, func(a, b Decision) bool { return a.Flag == b.Flag })
 }
 
 // Seen returns the value that the answer to a request carries under SeenName: the
@@ -179,7 +200,7 @@ func (p *Propagator) Seen(ctx context.Context) (value string, ok bool) {
 		Correlation: s.pin.Correlation, Root: s.pin.Root, Environment: s.pin.Environment, Revision: s.pin.Revision,
 		Known: k.until, Time: s.pin.Time, Decisions: k.marks,
 	}
-	value, err := p.config.Keys.signAs(seenLabel, h)
+	value, err := p.config.Keys.signAs(seenLabel, &h)
 	return value, err == nil
 }
 
@@ -216,15 +237,14 @@ func (s *State) sameRoot(h *Header) bool {
 }
 
 // unite goes on to what k knows if that is more.
-func (s *State) unite(k *known) {
+func (s *State) unite(k known) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k.until <= s.met.Load().until {
 		return
 	}
-	next := *k
-	next.value = ""
-	s.met.Store(&next)
+	k.value = ""
+	s.met.Store(&k)
 	s.p.counters.event(Joined)
 }
 

@@ -28,11 +28,12 @@ func (h *Header) sign(k *signer, label string) (string, error) {
 	if err := signed.check(); err != nil {
 		return "", err
 	}
-	value := signed.appendSigned(make([]byte, 0, 512))
-	tag := tagOf(k, label, value)
-	value = append(value, ";s=:"...)
-	value = append(value, tag[:]...)
-	value = append(value, ':')
+	m := k.macs.Get().(*mac)
+	defer k.macs.Put(m)
+	m.text = signed.appendSigned(append(m.text[:0], label...))
+	tag := m.tag()
+	m.text = append(append(append(m.text, ";s=:"...), tag[:]...), ':')
+	value := m.text[len(label):]
 	if len(value) > MaxHeaderLength {
 		return "", errOversize
 	}
@@ -72,7 +73,7 @@ func (h *Header) check() error {
 		}
 	}
 	for i, a := range h.Attributes {
-		if _, ok := NewAttribute(a.Name, a.Value()); !ok {
+		if !a.valid() {
 			return unwritable("attribute", a.Name)
 		}
 		if i > 0 && h.Attributes[i-1].Name == a.Name {
@@ -201,13 +202,15 @@ func (a Attribute) length() int {
 // emergency, and the space before it.
 func (d Decision) length() int { return eval.RootDecisionBytes(d.Flag, len(d.Variant)) }
 
-// undecidedLength is how long the value is without decisions, if the longest
-// key id signs it.
+// undecidedLength is how long the value is at most without what its decisions
+// say: with the longest numbers, and if the longest key id signs it.
 func (h *Header) undecidedLength() int {
-	var text [HeaderBudget]byte
-	bare := *h
-	bare.Decisions, bare.KeyID = nil, ""
-	return len(bare.appendSigned(text[:0])) + maxKeyID + len(`;d="";s=::`) + tagLength
+	n := len(`1;c="";o="";e="";r=;k=;t=;u="";a="";d="";i="";s=::`) + 3*maxDigits + maxKeyID + tagLength
+	n += len(h.Correlation) + len(h.Root) + len(h.Environment) + escapedLength(h.Subject)
+	for _, a := range h.Attributes {
+		n += len("&") + a.length()
+	}
+	return n
 }
 
 // appendNumber writes f as RFC 8785 does, which is what ECMAScript prints: the

@@ -36,8 +36,9 @@ func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 		outcome := p.inspect(c)
 		p.counters.header(outcome)
 		s.external = p.correlationOf(c)
-		correlation, root := newIDs(p.config.Now())
-		s.root(correlation, root, nil)
+		now := p.config.Now()
+		correlation, root := newIDs(now)
+		s.root(correlation, root, now, nil)
 		return s, outcome
 	}
 	outcome := Absent
@@ -48,9 +49,10 @@ func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 	if outcome == Verified {
 		return s, outcome
 	}
-	made, root := newIDs(p.config.Now())
+	now := p.config.Now()
+	made, root := newIDs(now)
 	correlation := cmp.Or(p.correlationOf(c), made)
-	s.root(correlation, root, nil)
+	s.root(correlation, root, now, nil)
 	if outcome == Absent && p.config.Mode == Internal {
 		p.counters.event(OrphanRooted)
 	}
@@ -103,9 +105,9 @@ func (p *Propagator) follow(s *State, c Carrier) Outcome {
 	}
 	s.correlation, s.received, s.followed, s.pin = pin.Correlation, values[0], true, pin
 	s.overridden = pin.overridden()
-	met := metBy(&s.pin)
-	met.value = values[0]
-	s.met.Store(met)
+	s.knowns[0] = metBy(&s.pin)
+	s.knowns[0].value = values[0]
+	s.met.Store(&s.knowns[0])
 	if skew := p.config.Now().Sub(time.Unix(pin.Time, 0)); skew.Abs() > maxSkew {
 		p.counters.event(ClockSkew)
 	}

@@ -20,7 +20,8 @@ const (
 	// of the smallest header limit found among common proxies and servers.
 	HeaderBudget = 2048
 
-	maxUint = 999_999_999_999_999 // 15 digits: exact in every language's doubles
+	maxUint   = 999_999_999_999_999 // exact in every language's doubles
+	maxDigits = 15                  // of maxUint
 )
 
 // Header is the content of one guidon header of format version 1
@@ -84,6 +85,11 @@ func NewAttribute(name string, value any) (Attribute, bool) {
 		return Attribute{Name: name, kind: numberAttribute, number: v + 0}, true // + 0 makes -0 a plain zero: RFC 8785 knows only one
 	}
 	return Attribute{}, false
+}
+
+// valid reports whether the header can carry a.
+func (a Attribute) valid() bool {
+	return validAttributeName(a.Name) && validText(a.text) && !math.IsNaN(a.number) && !math.IsInf(a.number, 0)
 }
 
 // Value returns the attribute as an evaluation context holds it: a string, a

@@ -102,7 +102,7 @@ func (r *Keyring) verifyAs(label, value string) (Header, error) {
 		}
 		return Header{}, errKey
 	}
-	want := tagOf(k, label, signed)
+	want := k.tagOf(label, signed)
 	if subtle.ConstantTimeCompare(want[:], []byte(tag)) != 1 {
 		return Header{}, errTag
 	}
@@ -130,9 +130,9 @@ var errNoSigner = errors.New("propagate: the keyring has no signing key")
 
 // Sign encodes h with the signing key. It fails if there is none, or if the
 // format cannot say h.
-func (r *Keyring) Sign(h Header) (string, error) { return r.signAs(headerLabel, h) }
+func (r *Keyring) Sign(h Header) (string, error) { return r.signAs(headerLabel, &h) }
 
-func (r *Keyring) signAs(label string, h Header) (string, error) {
+func (r *Keyring) signAs(label string, h *Header) (string, error) {
 	k := r.signing()
 	if k == nil {
 		return "", errNoSigner
@@ -174,12 +174,18 @@ func newSigner(k Key) *signer {
 }
 
 // tagOf returns the signature of the text before ";s=:", in base64.
-func tagOf[T string | []byte](k *signer, label string, signed T) (tag [tagLength]byte) {
+func (k *signer) tagOf(label, signed string) (tag [tagLength]byte) {
 	m := k.macs.Get().(*mac)
 	m.text = append(append(m.text[:0], label...), signed...)
+	tag = m.tag()
+	k.macs.Put(m)
+	return tag
+}
+
+// tag returns the signature of m.text.
+func (m *mac) tag() (tag [tagLength]byte) {
 	m.hash.Reset()
 	m.hash.Write(m.text)
 	base64.StdEncoding.Encode(tag[:], m.hash.Sum(m.sum[:0])[:16])
-	k.macs.Put(m)
 	return tag
 }

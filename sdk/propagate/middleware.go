@@ -26,10 +26,10 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			r.Header = stripped(r.Header) // baggage may hold what the header does not
 		}
 		if p.config.Context != nil && s.full != nil {
-			_ = s.enrich(p.config.Context(r)) // too late, and counted, if Context itself evaluated a flag
+			_ = s.enrich(p.usable(p.config.Context(r))) // too late, and counted, if Context itself evaluated a flag
 		}
-		a := &answer{ResponseWriter: w, p: p, state: s, request: r}
-		w.Header()[canonicalName("x-correlation-id")] = []string{s.correlation}
+		a := &answer{ResponseWriter: w, p: p, state: s, request: r, ids: [1]string{s.correlation}}
+		w.Header()[canonicalName("x-correlation-id")] = a.ids[:]
 		next.ServeHTTP(a, r)
 		a.finish() //nolint:contextcheck // it has the request
 	})

@@ -61,7 +61,7 @@ func (p *Propagator) outbound(ctx context.Context, host string, h http.Header, i
 		delete(h, canonicalName(HeaderName)) // of another request, copied by a proxy
 		delete(h, canonicalName(SeenName))
 	}
-	p.Inject(ctx, HTTPCarrier(h))
+	p.Inject(ctx, &outgoing{HTTPCarrier: HTTPCarrier(h)})
 	if into := p.baggage.allow(host); !off && (into || h["Baggage"] != nil) {
 		kept, _ := strippedBaggage(h["Baggage"]) // what was copied from another request
 		if value := h.Get(HeaderName); into && value != "" {

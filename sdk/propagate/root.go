@@ -2,6 +2,8 @@ package propagate
 
 import (
 	"context"
+	"maps"
+	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -11,9 +13,9 @@ import (
 // may be nil, are what is known of the subject, and Enrich adds to them until
 // the State is sealed.
 func (p *Propagator) Root(ctx context.Context, attributes map[string]any) context.Context {
-	s := p.newState()
-	correlation, root := newIDs(p.config.Now())
-	s.root(correlation, root, attributes)
+	s, now := p.newState(), p.config.Now()
+	correlation, root := newIDs(now)
+	s.root(correlation, root, now, attributes)
 	return withState(ctx, s)
 }
 
@@ -26,13 +28,13 @@ func (p *Propagator) Reroot(ctx context.Context) context.Context {
 	if old == nil {
 		return p.Root(ctx, nil)
 	}
-	s := p.newState()
-	_, root := newIDs(p.config.Now())
+	s, now := p.newState(), p.config.Now()
+	_, root := newIDs(now)
 	s.external = old.external
 	if !old.followed {
 		s.received = old.received // unreadable here, but still meant for a service further down
 	}
-	s.root(old.correlation, root, old.copied(p.config.Snapshots.Snapshot()))
+	s.root(old.correlation, root, now, old.copied(p.config.Snapshots.Snapshot()))
 	return withState(ctx, s)
 }
 
@@ -41,15 +43,15 @@ func (p *Propagator) newState() *State {
 }
 
 // root makes s an open State pinned to the newest revision.
-func (s *State) root(correlation, root string, attributes map[string]any) {
+func (s *State) root(correlation, root string, now time.Time, attributes map[string]any) {
 	s.correlation = correlation
-	s.full = make(map[string]any, len(attributes))
-	s.add(attributes)
+	s.full = nothing
+	s.add(s.p.usable(attributes))
 	if s.off {
 		return
 	}
 	s.p.counters.event(Rooted)
-	s.pin = Header{Correlation: correlation, Root: root, Environment: s.p.config.Environment(), Time: s.p.config.Now().Unix()}
+	s.pin.Correlation, s.pin.Root, s.pin.Environment, s.pin.Time = correlation, root, s.p.config.Environment(), now.Unix()
 	s.take(s.p.config.Snapshots.Snapshot())
 }
 
@@ -59,23 +61,45 @@ func (s *State) take(newest *eval.Snapshot) {
 	}
 }
 
-// add copies what an evaluation can use of attributes, lists and objects in
-// depth, since they may be read long after the caller changes his. One bad
-// value must not cost the others.
-func (s *State) add(attributes map[string]any) {
-	for name, value := range attributes {
-		switch value.(type) {
-		case string, bool, int:
-		default:
-			c, err := eval.NewContext(map[string]any{name: value})
-			if err != nil {
-				s.p.counters.event(AttributeUnusable)
-				continue
-			}
-			value = c.Map()[name]
-		}
-		s.full[name] = value
+// nothing is an evaluation context of no attributes.
+var nothing, _ = eval.NewContext(nil)
+
+// usable is what an evaluation can use of attributes, copied in depth, since it
+// may be read long after the caller changes his. One bad value must not cost the
+// others.
+func (p *Propagator) usable(attributes map[string]any) *eval.Context {
+	if len(attributes) == 0 {
+		return nothing
 	}
+	all, err := eval.NewContext(attributes)
+	if err == nil {
+		return all
+	}
+	good := make(map[string]any, len(attributes))
+	for name, value := range attributes {
+		if _, err := eval.NewContext(map[string]any{name: value}); err != nil {
+			p.counters.event(AttributeUnusable)
+			continue
+		}
+		good[name] = value
+	}
+	if all, err = eval.NewContext(good); err != nil { // too many together
+		p.counters.event(AttributeUnusable)
+		return nothing
+	}
+	return all
+}
+
+// add lays attributes over what is known.
+func (s *State) add(attributes *eval.Context) {
+	const few = 32 // beyond that it is quicker to begin anew
+	if min(s.full.Len(), attributes.Len()) <= few {
+		s.full = s.full.Merge(attributes)
+		return
+	}
+	merged := s.full.Map()
+	maps.Copy(merged, attributes.Map())
+	s.full = s.p.usable(merged)
 }
 
 // seal makes the State immutable. call is the evaluation context of the call
@@ -99,10 +123,10 @@ func (s *State) seal(call map[string]any) bool {
 	if s.pin.Environment == "" {
 		s.pin.Environment = s.p.config.Environment()
 	}
-	s.add(call)
+	s.add(s.p.usable(call))
 	s.settle()
 	s.overridden = s.pin.overridden()
-	s.met.Store(new(known))
+	s.met.Store(&s.knowns[0])
 	s.sealed.Store(true)
 	return true
 }

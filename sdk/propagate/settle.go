@@ -3,6 +3,7 @@ package propagate
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
@@ -46,58 +47,63 @@ func unique(flags []*eval.Flag) []*eval.Flag {
 }
 
 func (s *State) settleSubject() {
-	subject, ok := s.full[targetingKey].(string)
+	subject, ok := s.full.TargetingKey()
 	switch {
 	case !ok || subject == "":
-	case !validText(subject) || escapedLength(subject) > maxSubjectBytes:
+	case mended(subject) || escapedLength(subject) > maxSubjectBytes:
 		s.p.counters.event(SubjectLeftOut)
 	default:
 		s.pin.Subject, s.pin.HasSubject = subject, true
 		return
 	}
-	delete(s.full, targetingKey)
+	if _, there := s.full.Attribute(targetingKey); there {
+		rest := s.full.Map()
+		delete(rest, targetingKey)
+		s.full = s.p.usable(rest)
+	}
 }
+
+// mended reports whether a text of a context was no UTF-8 when it came. Others
+// cannot be told from it any more, so it stays where it is.
+func mended(text string) bool { return strings.ContainsRune(text, utf8.RuneError) }
 
 // settleAttributes puts the travelling attributes into the pin and returns the
 // flags that read one which the root has but which cannot travel.
 func (s *State) settleAttributes(plan *plan) (stranded []*eval.Flag) {
 	size := 0
 	for _, t := range plan.travel {
-		value, ok := s.full[t.attribute]
-		if !ok {
+		a, there, fits := s.attribute(t)
+		if !there {
 			continue
 		}
-		a, ok := attributeOf(t.wire, value)
 		length := a.length() + len("&")
-		if !ok || size+length > maxAttributeBytes {
+		if !fits || size+length > maxAttributeBytes {
 			s.p.counters.event(AttributeLeftOut)
 			stranded = append(stranded, t.readers...)
 			continue
 		}
 		size += length
+		if s.pin.Attributes == nil {
+			s.pin.Attributes = make([]Attribute, 0, len(plan.travel))
+		}
 		s.pin.Attributes = append(s.pin.Attributes, a)
 	}
 	return stranded
 }
 
-// attributeOf makes the attribute of an application's value, which may be of
-// any Go type that an evaluation context takes.
-func attributeOf(wire string, value any) (Attribute, bool) {
-	switch v := value.(type) {
-	case string, bool, float64:
-		return NewAttribute(wire, v)
-	case int:
-		return NewAttribute(wire, float64(v))
+// attribute is what the root has of an attribute that may travel, if anything,
+// and whether it can: it is a string, a number or a boolean.
+func (s *State) attribute(t travel) (a Attribute, there, fits bool) {
+	if text, ok := s.full.Text(t.attribute); ok { // most are, and boxing each would cost
+		a = Attribute{Name: t.wire, text: text}
+		return a, true, validAttributeName(t.wire) && !mended(text)
 	}
-	c, err := eval.NewContext(map[string]any{"v": value})
-	if err != nil {
-		return Attribute{}, false
+	value, there := s.full.Attribute(t.attribute)
+	if !there {
+		return a, false, false
 	}
-	plain, ok := c.Value("v")
-	if !ok {
-		return Attribute{}, false
-	}
-	return NewAttribute(wire, plain)
+	a, fits = NewAttribute(t.wire, value)
+	return a, true, fits
 }
 
 // decide takes the root decisions, those that nobody else could take first.
@@ -115,12 +121,12 @@ func (s *State) decide(wanted []*eval.Flag) {
 	for _, d := range forced {
 		room -= d.length()
 	}
-	decided := slices.Grow(slices.Clone(forced), min(len(wanted), maxRootDecisions))
+	decided := append(make([]Decision, 0, len(forced)+min(len(wanted), maxRootDecisions)), forced...)
 	for _, f := range wanted {
 		if slices.ContainsFunc(forced, func(d Decision) bool { return d.Flag == f.Key() }) {
 			continue
 		}
-		r := f.Evaluate(s.fullContext(), s.pin.Time)
+		r := f.Evaluate(s.full, s.pin.Time)
 		if r.ErrorCode() != eval.CodeNone {
 			s.p.counters.flag(RootFailed, f.Key())
 		}
@@ -133,6 +139,9 @@ func (s *State) decide(wanted []*eval.Flag) {
 		room -= size
 		decided = append(decided, d)
 	}
-	slices.SortFunc(decided, func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) })
+	byFlag := func(a, b Decision) int { return strings.Compare(a.Flag, b.Flag) }
+	if !slices.IsSortedFunc(decided, byFlag) {
+		slices.SortFunc(decided, byFlag)
+	}
 	s.pin.Decisions = decided
 }

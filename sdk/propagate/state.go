@@ -40,8 +40,8 @@ type State struct {
 	sealed  atomic.Bool
 	mu      sync.Mutex // guards what follows until sealed, nobody writes it afterwards; and then met
 	pin     Header
-	full    map[string]any               // all this process knows of the subject; nil unless rooted here
-	fullCtx atomic.Pointer[eval.Context] // made of full on demand, once sealing has begun
+	full    *eval.Context                  // all this process knows of the subject; nil unless rooted here
+	fullMap atomic.Pointer[map[string]any] // made of full on demand, once sealed
 
 	// snapshot is that of the pin, if this process happened to have it: it
 	// answers for every flag without history, however far the newest moves on.
@@ -54,7 +54,24 @@ type State struct {
 	travelling atomic.Pointer[travelling] // subject and attributes as every hop sees them
 
 	met     atomic.Pointer[known] // nil until sealed
+	knowns  [2]known              // the first two that met points to: few requests have more
 	pierced []int64               // emergencies that changed a value here; under mu
+
+	carried stateContext // the first context that carries s
+}
+
+// stateContext is context.WithValue as part of its value: every request has one.
+type stateContext struct {
+	context.Context //nolint:containedctx // it is one
+	state           *State
+}
+
+// Value implements context.Context.
+func (c *stateContext) Value(key any) any {
+	if key == (stateKey{}) {
+		return c.state
+	}
+	return c.Context.Value(key)
 }
 
 type stateKey struct{}
@@ -64,8 +81,10 @@ func stateOf(ctx context.Context) *State {
 	return s
 }
 
+// withState returns ctx with s, which nobody else has yet.
 func withState(ctx context.Context, s *State) context.Context {
-	return context.WithValue(ctx, stateKey{}, s)
+	s.carried = stateContext{ctx, s}
+	return &s.carried
 }
 
 // FromContext returns the State of the request that ctx belongs to. There is
@@ -138,14 +157,15 @@ func Enrich(ctx context.Context, attributes map[string]any) error {
 	if s == nil {
 		return ErrNoState
 	}
-	if _, err := eval.NewContext(attributes); err != nil {
+	c, err := eval.NewContext(attributes)
+	if err != nil {
 		return err
 	}
-	return s.enrich(attributes)
+	return s.enrich(c)
 }
 
-// enrich adds what can be used of attributes while s is open.
-func (s *State) enrich(attributes map[string]any) error {
+// enrich adds attributes while s is open.
+func (s *State) enrich(attributes *eval.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sealed.Load() {
