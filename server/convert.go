@@ -138,7 +138,7 @@ func fromMessage(field string, m interface{ MarshalJSON() ([]byte, error) }) ([]
 func fromSettings(s *guidonv1.Settings) eval.Settings {
 	out := eval.Settings{Fractional: s.GetFractional()}
 	for _, t := range s.GetTravel() {
-		out.Travel = append(out.Travel, eval.Travel{Attribute: t.GetAttribute(), As: t.GetAlias()})
+		out.Travel = append(out.Travel, eval.Travel{Attribute: t.GetAttribute(), As: t.GetAlias(), MaxBytes: int(t.GetMaxBytes())})
 	}
 	return out
 }
@@ -146,7 +146,7 @@ func fromSettings(s *guidonv1.Settings) eval.Settings {
 func toSettings(s eval.Settings) *guidonv1.Settings {
 	out := &guidonv1.Settings{Fractional: s.Fractional}
 	for _, t := range s.Travel {
-		out.Travel = append(out.Travel, &guidonv1.TravelAttribute{Attribute: t.Attribute, Alias: t.As})
+		out.Travel = append(out.Travel, &guidonv1.TravelAttribute{Attribute: t.Attribute, Alias: t.As, MaxBytes: int32(t.MaxBytes)})
 	}
 	return out
 }
@@ -165,6 +165,7 @@ func toEnvironment(e *hub.Environment) *guidonv1.Environment {
 		Name: e.Name(), Revision: head.Revision(), Digest: head.Digest(), Protected: head.Protected(),
 		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()),
 		RetentionDays: int32(e.Row().Retention), Archived: e.Row().Archived,
+		TravelBytes: int32(head.Snapshot().Settings().TravelBytes()),
 	}
 }
 

@@ -210,7 +210,8 @@ type PutSegment struct {
 }
 
 // PutSettings replaces the settings of an environment that evaluation and the
-// header depend on.
+// header depend on. An allow-list whose attributes may not fit the header is
+// refused; see [eval.Settings.TravelBytes].
 type PutSettings struct {
 	Environment string
 	Settings    eval.Settings

@@ -336,7 +336,21 @@ func (d *draft) validate(e *environmentDraft, isolate bool) error {
 				name, e.Name, strings.Join(missing, ", ")))
 		}
 	}
+	if e.affected[settingsName] {
+		d.warnTravel(e.Name, snapshot.Settings())
+	}
 	return nil
+}
+
+// settingsName names the settings' row.
+var settingsName = eval.Name{Kind: eval.KindSettings, Name: eval.SettingsName}
+
+// warnTravel says when the attributes that travel come near what they may be.
+func (d *draft) warnTravel(environment string, s eval.Settings) {
+	if bytes := s.TravelBytes(); bytes > eval.MaxTravelBytes*3/4 {
+		d.warnings = append(d.warnings, fmt.Sprintf("the attributes that travel in %s may take %d of the %d bytes that the header has for them",
+			environment, bytes, eval.MaxTravelBytes))
+	}
 }
 
 // fits refuses what would make the environment larger than an SDK takes.

@@ -415,6 +415,7 @@ func settingsDocument(s eval.Settings) ([]byte, error) {
 	type travel struct {
 		Attribute string `json:"attribute"`
 		As        string `json:"as,omitempty"`
+		MaxBytes  int    `json:"maxBytes,omitempty"`
 	}
 	out := struct {
 		Travel     []travel `json:"travel"`
@@ -423,12 +424,14 @@ func settingsDocument(s eval.Settings) ([]byte, error) {
 	seen := map[string]bool{}
 	for i, t := range s.Travel {
 		path := fmt.Sprintf("travel[%d]", i)
-		wire := cmp.Or(t.As, t.Attribute)
+		wire := t.Wire()
 		switch {
 		case t.Attribute == "" || strings.ContainsAny(t.Attribute, ".$") || len(t.Attribute) > MaxNameBytes:
 			return nil, &FieldError{path + ".attribute", fmt.Sprintf("%.128q is not the name of a top-level attribute", t.Attribute)}
 		case !wireName.MatchString(wire):
 			return nil, &FieldError{path, fmt.Sprintf("%.128q cannot travel under this name: give it an alias of up to 32 lower-case letters, digits and '_'", wire)}
+		case t.MaxBytes < 0 || t.MaxBytes > eval.MaxTravelBytes:
+			return nil, &FieldError{path + ".max_bytes", fmt.Sprintf("is %d, want 1 to %d, or 0 for %d", t.MaxBytes, eval.MaxTravelBytes, eval.DefaultTravelBytes)}
 		case seen["attribute "+t.Attribute] || seen["wire "+wire]:
 			return nil, &FieldError{path, fmt.Sprintf("%.128q is there twice", t.Attribute)}
 		}

@@ -73,6 +73,9 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		"attribute with a dot":         {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "user.plan"}}}}, eval.ErrInvalid, []string{"travel[0].attribute"}},
 		"attribute that cannot travel": {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "Plan"}}}}, eval.ErrInvalid, []string{"travel[0]", "alias"}},
 		"attribute twice":              {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "plan"}, {Attribute: "plan"}}}}, eval.ErrInvalid, []string{"travel[1]", "twice"}},
+		"attribute of no length":       {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "plan", MaxBytes: -1}}}}, eval.ErrInvalid, []string{"travel[0].max_bytes"}},
+		"attribute beyond all length":  {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "plan", MaxBytes: 1025}}}}, eval.ErrInvalid, []string{"travel[0].max_bytes"}},
+		"attributes that may not fit":  {store.PutSettings{Environment: "production", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "note", MaxBytes: 300}, {Attribute: "plan"}}}}, eval.ErrInvalid, []string{"$.travel", "1032 bytes of the header, 1024 are allowed", "note 906, plan 126"}},
 		"unknown algorithm":            {store.PutSettings{Environment: "production", Settings: eval.Settings{Fractional: "v9"}}, eval.ErrInvalid, []string{"fractional"}},
 	} {
 		// The first operation is good and must not get through either.

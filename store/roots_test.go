@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,24 @@ import (
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/storetest"
 )
+
+// Who edits the allow-list hears of it before it is full.
+func TestTravelIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	put := func(maxBytes int) []string {
+		return apply(t, db, store.PutSettings{Environment: "staging", Settings: eval.Settings{Travel: []eval.Travel{
+			{Attribute: "note", MaxBytes: maxBytes}, {Attribute: "plan"},
+		}}}).Warnings
+	}
+	if got := put(200); len(got) != 0 {
+		t.Errorf("at 732 bytes: %q, want no warning", got)
+	}
+	want := []string{"the attributes that travel in staging may take 882 of the 1024 bytes that the header has for them"}
+	if got := put(250); !slices.Equal(got, want) {
+		t.Errorf("Warnings = %q, want %q", got, want)
+	}
+}
 
 // What the root of a request decides must fit into its header: 24 flags, and
 // 1,024 bytes of them.

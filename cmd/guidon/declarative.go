@@ -31,7 +31,7 @@ const declarationVersion = "v1"
 
 type declaredSettings struct {
 	Fractional string            `yaml:"fractional"`
-	Travel     map[string]string `yaml:"travel,omitempty"` // name in the header by attribute
+	Travel     map[string]string `yaml:"travel,omitempty"` // ALIAS, :MAXBYTES or ALIAS:MAXBYTES by attribute
 }
 
 type declaredSegment struct {
@@ -74,7 +74,7 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 		Segments: map[string]*declaredSegment{}, Flags: map[string]*declaredFlag{},
 	}
 	for _, t := range e.GetEnvironment().GetSettings().GetTravel() {
-		d.Settings.Travel[t.GetAttribute()] = t.GetAlias()
+		d.Settings.Travel[t.GetAttribute()] = travelText(t)
 	}
 	segments, _, err := pages(0, func(size int32, token string) ([]*guidonv1.Segment, string, error) {
 		res, err := a.segments.List(ctx, &guidonv1.SegmentServiceListRequest{Environment: environment, PageSize: size, PageToken: token})
@@ -170,7 +170,11 @@ func (d *declaration) operations() ([]*guidonv1.Operation, error) {
 	if s := d.Settings; s != nil {
 		settings := &guidonv1.Settings{Fractional: s.Fractional}
 		for _, attribute := range slices.Sorted(maps.Keys(s.Travel)) {
-			settings.Travel = append(settings.Travel, &guidonv1.TravelAttribute{Attribute: attribute, Alias: s.Travel[attribute]})
+			t, err := readTravel(attribute, s.Travel[attribute])
+			if err != nil {
+				return nil, fmt.Errorf("settings.travel.%s: %w", attribute, err)
+			}
+			settings.Travel = append(settings.Travel, t)
 		}
 		out = append(out, &guidonv1.Operation{Operation: &guidonv1.Operation_PutSettings{
 			PutSettings: &guidonv1.PutSettings{Environment: d.Environment, Settings: settings},

@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
 func newEnvironmentCommand(out *output) *cobra.Command {
@@ -77,6 +79,7 @@ func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("protected", e.GetProtected())
 				t.row("propagation key", keyState(e.GetPropagationKey()))
 				t.row("travel", travel(e.GetSettings()))
+				t.row("travel at most", fmt.Sprintf("%d of %d bytes", e.GetTravelBytes(), eval.MaxTravelBytes))
 				t.row("fractional", e.GetSettings().GetFractional())
 			})
 		},
@@ -89,7 +92,12 @@ func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change an environment's settings; what is not named stays",
-		Args:  cobra.ExactArgs(1),
+		Long: "Change an environment's settings; what is not named stays.\n\n" +
+			"Attributes on the travel list go with every request, readable by every service on its way:\n" +
+			"facts of few values, such as a plan or a region, or opaque IDs; never names, addresses or\n" +
+			"anything else about a person. MAXBYTES is how long a value may be, 40 if not given; a longer\n" +
+			"one stays behind, and the flags that read it are decided where the request begins.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			travel, err := parseTravel(attributes)
 			if err != nil {
@@ -129,7 +137,7 @@ func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&attributes, "travel", nil,
-		"attributes that may travel in the header, as NAME or NAME=ALIAS; replaces the list, \"\" empties it")
+		"attributes that may travel in the header, as NAME[=ALIAS][:MAXBYTES]; replaces the list, \"\" empties it")
 	cmd.Flags().StringVar(&fractional, "fractional", "", "bucketing algorithm of percentage splits: v2 or v3")
 	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
 	cmd.MarkFlagsOneRequired("travel", "fractional")
@@ -139,23 +147,63 @@ func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 func parseTravel(attributes []string) ([]*guidonv1.TravelAttribute, error) {
 	var travel []*guidonv1.TravelAttribute
 	for _, a := range attributes {
-		name, alias, aliased := strings.Cut(a, "=")
-		if name == "" || aliased && alias == "" {
-			return nil, usagef("--travel %q: want NAME or NAME=ALIAS", a)
+		name, rest, aliased := strings.Cut(a, "=")
+		if !aliased {
+			name, rest = cutLimit(a)
 		}
-		travel = append(travel, &guidonv1.TravelAttribute{Attribute: name, Alias: alias})
+		t, err := readTravel(name, rest)
+		if err != nil || name == "" || aliased && t.GetAlias() == "" {
+			return nil, usagef("--travel %q: want NAME[=ALIAS][:MAXBYTES]", a)
+		}
+		travel = append(travel, t)
 	}
 	return travel, nil
+}
+
+// cutLimit cuts a text before the colon that a limit follows, if there is one.
+func cutLimit(text string) (before, limit string) {
+	if i := strings.LastIndexByte(text, ':'); i >= 0 {
+		return text[:i], text[i:]
+	}
+	return text, ""
+}
+
+// readTravel reads what travelText writes.
+func readTravel(attribute, text string) (*guidonv1.TravelAttribute, error) {
+	alias, limit := cutLimit(text)
+	t := &guidonv1.TravelAttribute{Attribute: attribute, Alias: alias}
+	if limit == "" {
+		return t, nil
+	}
+	most, err := strconv.ParseInt(limit[1:], 10, 32)
+	if err != nil || most < 1 {
+		return nil, fmt.Errorf("%q is not of the form ALIAS:MAXBYTES", text)
+	}
+	t.MaxBytes = int32(most)
+	return t, nil
+}
+
+// travelText is an attribute's alias, if it has one, and limit, if it names one.
+func travelText(t *guidonv1.TravelAttribute) string {
+	text := t.GetAlias()
+	if text == t.GetAttribute() {
+		text = ""
+	}
+	if t.GetMaxBytes() != 0 {
+		text += ":" + strconv.Itoa(int(t.GetMaxBytes()))
+	}
+	return text
 }
 
 // travel prints the allow-list the way --travel reads it.
 func travel(s *guidonv1.Settings) string {
 	names := make([]string, len(s.GetTravel()))
 	for i, a := range s.GetTravel() {
-		names[i] = a.GetAttribute()
-		if alias := a.GetAlias(); alias != "" && alias != a.GetAttribute() {
-			names[i] = fmt.Sprintf("%s=%s", a.GetAttribute(), alias)
+		text := travelText(a)
+		if text != "" && text[0] != ':' {
+			text = "=" + text
 		}
+		names[i] = a.GetAttribute() + text
 	}
 	return strings.Join(names, ",")
 }

@@ -1,9 +1,11 @@
 package eval
 
+import "math"
+
 // Settings are what evaluation depends on besides definitions, versioned with
 // the environment. The zero value says: nothing travels, fractional v2.
 //
-// Their document is {"fractional":"v2","travel":[{"attribute":"plan","as":"p"}]}.
+// Their document is {"fractional":"v2","travel":[{"as":"p","attribute":"plan","maxBytes":16}]}.
 type Settings struct {
 	// Travel lists the context attributes that the guidon header carries,
 	// sorted by attribute.
@@ -11,12 +13,6 @@ type Settings struct {
 
 	// Fractional names the bucketing algorithm, "v2" or "v3"; empty means "v2".
 	Fractional string
-}
-
-// Travel is one attribute of the allow-list.
-type Travel struct {
-	Attribute string // a top-level name of the evaluation context
-	As        string // its alias in the header; empty means Attribute itself
 }
 
 // The names of the bucketing algorithms.
@@ -59,7 +55,11 @@ func readSettings(v value) (Settings, error) {
 				if as.shape() != shapeText && as.shape() != shapeNull {
 					return Settings{}, placed(pathOf("travel", i)+".as", "must be a string")
 				}
-				s.Travel = append(s.Travel, Travel{Attribute: attribute.str, As: as.str})
+				most := item.field("maxBytes")
+				if !most.isNull() && (!most.isNumber() || most.num != math.Trunc(most.num) || most.num < 1 || most.num > MaxTravelBytes) {
+					return Settings{}, placed(pathOf("travel", i)+".maxBytes", "must be a whole number from 1 to %d", MaxTravelBytes)
+				}
+				s.Travel = append(s.Travel, Travel{Attribute: attribute.str, As: as.str, MaxBytes: int(most.num)})
 			}
 		default:
 			return Settings{}, placed(pathOf(f.key), "is not a setting; known are fractional and travel")

@@ -285,12 +285,14 @@ func (c *checker) settings(s *settings) {
 		c.reportError(s.err)
 		return
 	}
+	if bytes := s.value.TravelBytes(); bytes > MaxTravelBytes {
+		c.in("travel", func() {
+			c.report("may take %d bytes of the header, %d are allowed: shorten what values may be, or aliases: %s", bytes, MaxTravelBytes, s.value.travelSizes())
+		})
+	}
 	aliases := map[string]bool{}
 	for i, t := range s.value.Travel {
-		alias := t.As
-		if alias == "" {
-			alias = t.Attribute
-		}
+		alias := t.Wire()
 		c.in("travel", func() {
 			c.in(i, func() {
 				switch {

@@ -189,6 +189,12 @@ func escapedLength(s string) int {
 	return n
 }
 
+// digits is how many bytes appendNumber would write.
+func (a Attribute) digits() int {
+	var text [32]byte
+	return len(appendNumber(text[:0], a.number))
+}
+
 // length is how many bytes append would write.
 func (a Attribute) length() int {
 	var text [96]byte

@@ -24,6 +24,7 @@ type plan struct {
 
 type travel struct {
 	attribute, wire string
+	limit           int // bytes of a value, as text
 	readers         []*eval.Flag
 }
 
@@ -79,23 +80,21 @@ func (p *plan) work() {
 	p.decided = slices.Concat(p.rooted, p.attached)
 	for _, t := range listed {
 		if t.Attribute != targetingKey && len(readers[t.Attribute]) > 0 {
-			wire := wireName(t)
+			wire := t.Wire()
 			if attributeName(listed, wire) != t.Attribute {
 				wire = "" // shared by two attributes: it would be read as the other, so it cannot travel
 			}
-			p.travel = append(p.travel, travel{t.Attribute, wire, readers[t.Attribute]})
+			p.travel = append(p.travel, travel{t.Attribute, wire, t.Limit(), readers[t.Attribute]})
 		}
 	}
 	slices.SortFunc(p.travel, func(a, b travel) int { return cmp.Compare(a.wire, b.wire) })
 }
 
-// wireName is an attribute's name in the header.
-func wireName(t eval.Travel) string { return cmp.Or(t.As, t.Attribute) }
-
-// attributeName is the inverse of wireName under the allow-list, or "".
+// attributeName is the attribute of a name in the header under the allow-list, or
+// "".
 func attributeName(listed []eval.Travel, wire string) string {
 	for _, t := range listed {
-		if wireName(t) == wire {
+		if t.Wire() == wire {
 			return t.Attribute
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // they leave room for any one decision.
 const (
 	maxSubjectBytes   = 512
-	maxAttributeBytes = 1024
+	maxAttributeBytes = eval.MaxTravelBytes
 	maxDecisionBytes  = eval.MaxRootDecisionBytes
 	maxRootDecisions  = eval.MaxRootDecisions
 )
@@ -92,18 +92,18 @@ func (s *State) settleAttributes(plan *plan) (stranded []*eval.Flag) {
 }
 
 // attribute is what the root has of an attribute that may travel, if anything,
-// and whether it can: it is a string, a number or a boolean.
+// and whether it can: it is a string, a number or a boolean, and not too long.
 func (s *State) attribute(t travel) (a Attribute, there, fits bool) {
 	if text, ok := s.full.Text(t.attribute); ok { // most are, and boxing each would cost
 		a = Attribute{Name: t.wire, text: text}
-		return a, true, validAttributeName(t.wire) && !mended(text)
+		return a, true, validAttributeName(t.wire) && !mended(text) && len(text) <= t.limit
 	}
 	value, there := s.full.Attribute(t.attribute)
 	if !there {
 		return a, false, false
 	}
 	a, fits = NewAttribute(t.wire, value)
-	return a, true, fits
+	return a, true, fits && (a.kind != numberAttribute || a.digits() <= t.limit)
 }
 
 // decide takes the root decisions, those that nobody else could take first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -231,6 +232,53 @@ func TestUntravellableAttributes(t *testing.T) {
 	}
 	if got := p.Stats().Events[propagate.AttributeLeftOut]; got != 4 {
 		t.Errorf("attribute_left_out = %d, want 4", got)
+	}
+}
+
+// A value that is longer than its attribute may be stays at the root, which
+// decides what reads it, and everybody agrees.
+func TestLongAttributesStay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t,
+		settingsRow(t, `[{"attribute":"country","maxBytes":2},{"attribute":"score","maxBytes":3},{"attribute":"tenant"},{"attribute":"vip","maxBytes":1}]`),
+		flagRow(t, "local", "off", equals("country", "ÅÅ"), ""),
+		flagRow(t, "rated", "off", `{"if":[{">":[{"var":"score"},1]},"on","off"]}`, ""),
+		flagRow(t, "tenants", "off", `{"if":[{"starts_with":[{"var":"tenant"},"x"]},"on","off"]}`, ""),
+		flagRow(t, "vips", "off", `{"if":[{"var":"vip"},"on","off"]}`, ""),
+	)
+	fits := map[string]any{"country": "NZ", "score": 1.5, "tenant": strings.Repeat("x", 40), "vip": true}
+	for name, tt := range map[string]struct {
+		attribute string
+		value     any
+		decided   string
+	}{
+		"all fit":                {},
+		"by bytes, not letters":  {"country", "ÅÅ", "local"},
+		"by digits":              {"score", 1.25, "rated"},
+		"by the default":         {"tenant", strings.Repeat("x", 41), "tenants"},
+		"no UTF-8 cannot travel": {"tenant", "x\xff", "tenants"},
+	} {
+		p, leaf := newPropagator(t, w.instance()), newPropagator(t, w.instance())
+		context := maps.Clone(fits)
+		want := 0
+		if tt.attribute != "" {
+			context[tt.attribute], want = tt.value, 1
+		}
+		ctx := p.Root(t.Context(), context)
+		h := header(ctx, t)
+		if len(h.Attributes) != 4-want || len(h.Decisions) != want || want == 1 && h.Decisions[0] != (propagate.Decision{Flag: tt.decided, Variant: "on", Mark: propagate.MarkRoot}) {
+			t.Errorf("%s: %v travel, with decisions %v, want %d and %q", name, h.Attributes, h.Decisions, 4-want, tt.decided)
+		}
+		if got := p.Stats().Events[propagate.AttributeLeftOut]; got != uint64(want) {
+			t.Errorf("%s: attribute_left_out = %d, want %d", name, got, want)
+		}
+		below := hop(ctx, p, leaf)
+		for _, key := range []string{"local", "rated", "tenants", "vips"} {
+			here, there := p.Evaluate(ctx, key, eval.Boolean, nil), leaf.Evaluate(below, key, eval.Boolean, nil)
+			if here.Variant() != there.Variant() || key != "local" && here.Variant() != "on" {
+				t.Errorf("%s: %s is %q at the root and %q below", name, key, here.Variant(), there.Variant())
+			}
+		}
 	}
 }
 

@@ -1571,7 +1571,10 @@ type ChangeServiceKillReportResponse struct {
 	// pierced counts the requests whose value the kill changed under way.
 	Pierced int64 `protobuf:"varint,11,opt,name=pierced,proto3" json:"pierced,omitempty"`
 	// partial says that what other replicas know is missing.
-	Partial       bool `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,12,opt,name=partial,proto3" json:"partial,omitempty"`
+	// recorded is set where the times are those that servers noted while the kill
+	// spread: some of the instances are gone since, or took it too long ago.
+	Recorded      *KillRecord `protobuf:"bytes,13,opt,name=recorded,proto3" json:"recorded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1690,6 +1693,75 @@ func (x *ChangeServiceKillReportResponse) GetPartial() bool {
 	return false
 }
 
+func (x *ChangeServiceKillReportResponse) GetRecorded() *KillRecord {
+	if x != nil {
+		return x.Recorded
+	}
+	return nil
+}
+
+// KillRecord is what the servers noted of a kill.
+type KillRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// reached of the connected instances held the kill then.
+	Reached       int32                  `protobuf:"varint,1,opt,name=reached,proto3" json:"reached,omitempty"`
+	Connected     int32                  `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	RecordedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=recorded_at,json=recordedAt,proto3" json:"recorded_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KillRecord) Reset() {
+	*x = KillRecord{}
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KillRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KillRecord) ProtoMessage() {}
+
+func (x *KillRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KillRecord.ProtoReflect.Descriptor instead.
+func (*KillRecord) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *KillRecord) GetReached() int32 {
+	if x != nil {
+		return x.Reached
+	}
+	return 0
+}
+
+func (x *KillRecord) GetConnected() int32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *KillRecord) GetRecordedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RecordedAt
+	}
+	return nil
+}
+
 // Change says what became of one row.
 type Change struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1706,7 +1778,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1790,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[23]
+	mi := &file_guidon_v1_change_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1803,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{23}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Change) GetEnvironment() string {
@@ -1776,7 +1848,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1860,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[24]
+	mi := &file_guidon_v1_change_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1873,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{24}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Conflict) GetEnvironment() string {
@@ -1842,7 +1914,7 @@ type Invalid struct {
 
 func (x *Invalid) Reset() {
 	*x = Invalid{}
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1926,7 @@ func (x *Invalid) String() string {
 func (*Invalid) ProtoMessage() {}
 
 func (x *Invalid) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[25]
+	mi := &file_guidon_v1_change_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1939,7 @@ func (x *Invalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalid.ProtoReflect.Descriptor instead.
 func (*Invalid) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{25}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Invalid) GetProblems() []*Problem {
@@ -1894,7 +1966,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1978,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[26]
+	mi := &file_guidon_v1_change_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1991,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{26}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Problem) GetOperation() int32 {
@@ -1982,7 +2054,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2066,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[27]
+	mi := &file_guidon_v1_change_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2079,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{27}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -2273,7 +2345,7 @@ type PutFlag struct {
 
 func (x *PutFlag) Reset() {
 	*x = PutFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2357,7 @@ func (x *PutFlag) String() string {
 func (*PutFlag) ProtoMessage() {}
 
 func (x *PutFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[28]
+	mi := &file_guidon_v1_change_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2370,7 @@ func (x *PutFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutFlag.ProtoReflect.Descriptor instead.
 func (*PutFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{28}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutFlag) GetEnvironment() string {
@@ -2422,7 +2494,7 @@ type Requirements struct {
 
 func (x *Requirements) Reset() {
 	*x = Requirements{}
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2506,7 @@ func (x *Requirements) String() string {
 func (*Requirements) ProtoMessage() {}
 
 func (x *Requirements) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[29]
+	mi := &file_guidon_v1_change_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2519,7 @@ func (x *Requirements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirements.ProtoReflect.Descriptor instead.
 func (*Requirements) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{29}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Requirements) GetRequirements() []*Requirement {
@@ -2468,7 +2540,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2552,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[30]
+	mi := &file_guidon_v1_change_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2565,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{30}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Requirement) GetFlag() string {
@@ -2521,7 +2593,7 @@ type DeleteFlag struct {
 
 func (x *DeleteFlag) Reset() {
 	*x = DeleteFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2605,7 @@ func (x *DeleteFlag) String() string {
 func (*DeleteFlag) ProtoMessage() {}
 
 func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[31]
+	mi := &file_guidon_v1_change_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2618,7 @@ func (x *DeleteFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteFlag.ProtoReflect.Descriptor instead.
 func (*DeleteFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{31}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteFlag) GetKey() string {
@@ -2567,7 +2639,7 @@ type RestoreFlag struct {
 
 func (x *RestoreFlag) Reset() {
 	*x = RestoreFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2651,7 @@ func (x *RestoreFlag) String() string {
 func (*RestoreFlag) ProtoMessage() {}
 
 func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[32]
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2664,7 @@ func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreFlag.ProtoReflect.Descriptor instead.
 func (*RestoreFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{32}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreFlag) GetKey() string {
@@ -2618,7 +2690,7 @@ type DescribeFlag struct {
 
 func (x *DescribeFlag) Reset() {
 	*x = DescribeFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2702,7 @@ func (x *DescribeFlag) String() string {
 func (*DescribeFlag) ProtoMessage() {}
 
 func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2715,7 @@ func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeFlag.ProtoReflect.Descriptor instead.
 func (*DescribeFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DescribeFlag) GetKey() string {
@@ -2690,7 +2762,7 @@ type Texts struct {
 
 func (x *Texts) Reset() {
 	*x = Texts{}
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2774,7 @@ func (x *Texts) String() string {
 func (*Texts) ProtoMessage() {}
 
 func (x *Texts) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2787,7 @@ func (x *Texts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Texts.ProtoReflect.Descriptor instead.
 func (*Texts) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Texts) GetValues() []string {
@@ -2738,7 +2810,7 @@ type SetSchema struct {
 
 func (x *SetSchema) Reset() {
 	*x = SetSchema{}
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2822,7 @@ func (x *SetSchema) String() string {
 func (*SetSchema) ProtoMessage() {}
 
 func (x *SetSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2835,7 @@ func (x *SetSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchema.ProtoReflect.Descriptor instead.
 func (*SetSchema) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetSchema) GetKey() string {
@@ -2792,7 +2864,7 @@ type DeleteSegment struct {
 
 func (x *DeleteSegment) Reset() {
 	*x = DeleteSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +2876,7 @@ func (x *DeleteSegment) String() string {
 func (*DeleteSegment) ProtoMessage() {}
 
 func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +2889,7 @@ func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSegment.ProtoReflect.Descriptor instead.
 func (*DeleteSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteSegment) GetEnvironment() string {
@@ -2846,7 +2918,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2930,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2943,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -2908,7 +2980,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +2992,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3005,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -2973,7 +3045,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3057,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3070,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -3058,7 +3130,7 @@ type KillFlag struct {
 
 func (x *KillFlag) Reset() {
 	*x = KillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3142,7 @@ func (x *KillFlag) String() string {
 func (*KillFlag) ProtoMessage() {}
 
 func (x *KillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3155,7 @@ func (x *KillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
 func (*KillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *KillFlag) GetEnvironment() string {
@@ -3119,7 +3191,7 @@ type UnkillFlag struct {
 
 func (x *UnkillFlag) Reset() {
 	*x = UnkillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3203,7 @@ func (x *UnkillFlag) String() string {
 func (*UnkillFlag) ProtoMessage() {}
 
 func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3216,7 @@ func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
 func (*UnkillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UnkillFlag) GetEnvironment() string {
@@ -3172,7 +3244,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3256,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3269,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -3224,7 +3296,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3308,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3321,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -3298,7 +3370,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3382,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3395,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -3354,7 +3426,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[45]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3438,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[45]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3451,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{45}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -3402,14 +3474,19 @@ type TravelAttribute struct {
 	Attribute string `protobuf:"bytes,1,opt,name=attribute,proto3" json:"attribute,omitempty"`
 	// alias is its name in the header: 1 to 32 of a-z, 0-9, _. Empty means the
 	// attribute's own name, which must then be of that form.
-	Alias         string `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	Alias string `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	// max_bytes is how long its value may be, as UTF-8 text or as the decimals of
+	// a number; 40 if 0. A longer value does not travel, and the flags that read it
+	// are decided at the root. With every byte escaped, the values of the list, its
+	// names and what stands between them must fit 1,024 bytes of the header.
+	MaxBytes      int32 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[46]
+	mi := &file_guidon_v1_change_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3498,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[46]
+	mi := &file_guidon_v1_change_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3511,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{46}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -3449,6 +3526,13 @@ func (x *TravelAttribute) GetAlias() string {
 		return x.Alias
 	}
 	return ""
+}
+
+func (x *TravelAttribute) GetMaxBytes() int32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 var File_guidon_v1_change_proto protoreflect.FileDescriptor
@@ -3599,7 +3683,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"^\n" +
 	"\x1eChangeServiceKillReportRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xca\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xfd\x03\n" +
 	"\x1fChangeServiceKillReportResponse\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x127\n" +
@@ -3613,7 +3697,14 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x05timed\x18\n" +
 	" \x01(\x05R\x05timed\x12\x18\n" +
 	"\apierced\x18\v \x01(\x03R\apierced\x12\x18\n" +
-	"\apartial\x18\f \x01(\bR\apartial\"j\n" +
+	"\apartial\x18\f \x01(\bR\apartial\x121\n" +
+	"\brecorded\x18\r \x01(\v2\x15.guidon.v1.KillRecordR\brecorded\"\x81\x01\n" +
+	"\n" +
+	"KillRecord\x12\x18\n" +
+	"\areached\x18\x01 \x01(\x05R\areached\x12\x1c\n" +
+	"\tconnected\x18\x02 \x01(\x05R\tconnected\x12;\n" +
+	"\vrecorded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"recordedAt\"j\n" +
 	"\x06Change\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3751,10 +3842,11 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x06travel\x18\x01 \x03(\v2\x1a.guidon.v1.TravelAttributeR\x06travel\x12\x1e\n" +
 	"\n" +
 	"fractional\x18\x02 \x01(\tR\n" +
-	"fractional\"E\n" +
+	"fractional\"b\n" +
 	"\x0fTravelAttribute\x12\x1c\n" +
 	"\tattribute\x18\x01 \x01(\tR\tattribute\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias2\xc5\x06\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x05R\bmaxBytes2\xc5\x06\n" +
 	"\rChangeService\x12V\n" +
 	"\x05Apply\x12$.guidon.v1.ChangeServiceApplyRequest\x1a%.guidon.v1.ChangeServiceApplyResponse\"\x00\x12S\n" +
 	"\x04Kill\x12#.guidon.v1.ChangeServiceKillRequest\x1a$.guidon.v1.ChangeServiceKillResponse\"\x00\x12Y\n" +
@@ -3779,7 +3871,7 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_guidon_v1_change_proto_goTypes = []any{
 	(*ChangeServiceRevertRequest)(nil),      // 0: guidon.v1.ChangeServiceRevertRequest
 	(*ChangeResult)(nil),                    // 1: guidon.v1.ChangeResult
@@ -3804,129 +3896,132 @@ var file_guidon_v1_change_proto_goTypes = []any{
 	(*ChangeServiceUnkillResponse)(nil),     // 20: guidon.v1.ChangeServiceUnkillResponse
 	(*ChangeServiceKillReportRequest)(nil),  // 21: guidon.v1.ChangeServiceKillReportRequest
 	(*ChangeServiceKillReportResponse)(nil), // 22: guidon.v1.ChangeServiceKillReportResponse
-	(*Change)(nil),                          // 23: guidon.v1.Change
-	(*Conflict)(nil),                        // 24: guidon.v1.Conflict
-	(*Invalid)(nil),                         // 25: guidon.v1.Invalid
-	(*Problem)(nil),                         // 26: guidon.v1.Problem
-	(*Operation)(nil),                       // 27: guidon.v1.Operation
-	(*PutFlag)(nil),                         // 28: guidon.v1.PutFlag
-	(*Requirements)(nil),                    // 29: guidon.v1.Requirements
-	(*Requirement)(nil),                     // 30: guidon.v1.Requirement
-	(*DeleteFlag)(nil),                      // 31: guidon.v1.DeleteFlag
-	(*RestoreFlag)(nil),                     // 32: guidon.v1.RestoreFlag
-	(*DescribeFlag)(nil),                    // 33: guidon.v1.DescribeFlag
-	(*Texts)(nil),                           // 34: guidon.v1.Texts
-	(*SetSchema)(nil),                       // 35: guidon.v1.SetSchema
-	(*DeleteSegment)(nil),                   // 36: guidon.v1.DeleteSegment
-	(*SetState)(nil),                        // 37: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),               // 38: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),                   // 39: guidon.v1.SetAttributes
-	(*KillFlag)(nil),                        // 40: guidon.v1.KillFlag
-	(*UnkillFlag)(nil),                      // 41: guidon.v1.UnkillFlag
-	(*ArchiveFlag)(nil),                     // 42: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                      // 43: guidon.v1.PutSegment
-	(*PutSettings)(nil),                     // 44: guidon.v1.PutSettings
-	(*Settings)(nil),                        // 45: guidon.v1.Settings
-	(*TravelAttribute)(nil),                 // 46: guidon.v1.TravelAttribute
-	nil,                                     // 47: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	nil,                                     // 48: guidon.v1.ChangeResult.RevisionsEntry
-	nil,                                     // 49: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
-	nil,                                     // 50: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
-	nil,                                     // 51: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
-	nil,                                     // 52: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	nil,                                     // 53: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
-	nil,                                     // 54: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                     // 55: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),                 // 56: google.protobuf.Struct
-	(*FieldChange)(nil),                     // 57: guidon.v1.FieldChange
-	(*Resolution)(nil),                      // 58: guidon.v1.Resolution
-	(*timestamppb.Timestamp)(nil),           // 59: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),             // 60: google.protobuf.Duration
-	(*structpb.Value)(nil),                  // 61: google.protobuf.Value
+	(*KillRecord)(nil),                      // 23: guidon.v1.KillRecord
+	(*Change)(nil),                          // 24: guidon.v1.Change
+	(*Conflict)(nil),                        // 25: guidon.v1.Conflict
+	(*Invalid)(nil),                         // 26: guidon.v1.Invalid
+	(*Problem)(nil),                         // 27: guidon.v1.Problem
+	(*Operation)(nil),                       // 28: guidon.v1.Operation
+	(*PutFlag)(nil),                         // 29: guidon.v1.PutFlag
+	(*Requirements)(nil),                    // 30: guidon.v1.Requirements
+	(*Requirement)(nil),                     // 31: guidon.v1.Requirement
+	(*DeleteFlag)(nil),                      // 32: guidon.v1.DeleteFlag
+	(*RestoreFlag)(nil),                     // 33: guidon.v1.RestoreFlag
+	(*DescribeFlag)(nil),                    // 34: guidon.v1.DescribeFlag
+	(*Texts)(nil),                           // 35: guidon.v1.Texts
+	(*SetSchema)(nil),                       // 36: guidon.v1.SetSchema
+	(*DeleteSegment)(nil),                   // 37: guidon.v1.DeleteSegment
+	(*SetState)(nil),                        // 38: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),               // 39: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),                   // 40: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                        // 41: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                      // 42: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                     // 43: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                      // 44: guidon.v1.PutSegment
+	(*PutSettings)(nil),                     // 45: guidon.v1.PutSettings
+	(*Settings)(nil),                        // 46: guidon.v1.Settings
+	(*TravelAttribute)(nil),                 // 47: guidon.v1.TravelAttribute
+	nil,                                     // 48: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	nil,                                     // 49: guidon.v1.ChangeResult.RevisionsEntry
+	nil,                                     // 50: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	nil,                                     // 51: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	nil,                                     // 52: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	nil,                                     // 53: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	nil,                                     // 54: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	nil,                                     // 55: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                     // 56: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),                 // 57: google.protobuf.Struct
+	(*FieldChange)(nil),                     // 58: guidon.v1.FieldChange
+	(*Resolution)(nil),                      // 59: guidon.v1.Resolution
+	(*timestamppb.Timestamp)(nil),           // 60: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),             // 61: google.protobuf.Duration
+	(*structpb.Value)(nil),                  // 62: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	47, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	48, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
+	48, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	49, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
 	11, // 2: guidon.v1.ChangeResult.changes:type_name -> guidon.v1.RowChange
 	1,  // 3: guidon.v1.ChangeServiceRevertResponse.result:type_name -> guidon.v1.ChangeResult
-	49, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	50, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
 	1,  // 5: guidon.v1.ChangeServiceRestoreResponse.result:type_name -> guidon.v1.ChangeResult
-	50, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	51, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
 	1,  // 7: guidon.v1.ChangeServicePromoteResponse.result:type_name -> guidon.v1.ChangeResult
-	51, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	52, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
 	1,  // 9: guidon.v1.ChangeServiceCopyResponse.result:type_name -> guidon.v1.ChangeResult
-	27, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
-	52, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	56, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
-	53, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	28, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
+	53, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	57, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
+	54, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
 	11, // 14: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
-	26, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
+	27, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
 	12, // 16: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
-	23, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
-	57, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
+	24, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
+	58, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
 	13, // 19: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
-	58, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
-	58, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
-	27, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	54, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	55, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	23, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
+	59, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
+	59, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
+	28, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
+	55, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	56, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	24, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
 	17, // 26: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
-	23, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
-	23, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
-	59, // 29: guidon.v1.ChangeServiceKillReportResponse.killed_at:type_name -> google.protobuf.Timestamp
+	24, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
+	24, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
+	60, // 29: guidon.v1.ChangeServiceKillReportResponse.killed_at:type_name -> google.protobuf.Timestamp
 	17, // 30: guidon.v1.ChangeServiceKillReportResponse.kills:type_name -> guidon.v1.Kill
-	60, // 31: guidon.v1.ChangeServiceKillReportResponse.p50:type_name -> google.protobuf.Duration
-	60, // 32: guidon.v1.ChangeServiceKillReportResponse.p99:type_name -> google.protobuf.Duration
-	60, // 33: guidon.v1.ChangeServiceKillReportResponse.last:type_name -> google.protobuf.Duration
-	23, // 34: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
-	26, // 35: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
-	28, // 36: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	37, // 37: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	38, // 38: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	42, // 39: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	43, // 40: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	44, // 41: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
-	31, // 42: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
-	32, // 43: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
-	33, // 44: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
-	35, // 45: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
-	36, // 46: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
-	39, // 47: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	40, // 48: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
-	41, // 49: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
-	56, // 50: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	29, // 51: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
-	30, // 52: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
-	34, // 53: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
-	34, // 54: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
-	56, // 55: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
-	61, // 56: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	45, // 57: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	46, // 58: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	14, // 59: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	16, // 60: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
-	19, // 61: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
-	21, // 62: guidon.v1.ChangeService.KillReport:input_type -> guidon.v1.ChangeServiceKillReportRequest
-	9,  // 63: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
-	0,  // 64: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
-	3,  // 65: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
-	5,  // 66: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
-	7,  // 67: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
-	15, // 68: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	18, // 69: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
-	20, // 70: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
-	22, // 71: guidon.v1.ChangeService.KillReport:output_type -> guidon.v1.ChangeServiceKillReportResponse
-	10, // 72: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
-	2,  // 73: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
-	4,  // 74: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
-	6,  // 75: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
-	8,  // 76: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
-	68, // [68:77] is the sub-list for method output_type
-	59, // [59:68] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	61, // 31: guidon.v1.ChangeServiceKillReportResponse.p50:type_name -> google.protobuf.Duration
+	61, // 32: guidon.v1.ChangeServiceKillReportResponse.p99:type_name -> google.protobuf.Duration
+	61, // 33: guidon.v1.ChangeServiceKillReportResponse.last:type_name -> google.protobuf.Duration
+	23, // 34: guidon.v1.ChangeServiceKillReportResponse.recorded:type_name -> guidon.v1.KillRecord
+	60, // 35: guidon.v1.KillRecord.recorded_at:type_name -> google.protobuf.Timestamp
+	24, // 36: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
+	27, // 37: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
+	29, // 38: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
+	38, // 39: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	39, // 40: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	43, // 41: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	44, // 42: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	45, // 43: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	32, // 44: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
+	33, // 45: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
+	34, // 46: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
+	36, // 47: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
+	37, // 48: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
+	40, // 49: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	41, // 50: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	42, // 51: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	57, // 52: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	30, // 53: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
+	31, // 54: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
+	35, // 55: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
+	35, // 56: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
+	57, // 57: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
+	62, // 58: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	46, // 59: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	47, // 60: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	14, // 61: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	16, // 62: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	19, // 63: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	21, // 64: guidon.v1.ChangeService.KillReport:input_type -> guidon.v1.ChangeServiceKillReportRequest
+	9,  // 65: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
+	0,  // 66: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
+	3,  // 67: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
+	5,  // 68: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
+	7,  // 69: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
+	15, // 70: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	18, // 71: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	20, // 72: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	22, // 73: guidon.v1.ChangeService.KillReport:output_type -> guidon.v1.ChangeServiceKillReportResponse
+	10, // 74: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
+	2,  // 75: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
+	4,  // 76: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
+	6,  // 77: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
+	8,  // 78: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
+	70, // [70:79] is the sub-list for method output_type
+	61, // [61:70] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -3936,7 +4031,7 @@ func file_guidon_v1_change_proto_init() {
 	}
 	file_guidon_v1_evaluation_proto_init()
 	file_guidon_v1_field_proto_init()
-	file_guidon_v1_change_proto_msgTypes[27].OneofWrappers = []any{
+	file_guidon_v1_change_proto_msgTypes[28].OneofWrappers = []any{
 		(*Operation_PutFlag)(nil),
 		(*Operation_SetState)(nil),
 		(*Operation_SetDefaultVariant)(nil),
@@ -3952,16 +4047,16 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_KillFlag)(nil),
 		(*Operation_UnkillFlag)(nil),
 	}
-	file_guidon_v1_change_proto_msgTypes[28].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[33].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[39].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[29].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[34].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   56,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,8 +37,11 @@ type Environment struct {
 	RetentionDays  int32                `protobuf:"varint,7,opt,name=retention_days,json=retentionDays,proto3" json:"retention_days,omitempty"`
 	Archived       bool                 `protobuf:"varint,8,opt,name=archived,proto3" json:"archived,omitempty"`
 	PropagationKey *PropagationKeyState `protobuf:"bytes,20,opt,name=propagation_key,json=propagationKey,proto3" json:"propagation_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// travel_bytes is how much of the header the attributes that travel may take,
+	// of the 1,024 bytes that there are for them.
+	TravelBytes   int32 `protobuf:"varint,21,opt,name=travel_bytes,json=travelBytes,proto3" json:"travel_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Environment) Reset() {
@@ -132,6 +135,13 @@ func (x *Environment) GetPropagationKey() *PropagationKeyState {
 		return x.PropagationKey
 	}
 	return nil
+}
+
+func (x *Environment) GetTravelBytes() int32 {
+	if x != nil {
+		return x.TravelBytes
+	}
+	return 0
 }
 
 // PropagationKeyState says which key signs the headers of an environment.
@@ -876,7 +886,7 @@ var File_guidon_v1_environment_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\x1a\x18guidon/v1/revision.proto\"\xcf\x02\n" +
+	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\x1a\x18guidon/v1/revision.proto\"\xf2\x02\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -887,7 +897,8 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\bsettings\x18\x06 \x01(\v2\x13.guidon.v1.SettingsR\bsettings\x12%\n" +
 	"\x0eretention_days\x18\a \x01(\x05R\rretentionDays\x12\x1a\n" +
 	"\barchived\x18\b \x01(\bR\barchived\x12G\n" +
-	"\x0fpropagation_key\x18\x14 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey\"s\n" +
+	"\x0fpropagation_key\x18\x14 \x01(\v2\x1e.guidon.v1.PropagationKeyStateR\x0epropagationKey\x12!\n" +
+	"\ftravel_bytes\x18\x15 \x01(\x05R\vtravelBytes\"s\n" +
 	"\x13PropagationKeyState\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +

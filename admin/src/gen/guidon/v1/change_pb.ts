@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/change.proto.
  */
 export const file_guidon_v1_change: GenFile = /*@__PURE__*/
-  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEikQIKGkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDwoHZHJ5X3J1bhgNIAEoCBo4ChZFeHBlY3RlZFJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEi2gEKDENoYW5nZVJlc3VsdBIRCgljaGFuZ2VfaWQYASABKAkSOQoJcmV2aXNpb25zGAIgAygLMiYuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdC5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAMgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRIRCgl1bmNoYW5nZWQYBSABKAgaMAoOUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJGChtDaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKTAgobQ2hhbmdlU2VydmljZVJlc3RvcmVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VSZXN0b3JlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCLAAgobQ2hhbmdlU2VydmljZVByb21vdGVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg0KBWZsYWdzGAMgAygJEhAKCHNlZ21lbnRzGAQgAygJEhAKCHNldHRpbmdzGAUgASgIEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VQcm9tb3RlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VQcm9tb3RlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKHAgoYQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSVgoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjouZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkQKGUNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKuAgoaQ2hhbmdlU2VydmljZURyeVJ1blJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDgoGcmVhc29uGAMgASgJEhcKD2lzb2xhdGVfaW52YWxpZBgEIAEoCBIpCghjb250ZXh0cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIpwCChtDaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2USSAoJcmV2aXNpb25zGAEgAygLMjUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAIgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIkCghwcm9ibGVtcxgDIAMoCzISLmd1aWRvbi52MS5Qcm9ibGVtEhAKCHdhcm5pbmdzGAQgAygJEiIKB2ltcGFjdHMYBSADKAsyES5ndWlkb24udjEuSW1wYWN0GjAKDlJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiVgoJUm93Q2hhbmdlEiEKBmNoYW5nZRgBIAEoCzIRLmd1aWRvbi52MS5DaGFuZ2USJgoGZmllbGRzGAIgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlImkKBkltcGFjdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEhAKCGNvbnRleHRzGAMgASgFEioKCGV4YW1wbGVzGAQgAygLMhguZ3VpZG9uLnYxLkltcGFjdEV4YW1wbGUibQoNSW1wYWN0RXhhbXBsZRIPCgdjb250ZXh0GAEgASgFEiUKBmJlZm9yZRgCIAEoCzIVLmd1aWRvbi52MS5SZXNvbHV0aW9uEiQKBWFmdGVyGAMgASgLMhUuZ3VpZG9uLnYxLlJlc29sdXRpb24iqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkcKHkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyLlAgofQ2hhbmdlU2VydmljZUtpbGxSZXBvcnRSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxItCglraWxsZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBWtpbGxzGAQgAygLMg8uZ3VpZG9uLnYxLktpbGwSDwoHcmVhY2hlZBgFIAEoBRIRCgljb25uZWN0ZWQYBiABKAUSJgoDcDUwGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYKA3A5ORgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRsYXN0GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBXRpbWVkGAogASgFEg8KB3BpZXJjZWQYCyABKAMSDwoHcGFydGlhbBgMIAEoCCJJCgZDaGFuZ2USEwoLZW52aXJvbm1lbnQYASABKAkSDAoEa2luZBgCIAEoCRIMCgRuYW1lGAMgASgJEg4KBmFjdGlvbhgEIAEoCSJwCghDb25mbGljdBITCgtlbnZpcm9ubWVudBgBIAEoCRIZChFleHBlY3RlZF9yZXZpc2lvbhgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIiCgdjaGFuZ2VkGAQgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZSIvCgdJbnZhbGlkEiQKCHByb2JsZW1zGAEgAygLMhIuZ3VpZG9uLnYxLlByb2JsZW0iXgoHUHJvYmxlbRIRCglvcGVyYXRpb24YASABKAUSEwoLZW52aXJvbm1lbnQYAiABKAkSDAoEbmFtZRgDIAEoCRIMCgRwYXRoGAQgASgJEg8KB21lc3NhZ2UYBSABKAkisQUKCU9wZXJhdGlvbhImCghwdXRfZmxhZxgBIAEoCzISLmd1aWRvbi52MS5QdXRGbGFnSAASKAoJc2V0X3N0YXRlGAIgASgLMhMuZ3VpZG9uLnYxLlNldFN0YXRlSAASOwoTc2V0X2RlZmF1bHRfdmFyaWFudBgDIAEoCzIcLmd1aWRvbi52MS5TZXREZWZhdWx0VmFyaWFudEgAEi4KDGFyY2hpdmVfZmxhZxgEIAEoCzIWLmd1aWRvbi52MS5BcmNoaXZlRmxhZ0gAEiwKC3B1dF9zZWdtZW50GAUgASgLMhUuZ3VpZG9uLnYxLlB1dFNlZ21lbnRIABIuCgxwdXRfc2V0dGluZ3MYBiABKAsyFi5ndWlkb24udjEuUHV0U2V0dGluZ3NIABIsCgtkZWxldGVfZmxhZxgKIAEoCzIVLmd1aWRvbi52MS5EZWxldGVGbGFnSAASLgoMcmVzdG9yZV9mbGFnGAsgASgLMhYuZ3VpZG9uLnYxLlJlc3RvcmVGbGFnSAASMAoNZGVzY3JpYmVfZmxhZxgMIAEoCzIXLmd1aWRvbi52MS5EZXNjcmliZUZsYWdIABIqCgpzZXRfc2NoZW1hGA0gASgLMhQuZ3VpZG9uLnYxLlNldFNjaGVtYUgAEjIKDmRlbGV0ZV9zZWdtZW50GA4gASgLMhguZ3VpZG9uLnYxLkRlbGV0ZVNlZ21lbnRIABIyCg5zZXRfYXR0cmlidXRlcxgeIAEoCzIYLmd1aWRvbi52MS5TZXRBdHRyaWJ1dGVzSAASKAoJa2lsbF9mbGFnGB8gASgLMhMuZ3VpZG9uLnYxLktpbGxGbGFnSAASLAoLdW5raWxsX2ZsYWcYICABKAsyFS5ndWlkb24udjEuVW5raWxsRmxhZ0gAQgsKCW9wZXJhdGlvbiLEAwoHUHV0RmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIrCgpkZWZpbml0aW9uGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgRraW5kGAUgASgJEg0KBXNjb3BlGAYgASgJEgwKBHR5cGUYByABKAkSEgoFb3duZXIYCCABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgJIAEoCUgBiAEBEgwKBHRhZ3MYCiADKAkSEwoLY3JlYXRlX29ubHkYCyABKAgSEwoGYXR0YWNoGAwgASgISAKIAQESGAoLb3ZlcnJpZGFibGUYDSABKAhIA4gBARITCgZwaWVyY2UYDiABKAlIBIgBARIbCg5jbGllbnRfdmlzaWJsZRgUIAEoCEgFiAEBEikKCHJlcXVpcmVzGCggASgLMhcuZ3VpZG9uLnYxLlJlcXVpcmVtZW50c0IICgZfb3duZXJCDgoMX2Rlc2NyaXB0aW9uQgkKB19hdHRhY2hCDgoMX292ZXJyaWRhYmxlQgkKB19waWVyY2VCEQoPX2NsaWVudF92aXNpYmxlIjwKDFJlcXVpcmVtZW50cxIsCgxyZXF1aXJlbWVudHMYASADKAsyFi5ndWlkb24udjEuUmVxdWlyZW1lbnQiLQoLUmVxdWlyZW1lbnQSDAoEZmxhZxgBIAEoCRIQCgh2YXJpYW50cxgCIAMoCSIZCgpEZWxldGVGbGFnEgsKA2tleRgBIAEoCSIaCgtSZXN0b3JlRmxhZxILCgNrZXkYASABKAkipAEKDERlc2NyaWJlRmxhZxILCgNrZXkYASABKAkSEgoFb3duZXIYAiABKAlIAIgBARIYCgtkZXNjcmlwdGlvbhgDIAEoCUgBiAEBEh4KBHRhZ3MYBCABKAsyEC5ndWlkb24udjEuVGV4dHMSHwoFbGlua3MYBSABKAsyEC5ndWlkb24udjEuVGV4dHNCCAoGX293bmVyQg4KDF9kZXNjcmlwdGlvbiIXCgVUZXh0cxIOCgZ2YWx1ZXMYASADKAkiQQoJU2V0U2NoZW1hEgsKA2tleRgBIAEoCRInCgZzY2hlbWEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IjIKDURlbGV0ZVNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCSI7CghTZXRTdGF0ZRITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDQoFc3RhdGUYAyABKAkiRgoRU2V0RGVmYXVsdFZhcmlhbnQSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEg8KB3ZhcmlhbnQYAyABKAkiywEKDVNldEF0dHJpYnV0ZXMSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJEhMKBmF0dGFjaBgDIAEoCEgAiAEBEhgKC292ZXJyaWRhYmxlGAQgASgISAGIAQESEwoGcGllcmNlGAUgASgJSAKIAQESGwoOY2xpZW50X3Zpc2libGUYCiABKAhIA4gBAUIJCgdfYXR0YWNoQg4KDF9vdmVycmlkYWJsZUIJCgdfcGllcmNlQhEKD19jbGllbnRfdmlzaWJsZSI9CghLaWxsRmxhZxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSIuCgpVbmtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCSIaCgtBcmNoaXZlRmxhZxILCgNrZXkYASABKAkigAEKClB1dFNlZ21lbnQSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEikKCWNvbmRpdGlvbhgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRITCgtjcmVhdGVfb25seRgFIAEoCCJJCgtQdXRTZXR0aW5ncxITCgtlbnZpcm9ubWVudBgBIAEoCRIlCghzZXR0aW5ncxgCIAEoCzITLmd1aWRvbi52MS5TZXR0aW5ncyJKCghTZXR0aW5ncxIqCgZ0cmF2ZWwYASADKAsyGi5ndWlkb24udjEuVHJhdmVsQXR0cmlidXRlEhIKCmZyYWN0aW9uYWwYAiABKAkiMwoPVHJhdmVsQXR0cmlidXRlEhEKCWF0dHJpYnV0ZRgBIAEoCRINCgVhbGlhcxgCIAEoCTLFBgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiABJlCgpLaWxsUmVwb3J0EikuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBoqLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcG9ydFJlc3BvbnNlIgASWQoGRHJ5UnVuEiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0GiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZSIAElkKBlJldmVydBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2UiABJcCgdSZXN0b3JlEiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdBonLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmVzdG9yZVJlc3BvbnNlIgASXAoHUHJvbW90ZRImLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUHJvbW90ZVJlcXVlc3QaJy5ndWlkb24udjEuQ2hhbmdlU2VydmljZVByb21vdGVSZXNwb25zZSIAElMKBENvcHkSIy5ndWlkb24udjEuQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0GiQuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_guidon_v1_evaluation, file_guidon_v1_field]);
+  fileDesc("ChZndWlkb24vdjEvY2hhbmdlLnByb3RvEglndWlkb24udjEikQIKGkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXZlcnRSZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDwoHZHJ5X3J1bhgNIAEoCBo4ChZFeHBlY3RlZFJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEi2gEKDENoYW5nZVJlc3VsdBIRCgljaGFuZ2VfaWQYASABKAkSOQoJcmV2aXNpb25zGAIgAygLMiYuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdC5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAMgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRIRCgl1bmNoYW5nZWQYBSABKAgaMAoOUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJGChtDaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKTAgobQ2hhbmdlU2VydmljZVJlc3RvcmVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VSZXN0b3JlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCLAAgobQ2hhbmdlU2VydmljZVByb21vdGVSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg0KBWZsYWdzGAMgAygJEhAKCHNlZ21lbnRzGAQgAygJEhAKCHNldHRpbmdzGAUgASgIEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSWQoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMj0uZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VQcm9tb3RlUmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkcKHENoYW5nZVNlcnZpY2VQcm9tb3RlUmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKHAgoYQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgoKAnRvGAIgASgJEg4KBnJlYXNvbhgKIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYCyABKAkSVgoSZXhwZWN0ZWRfcmV2aXNpb25zGAwgAygLMjouZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVxdWVzdC5FeHBlY3RlZFJldmlzaW9uc0VudHJ5Eg8KB2RyeV9ydW4YDSABKAgaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIkQKGUNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2USJwoGcmVzdWx0GAEgASgLMhcuZ3VpZG9uLnYxLkNoYW5nZVJlc3VsdCKuAgoaQ2hhbmdlU2VydmljZURyeVJ1blJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SWAoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjwuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0LkV4cGVjdGVkUmV2aXNpb25zRW50cnkSDgoGcmVhc29uGAMgASgJEhcKD2lzb2xhdGVfaW52YWxpZBgEIAEoCBIpCghjb250ZXh0cxgFIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaOAoWRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIpwCChtDaGFuZ2VTZXJ2aWNlRHJ5UnVuUmVzcG9uc2USSAoJcmV2aXNpb25zGAEgAygLMjUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIlCgdjaGFuZ2VzGAIgAygLMhQuZ3VpZG9uLnYxLlJvd0NoYW5nZRIkCghwcm9ibGVtcxgDIAMoCzISLmd1aWRvbi52MS5Qcm9ibGVtEhAKCHdhcm5pbmdzGAQgAygJEiIKB2ltcGFjdHMYBSADKAsyES5ndWlkb24udjEuSW1wYWN0GjAKDlJldmlzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiVgoJUm93Q2hhbmdlEiEKBmNoYW5nZRgBIAEoCzIRLmd1aWRvbi52MS5DaGFuZ2USJgoGZmllbGRzGAIgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlImkKBkltcGFjdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEhAKCGNvbnRleHRzGAMgASgFEioKCGV4YW1wbGVzGAQgAygLMhguZ3VpZG9uLnYxLkltcGFjdEV4YW1wbGUibQoNSW1wYWN0RXhhbXBsZRIPCgdjb250ZXh0GAEgASgFEiUKBmJlZm9yZRgCIAEoCzIVLmd1aWRvbi52MS5SZXNvbHV0aW9uEiQKBWFmdGVyGAMgASgLMhUuZ3VpZG9uLnYxLlJlc29sdXRpb24iqwIKGUNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QSKAoKb3BlcmF0aW9ucxgBIAMoCzIULmd1aWRvbi52MS5PcGVyYXRpb24SVwoSZXhwZWN0ZWRfcmV2aXNpb25zGAIgAygLMjsuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlcXVlc3QuRXhwZWN0ZWRSZXZpc2lvbnNFbnRyeRIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgSFwoPaXNvbGF0ZV9pbnZhbGlkGAYgASgIGjgKFkV4cGVjdGVkUmV2aXNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASLgAQoaQ2hhbmdlU2VydmljZUFwcGx5UmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEkcKCXJldmlzaW9ucxgCIAMoCzI0Lmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXNwb25zZS5SZXZpc2lvbnNFbnRyeRIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCRowCg5SZXZpc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBIokBChhDaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSHgoFa2lsbHMYAiADKAsyDy5ndWlkb24udjEuS2lsbBIOCgZyZWFzb24YAyABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAQgASgJEg8KB2RyeV9ydW4YBSABKAgiJAoES2lsbBILCgNrZXkYASABKAkSDwoHdmFyaWFudBgCIAEoCSJ2ChlDaGFuZ2VTZXJ2aWNlS2lsbFJlc3BvbnNlEhEKCWNoYW5nZV9pZBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIiCgdjaGFuZ2VzGAMgAygLMhEuZ3VpZG9uLnYxLkNoYW5nZRIQCgh3YXJuaW5ncxgEIAMoCSJ5ChpDaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRrZXlzGAIgAygJEg4KBnJlYXNvbhgDIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYBCABKAkSDwoHZHJ5X3J1bhgFIAEoCCJ4ChtDaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2USEQoJY2hhbmdlX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEiIKB2NoYW5nZXMYAyADKAsyES5ndWlkb24udjEuQ2hhbmdlEhAKCHdhcm5pbmdzGAQgAygJIkcKHkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAyKOAwofQ2hhbmdlU2VydmljZUtpbGxSZXBvcnRSZXNwb25zZRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxItCglraWxsZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh4KBWtpbGxzGAQgAygLMg8uZ3VpZG9uLnYxLktpbGwSDwoHcmVhY2hlZBgFIAEoBRIRCgljb25uZWN0ZWQYBiABKAUSJgoDcDUwGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYKA3A5ORgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRsYXN0GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBXRpbWVkGAogASgFEg8KB3BpZXJjZWQYCyABKAMSDwoHcGFydGlhbBgMIAEoCBInCghyZWNvcmRlZBgNIAEoCzIVLmd1aWRvbi52MS5LaWxsUmVjb3JkImEKCktpbGxSZWNvcmQSDwoHcmVhY2hlZBgBIAEoBRIRCgljb25uZWN0ZWQYAiABKAUSLwoLcmVjb3JkZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkkKBkNoYW5nZRITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGYWN0aW9uGAQgASgJInAKCENvbmZsaWN0EhMKC2Vudmlyb25tZW50GAEgASgJEhkKEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDEhAKCHJldmlzaW9uGAMgASgDEiIKB2NoYW5nZWQYBCADKAsyES5ndWlkb24udjEuQ2hhbmdlIi8KB0ludmFsaWQSJAoIcHJvYmxlbXMYASADKAsyEi5ndWlkb24udjEuUHJvYmxlbSJeCgdQcm9ibGVtEhEKCW9wZXJhdGlvbhgBIAEoBRITCgtlbnZpcm9ubWVudBgCIAEoCRIMCgRuYW1lGAMgASgJEgwKBHBhdGgYBCABKAkSDwoHbWVzc2FnZRgFIAEoCSKxBQoJT3BlcmF0aW9uEiYKCHB1dF9mbGFnGAEgASgLMhIuZ3VpZG9uLnYxLlB1dEZsYWdIABIoCglzZXRfc3RhdGUYAiABKAsyEy5ndWlkb24udjEuU2V0U3RhdGVIABI7ChNzZXRfZGVmYXVsdF92YXJpYW50GAMgASgLMhwuZ3VpZG9uLnYxLlNldERlZmF1bHRWYXJpYW50SAASLgoMYXJjaGl2ZV9mbGFnGAQgASgLMhYuZ3VpZG9uLnYxLkFyY2hpdmVGbGFnSAASLAoLcHV0X3NlZ21lbnQYBSABKAsyFS5ndWlkb24udjEuUHV0U2VnbWVudEgAEi4KDHB1dF9zZXR0aW5ncxgGIAEoCzIWLmd1aWRvbi52MS5QdXRTZXR0aW5nc0gAEiwKC2RlbGV0ZV9mbGFnGAogASgLMhUuZ3VpZG9uLnYxLkRlbGV0ZUZsYWdIABIuCgxyZXN0b3JlX2ZsYWcYCyABKAsyFi5ndWlkb24udjEuUmVzdG9yZUZsYWdIABIwCg1kZXNjcmliZV9mbGFnGAwgASgLMhcuZ3VpZG9uLnYxLkRlc2NyaWJlRmxhZ0gAEioKCnNldF9zY2hlbWEYDSABKAsyFC5ndWlkb24udjEuU2V0U2NoZW1hSAASMgoOZGVsZXRlX3NlZ21lbnQYDiABKAsyGC5ndWlkb24udjEuRGVsZXRlU2VnbWVudEgAEjIKDnNldF9hdHRyaWJ1dGVzGB4gASgLMhguZ3VpZG9uLnYxLlNldEF0dHJpYnV0ZXNIABIoCglraWxsX2ZsYWcYHyABKAsyEy5ndWlkb24udjEuS2lsbEZsYWdIABIsCgt1bmtpbGxfZmxhZxggIAEoCzIVLmd1aWRvbi52MS5VbmtpbGxGbGFnSABCCwoJb3BlcmF0aW9uIsQDCgdQdXRGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgdwcm9qZWN0GAMgASgJEisKCmRlZmluaXRpb24YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBGtpbmQYBSABKAkSDQoFc2NvcGUYBiABKAkSDAoEdHlwZRgHIAEoCRISCgVvd25lchgIIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAkgASgJSAGIAQESDAoEdGFncxgKIAMoCRITCgtjcmVhdGVfb25seRgLIAEoCBITCgZhdHRhY2gYDCABKAhIAogBARIYCgtvdmVycmlkYWJsZRgNIAEoCEgDiAEBEhMKBnBpZXJjZRgOIAEoCUgEiAEBEhsKDmNsaWVudF92aXNpYmxlGBQgASgISAWIAQESKQoIcmVxdWlyZXMYKCABKAsyFy5ndWlkb24udjEuUmVxdWlyZW1lbnRzQggKBl9vd25lckIOCgxfZGVzY3JpcHRpb25CCQoHX2F0dGFjaEIOCgxfb3ZlcnJpZGFibGVCCQoHX3BpZXJjZUIRCg9fY2xpZW50X3Zpc2libGUiPAoMUmVxdWlyZW1lbnRzEiwKDHJlcXVpcmVtZW50cxgBIAMoCzIWLmd1aWRvbi52MS5SZXF1aXJlbWVudCItCgtSZXF1aXJlbWVudBIMCgRmbGFnGAEgASgJEhAKCHZhcmlhbnRzGAIgAygJIhkKCkRlbGV0ZUZsYWcSCwoDa2V5GAEgASgJIhoKC1Jlc3RvcmVGbGFnEgsKA2tleRgBIAEoCSKkAQoMRGVzY3JpYmVGbGFnEgsKA2tleRgBIAEoCRISCgVvd25lchgCIAEoCUgAiAEBEhgKC2Rlc2NyaXB0aW9uGAMgASgJSAGIAQESHgoEdGFncxgEIAEoCzIQLmd1aWRvbi52MS5UZXh0cxIfCgVsaW5rcxgFIAEoCzIQLmd1aWRvbi52MS5UZXh0c0IICgZfb3duZXJCDgoMX2Rlc2NyaXB0aW9uIhcKBVRleHRzEg4KBnZhbHVlcxgBIAMoCSJBCglTZXRTY2hlbWESCwoDa2V5GAEgASgJEicKBnNjaGVtYRgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiMgoNRGVsZXRlU2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJIjsKCFNldFN0YXRlEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRINCgVzdGF0ZRgDIAEoCSJGChFTZXREZWZhdWx0VmFyaWFudBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSDwoHdmFyaWFudBgDIAEoCSLLAQoNU2V0QXR0cmlidXRlcxITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNrZXkYAiABKAkSEwoGYXR0YWNoGAMgASgISACIAQESGAoLb3ZlcnJpZGFibGUYBCABKAhIAYgBARITCgZwaWVyY2UYBSABKAlIAogBARIbCg5jbGllbnRfdmlzaWJsZRgKIAEoCEgDiAEBQgkKB19hdHRhY2hCDgoMX292ZXJyaWRhYmxlQgkKB19waWVyY2VCEQoPX2NsaWVudF92aXNpYmxlIj0KCEtpbGxGbGFnEhMKC2Vudmlyb25tZW50GAEgASgJEgsKA2tleRgCIAEoCRIPCgd2YXJpYW50GAMgASgJIi4KClVua2lsbEZsYWcSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDa2V5GAIgASgJIhoKC0FyY2hpdmVGbGFnEgsKA2tleRgBIAEoCSKAAQoKUHV0U2VnbWVudBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSKQoJY29uZGl0aW9uGAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEhMKC2NyZWF0ZV9vbmx5GAUgASgIIkkKC1B1dFNldHRpbmdzEhMKC2Vudmlyb25tZW50GAEgASgJEiUKCHNldHRpbmdzGAIgASgLMhMuZ3VpZG9uLnYxLlNldHRpbmdzIkoKCFNldHRpbmdzEioKBnRyYXZlbBgBIAMoCzIaLmd1aWRvbi52MS5UcmF2ZWxBdHRyaWJ1dGUSEgoKZnJhY3Rpb25hbBgCIAEoCSJGCg9UcmF2ZWxBdHRyaWJ1dGUSEQoJYXR0cmlidXRlGAEgASgJEg0KBWFsaWFzGAIgASgJEhEKCW1heF9ieXRlcxgDIAEoBTLFBgoNQ2hhbmdlU2VydmljZRJWCgVBcHBseRIkLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlQXBwbHlSZXF1ZXN0GiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VBcHBseVJlc3BvbnNlIgASUwoES2lsbBIjLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcXVlc3QaJC5ndWlkb24udjEuQ2hhbmdlU2VydmljZUtpbGxSZXNwb25zZSIAElkKBlVua2lsbBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlVW5raWxsUmVzcG9uc2UiABJlCgpLaWxsUmVwb3J0EikuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VLaWxsUmVwb3J0UmVxdWVzdBoqLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlS2lsbFJlcG9ydFJlc3BvbnNlIgASWQoGRHJ5UnVuEiUuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXF1ZXN0GiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VEcnlSdW5SZXNwb25zZSIAElkKBlJldmVydBIlLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVxdWVzdBomLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmV2ZXJ0UmVzcG9uc2UiABJcCgdSZXN0b3JlEiYuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VSZXN0b3JlUmVxdWVzdBonLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUmVzdG9yZVJlc3BvbnNlIgASXAoHUHJvbW90ZRImLmd1aWRvbi52MS5DaGFuZ2VTZXJ2aWNlUHJvbW90ZVJlcXVlc3QaJy5ndWlkb24udjEuQ2hhbmdlU2VydmljZVByb21vdGVSZXNwb25zZSIAElMKBENvcHkSIy5ndWlkb24udjEuQ2hhbmdlU2VydmljZUNvcHlSZXF1ZXN0GiQuZ3VpZG9uLnYxLkNoYW5nZVNlcnZpY2VDb3B5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_guidon_v1_evaluation, file_guidon_v1_field]);
 
 /**
  * @generated from message guidon.v1.ChangeServiceRevertRequest
@@ -866,6 +866,14 @@ export type ChangeServiceKillReportResponse = Message<"guidon.v1.ChangeServiceKi
    * @generated from field: bool partial = 12;
    */
   partial: boolean;
+
+  /**
+   * recorded is set where the times are those that servers noted while the kill
+   * spread: some of the instances are gone since, or took it too long ago.
+   *
+   * @generated from field: guidon.v1.KillRecord recorded = 13;
+   */
+  recorded?: KillRecord | undefined;
 };
 
 /**
@@ -874,6 +882,37 @@ export type ChangeServiceKillReportResponse = Message<"guidon.v1.ChangeServiceKi
  */
 export const ChangeServiceKillReportResponseSchema: GenMessage<ChangeServiceKillReportResponse> = /*@__PURE__*/
   messageDesc(file_guidon_v1_change, 22);
+
+/**
+ * KillRecord is what the servers noted of a kill.
+ *
+ * @generated from message guidon.v1.KillRecord
+ */
+export type KillRecord = Message<"guidon.v1.KillRecord"> & {
+  /**
+   * reached of the connected instances held the kill then.
+   *
+   * @generated from field: int32 reached = 1;
+   */
+  reached: number;
+
+  /**
+   * @generated from field: int32 connected = 2;
+   */
+  connected: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp recorded_at = 3;
+   */
+  recordedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message guidon.v1.KillRecord.
+ * Use `create(KillRecordSchema)` to create a new message.
+ */
+export const KillRecordSchema: GenMessage<KillRecord> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_change, 23);
 
 /**
  * Change says what became of one row.
@@ -912,7 +951,7 @@ export type Change = Message<"guidon.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 23);
+  messageDesc(file_guidon_v1_change, 24);
 
 /**
  * Conflict is the detail of an ABORTED answer.
@@ -948,7 +987,7 @@ export type Conflict = Message<"guidon.v1.Conflict"> & {
  * Use `create(ConflictSchema)` to create a new message.
  */
 export const ConflictSchema: GenMessage<Conflict> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 24);
+  messageDesc(file_guidon_v1_change, 25);
 
 /**
  * Invalid is the detail of an INVALID_ARGUMENT answer.
@@ -967,7 +1006,7 @@ export type Invalid = Message<"guidon.v1.Invalid"> & {
  * Use `create(InvalidSchema)` to create a new message.
  */
 export const InvalidSchema: GenMessage<Invalid> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 25);
+  messageDesc(file_guidon_v1_change, 26);
 
 /**
  * Problem is one thing that is wrong with a request.
@@ -1012,7 +1051,7 @@ export type Problem = Message<"guidon.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 26);
+  messageDesc(file_guidon_v1_change, 27);
 
 /**
  * @generated from message guidon.v1.Operation
@@ -1113,7 +1152,7 @@ export type Operation = Message<"guidon.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 27);
+  messageDesc(file_guidon_v1_change, 28);
 
 /**
  * PutFlag creates a flag or replaces its definition in one environment.
@@ -1234,7 +1273,7 @@ export type PutFlag = Message<"guidon.v1.PutFlag"> & {
  * Use `create(PutFlagSchema)` to create a new message.
  */
 export const PutFlagSchema: GenMessage<PutFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 28);
+  messageDesc(file_guidon_v1_change, 29);
 
 /**
  * @generated from message guidon.v1.Requirements
@@ -1251,7 +1290,7 @@ export type Requirements = Message<"guidon.v1.Requirements"> & {
  * Use `create(RequirementsSchema)` to create a new message.
  */
 export const RequirementsSchema: GenMessage<Requirements> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 29);
+  messageDesc(file_guidon_v1_change, 30);
 
 /**
  * Requirement is a prerequisite: flag must resolve to one of variants.
@@ -1275,7 +1314,7 @@ export type Requirement = Message<"guidon.v1.Requirement"> & {
  * Use `create(RequirementSchema)` to create a new message.
  */
 export const RequirementSchema: GenMessage<Requirement> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 30);
+  messageDesc(file_guidon_v1_change, 31);
 
 /**
  * DeleteFlag removes an archived flag from every environment. Its key stays
@@ -1295,7 +1334,7 @@ export type DeleteFlag = Message<"guidon.v1.DeleteFlag"> & {
  * Use `create(DeleteFlagSchema)` to create a new message.
  */
 export const DeleteFlagSchema: GenMessage<DeleteFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 31);
+  messageDesc(file_guidon_v1_change, 32);
 
 /**
  * RestoreFlag takes an archived flag back into use, in every environment that
@@ -1315,7 +1354,7 @@ export type RestoreFlag = Message<"guidon.v1.RestoreFlag"> & {
  * Use `create(RestoreFlagSchema)` to create a new message.
  */
 export const RestoreFlagSchema: GenMessage<RestoreFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 32);
+  messageDesc(file_guidon_v1_change, 33);
 
 /**
  * DescribeFlag changes what is said of a key in all environments. It makes no
@@ -1357,7 +1396,7 @@ export type DescribeFlag = Message<"guidon.v1.DescribeFlag"> & {
  * Use `create(DescribeFlagSchema)` to create a new message.
  */
 export const DescribeFlagSchema: GenMessage<DescribeFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 33);
+  messageDesc(file_guidon_v1_change, 34);
 
 /**
  * @generated from message guidon.v1.Texts
@@ -1374,7 +1413,7 @@ export type Texts = Message<"guidon.v1.Texts"> & {
  * Use `create(TextsSchema)` to create a new message.
  */
 export const TextsSchema: GenMessage<Texts> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 34);
+  messageDesc(file_guidon_v1_change, 35);
 
 /**
  * SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
@@ -1400,7 +1439,7 @@ export type SetSchema = Message<"guidon.v1.SetSchema"> & {
  * Use `create(SetSchemaSchema)` to create a new message.
  */
 export const SetSchemaSchema: GenMessage<SetSchema> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 35);
+  messageDesc(file_guidon_v1_change, 36);
 
 /**
  * DeleteSegment removes a segment from one environment. Refused while a flag or
@@ -1425,7 +1464,7 @@ export type DeleteSegment = Message<"guidon.v1.DeleteSegment"> & {
  * Use `create(DeleteSegmentSchema)` to create a new message.
  */
 export const DeleteSegmentSchema: GenMessage<DeleteSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 36);
+  messageDesc(file_guidon_v1_change, 37);
 
 /**
  * SetState switches a flag on (ENABLED) or off (DISABLED) in one environment.
@@ -1454,7 +1493,7 @@ export type SetState = Message<"guidon.v1.SetState"> & {
  * Use `create(SetStateSchema)` to create a new message.
  */
 export const SetStateSchema: GenMessage<SetState> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 37);
+  messageDesc(file_guidon_v1_change, 38);
 
 /**
  * SetDefaultVariant names the variant served where no rule decides. Empty
@@ -1484,7 +1523,7 @@ export type SetDefaultVariant = Message<"guidon.v1.SetDefaultVariant"> & {
  * Use `create(SetDefaultVariantSchema)` to create a new message.
  */
 export const SetDefaultVariantSchema: GenMessage<SetDefaultVariant> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 38);
+  messageDesc(file_guidon_v1_change, 39);
 
 /**
  * SetAttributes changes how a flag of one environment is treated, and leaves
@@ -1529,7 +1568,7 @@ export type SetAttributes = Message<"guidon.v1.SetAttributes"> & {
  * Use `create(SetAttributesSchema)` to create a new message.
  */
 export const SetAttributesSchema: GenMessage<SetAttributes> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 39);
+  messageDesc(file_guidon_v1_change, 40);
 
 /**
  * KillFlag makes a flag serve a variant whatever its definition says, for
@@ -1562,7 +1601,7 @@ export type KillFlag = Message<"guidon.v1.KillFlag"> & {
  * Use `create(KillFlagSchema)` to create a new message.
  */
 export const KillFlagSchema: GenMessage<KillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 40);
+  messageDesc(file_guidon_v1_change, 41);
 
 /**
  * UnkillFlag lets a killed flag serve what its definition says again, for new
@@ -1587,7 +1626,7 @@ export type UnkillFlag = Message<"guidon.v1.UnkillFlag"> & {
  * Use `create(UnkillFlagSchema)` to create a new message.
  */
 export const UnkillFlagSchema: GenMessage<UnkillFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 41);
+  messageDesc(file_guidon_v1_change, 42);
 
 /**
  * ArchiveFlag retires a flag in every environment: it stays readable, and
@@ -1607,7 +1646,7 @@ export type ArchiveFlag = Message<"guidon.v1.ArchiveFlag"> & {
  * Use `create(ArchiveFlagSchema)` to create a new message.
  */
 export const ArchiveFlagSchema: GenMessage<ArchiveFlag> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 42);
+  messageDesc(file_guidon_v1_change, 43);
 
 /**
  * PutSegment creates or replaces a segment: a named condition that targeting
@@ -1651,7 +1690,7 @@ export type PutSegment = Message<"guidon.v1.PutSegment"> & {
  * Use `create(PutSegmentSchema)` to create a new message.
  */
 export const PutSegmentSchema: GenMessage<PutSegment> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 43);
+  messageDesc(file_guidon_v1_change, 44);
 
 /**
  * PutSettings replaces what every evaluation in an environment depends on.
@@ -1675,7 +1714,7 @@ export type PutSettings = Message<"guidon.v1.PutSettings"> & {
  * Use `create(PutSettingsSchema)` to create a new message.
  */
 export const PutSettingsSchema: GenMessage<PutSettings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 44);
+  messageDesc(file_guidon_v1_change, 45);
 
 /**
  * Settings are versioned with the environment's flags and pinned like them.
@@ -1704,7 +1743,7 @@ export type Settings = Message<"guidon.v1.Settings"> & {
  * Use `create(SettingsSchema)` to create a new message.
  */
 export const SettingsSchema: GenMessage<Settings> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 45);
+  messageDesc(file_guidon_v1_change, 46);
 
 /**
  * @generated from message guidon.v1.TravelAttribute
@@ -1724,6 +1763,16 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
    * @generated from field: string alias = 2;
    */
   alias: string;
+
+  /**
+   * max_bytes is how long its value may be, as UTF-8 text or as the decimals of
+   * a number; 40 if 0. A longer value does not travel, and the flags that read it
+   * are decided at the root. With every byte escaped, the values of the list, its
+   * names and what stands between them must fit 1,024 bytes of the header.
+   *
+   * @generated from field: int32 max_bytes = 3;
+   */
+  maxBytes: number;
 };
 
 /**
@@ -1731,7 +1780,7 @@ export type TravelAttribute = Message<"guidon.v1.TravelAttribute"> & {
  * Use `create(TravelAttributeSchema)` to create a new message.
  */
 export const TravelAttributeSchema: GenMessage<TravelAttribute> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_change, 46);
+  messageDesc(file_guidon_v1_change, 47);
 
 /**
  * ChangeService is the only way to change what services see.
