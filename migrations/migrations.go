@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 8
-	Newest = 8
+	Oldest = 9
+	Newest = 9
 )
 
 //go:embed *.sql

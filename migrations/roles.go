@@ -41,6 +41,7 @@ func Grants() []Grant {
 		{"flags", "SELECT, INSERT, UPDATE", "SELECT"},
 		{"fleet", all, "SELECT"},
 		{"installation", "SELECT, UPDATE", "SELECT"},
+		{"kill_reports", all, "SELECT"},
 		{"lost_revisions", "SELECT, INSERT", "SELECT"},
 		{"override_keys", "SELECT, INSERT", ""},
 		{"overrides", all, "SELECT"},

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -79,41 +77,37 @@ func (s changes) KillReport(ctx context.Context, req *guidonv1.ChangeServiceKill
 	if len(out.GetKills()) == 0 {
 		return nil, fmt.Errorf("revision %d of environment %q is no kill: %w", req.GetRevision(), e.Name(), store.ErrNotFound)
 	}
-	made, err := s.store.Revision(ctx, e.Name(), req.GetRevision())
-	if err != nil {
+	recorded, err := s.store.KillReport(ctx, e.Name(), req.GetRevision())
+	switch {
+	case errors.Is(err, store.ErrNotFound): // it is new, or nobody was connected
+		made, err := s.store.Revision(ctx, e.Name(), req.GetRevision())
+		if err != nil {
+			return nil, err
+		}
+		recorded.KilledAt = made.Time
+	case err != nil:
 		return nil, err
 	}
-	out.KilledAt = toTime(made.Time)
-	acks, err := s.fleet.Acks(ctx, e.Name(), req.GetRevision())
+	out.KilledAt = toTime(recorded.KilledAt)
+	figures, err := s.killFigures(ctx, e.Name(), req.GetRevision(), recorded.KilledAt)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
 	out.Partial = err != nil
-	var took []time.Duration
-	for _, a := range acks {
-		out.Connected++
-		if !a.Held {
-			continue
-		}
-		out.Reached++
-		if !a.At.IsZero() {
-			took = append(took, max(a.At.Sub(made.Time), 0)) // two clocks
+	out.Connected, out.Reached = int32(figures.Connected), int32(figures.Reached)
+	if recorded.Timed > figures.Timed { // some of those that took it are gone, or did long ago
+		figures = recorded.KillFigures
+		out.Recorded = &guidonv1.KillRecord{
+			Reached: int32(recorded.Reached), Connected: int32(recorded.Connected), RecordedAt: toTime(recorded.RecordedAt),
 		}
 	}
-	if slices.Sort(took); len(took) > 0 {
-		out.Timed = int32(len(took))
-		out.P50, out.P99 = durationpb.New(quantile(took, 50)), durationpb.New(quantile(took, 99))
-		out.Last = durationpb.New(took[len(took)-1])
+	if out.Timed = int32(figures.Timed); figures.Timed > 0 {
+		out.P50, out.P99, out.Last = durationpb.New(figures.P50), durationpb.New(figures.P99), durationpb.New(figures.Last)
 	}
 	out.Pierced, err = s.fleet.Pierced(ctx, e.Name(), req.GetRevision())
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
+	out.Pierced = max(out.GetPierced(), recorded.Pierced)
 	return out, nil
-}
-
-// quantile returns the least of sorted durations that percent of them do not
-// exceed.
-func quantile(sorted []time.Duration, percent int) time.Duration {
-	return sorted[(len(sorted)*percent+99)/100-1]
 }

@@ -58,6 +58,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 	beside, end := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() { s.switchKeys(beside) })
+	if !s.cfg.Relay {
+		others.Go(func() { s.recordKills(beside) })
+	}
 	for _, o := range open {
 		others.Go(func() {
 			if err := web.Serve(o.Listener); !errors.Is(err, http.ErrServerClosed) {

@@ -79,6 +79,9 @@ type Config struct {
 	// signs, and how long this server waits for instances to connect again after
 	// it began to serve. Defaults to 30s.
 	KeyWait time.Duration
+	// KillRecord is how often it is noted how kills go, if there is news.
+	// Defaults to 3s.
+	KillRecord time.Duration
 	// OpenEnvironment names an environment that calls without a key may use as
 	// if they carried its server key. Only for a listener that nothing else
 	// can reach. Defaults to none.
@@ -123,6 +126,7 @@ func New(cfg Config) *Server {
 	cfg.StreamRate = cmp.Or(cfg.StreamRate, 500)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
 	cfg.KeyWait = cmp.Or(cfg.KeyWait, 30*time.Second)
+	cfg.KillRecord = cmp.Or(cfg.KillRecord, 3*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

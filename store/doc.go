@@ -37,4 +37,5 @@
 //	propagation.go   propagation_keys
 //	fleet.go         fleet
 //	overrides.go     override_keys, overrides
+//	killreports.go   kill_reports
 package store

@@ -140,6 +140,9 @@ func printReport(w io.Writer, out *output, r *guidonv1.ChangeServiceKillReportRe
 			t.row("time to effect", fmt.Sprintf("p50 %s, p99 %s, last %s",
 				r.GetP50().AsDuration().Round(time.Millisecond), r.GetP99().AsDuration().Round(time.Millisecond), r.GetLast().AsDuration().Round(time.Millisecond)))
 		}
+		if rec := r.GetRecorded(); rec != nil {
+			t.row("noted then", fmt.Sprintf("%d of %d connected instances, at %s", rec.GetReached(), rec.GetConnected(), when(rec.GetRecordedAt())))
+		}
 		t.row("changed under way", fmt.Sprintf("%d requests", r.GetPierced()))
 	})
 }

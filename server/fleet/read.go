@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -82,6 +83,17 @@ func (f *Fleet) Acks(ctx context.Context, env string, revision int64) ([]Ack, er
 func (f *Fleet) Pierced(ctx context.Context, env string, revision int64) (int64, error) {
 	all, err := f.gather(ctx, env)
 	return all.pierced[revision], err
+}
+
+// Told returns how many requests each emergency changed under way, as far as
+// instances told this replica. The counts begin anew now and then.
+func (f *Fleet) Told(env string) map[int64]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e := f.environments[env]; e != nil {
+		return maps.Clone(e.pierced)
+	}
+	return nil
 }
 
 // gathered is what all replicas know, joined.
