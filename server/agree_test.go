@@ -79,70 +79,72 @@ func rules(t *testing.T) (found []rule) {
 // TestProtocolsAgree: whatever way an evaluation is asked for, the variant and
 // the reason are those of the evaluator.
 func TestProtocolsAgree(t *testing.T) {
-	t.Parallel()
-	all := rules(t)
-	g := start(t)
-	// Every flag is local, for what their rules read is on no list, and stands
-	// isolated if it may not be written, as imports do.
-	var operations []store.Operation
-	for i, r := range all {
-		operations = append(operations, store.PutFlag{Environment: "production", Key: fmt.Sprintf("scenario-%d", i), Scope: "local", Definition: r.definition})
-	}
-	applied, err := g.db.Apply(t.Context(), store.ChangeSet{Actor: "test", Reason: "scenarios", Operations: operations, IsolateInvalid: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := g.hub.Environment("production")
-	if err == nil {
-		err = e.Await(t.Context(), applied.Revisions["production"])
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := g.key(t, store.KeyServer, "production")
-	connectClient, v1, v2 := g.evaluations(key), g.flagdV1(t, dialects[0], key), g.flagdV2(t, dialects[2], key)
-	for i, r := range all {
-		flag := fmt.Sprintf("scenario-%d", i)
-		context, err := eval.ContextFromJSON(r.context)
+	eachWay(t, func(t *testing.T, start func(...func(*options)) *guidon) {
+		all := rules(t)
+		g := start()
+		// Every flag is local, for what their rules read is on no list, and stands
+		// isolated if it may not be written, as imports do.
+		var operations []store.Operation
+		for i, r := range all {
+			operations = append(operations, store.PutFlag{Environment: "production", Key: fmt.Sprintf("scenario-%d", i), Scope: "local", Definition: r.definition})
+		}
+		applied, err := g.db.Apply(t.Context(), store.ChangeSet{Actor: "test", Reason: "scenarios", Operations: operations, IsolateInvalid: true})
 		if err != nil {
-			t.Fatalf("%s: %v", r.line, err)
+			t.Fatal(err)
 		}
-		resolution := e.Snapshot().Evaluate(flag, context, 0)
-		want := resolution.Variant() + " " + resolution.Reason().String()
-		var attributes structpb.Struct
-		if err := attributes.UnmarshalJSON(r.context); err != nil {
-			t.Fatalf("%s: %v", r.line, err)
+		e, err := g.hub.Environment("production")
+		if err == nil {
+			g.reached(t, "production", applied.Revisions["production"])
+			err = e.Await(t.Context(), applied.Revisions["production"])
 		}
-		got := map[string]string{}
-		res, err := connectClient.Evaluate(t.Context(), &guidonv1.EvaluationServiceEvaluateRequest{Key: flag, Context: &attributes})
 		if err != nil {
-			t.Fatalf("%s: %v", r.line, err)
+			t.Fatal(err)
 		}
-		got["Connect"] = res.GetResolution().GetVariant() + " " + res.GetResolution().GetReason()
-		got["flagd v1"] = told(v1.ResolveString(t.Context(), asked(&evaluationv1.ResolveStringRequest{FlagKey: flag, Context: &attributes})))
-		got["flagd v2"] = told(v2.ResolveString(t.Context(), asked(&evaluationv2.ResolveStringRequest{FlagKey: flag, Context: &attributes})))
-		answer := g.post(t, ofrepSingle+flag, key, `{"context":`+string(r.context)+`}`)
-		var body struct{ Variant, Reason, ErrorCode string }
-		if err := json.NewDecoder(bytes.NewBufferString(answer.body)).Decode(&body); err != nil {
-			t.Fatalf("%s: %s: %v", r.line, answer.body, err)
-		}
-		got["OFREP"] = body.Variant + " " + body.Reason
-		if body.ErrorCode != "" {
-			got["OFREP"] = " ERROR"
-			if body.ErrorCode != resolution.ErrorCode().String() {
-				t.Errorf("%s over OFREP: %s, want %s", r.line, body.ErrorCode, resolution.ErrorCode())
+		key := g.key(t, store.KeyServer, "production")
+		connectClient, v1, v2 := g.evaluations(key), g.flagdV1(t, dialects[0], key), g.flagdV2(t, dialects[2], key)
+		for i, r := range all {
+			flag := fmt.Sprintf("scenario-%d", i)
+			context, err := eval.ContextFromJSON(r.context)
+			if err != nil {
+				t.Fatalf("%s: %v", r.line, err)
+			}
+			resolution := e.Snapshot().Evaluate(flag, context, 0)
+			want := resolution.Variant() + " " + resolution.Reason().String()
+			var attributes structpb.Struct
+			if err := attributes.UnmarshalJSON(r.context); err != nil {
+				t.Fatalf("%s: %v", r.line, err)
+			}
+			got := map[string]string{}
+			res, err := connectClient.Evaluate(t.Context(), &guidonv1.EvaluationServiceEvaluateRequest{Key: flag, Context: &attributes})
+			if err != nil {
+				t.Fatalf("%s: %v", r.line, err)
+			}
+			got["Connect"] = res.GetResolution().GetVariant() + " " + res.GetResolution().GetReason()
+			got["flagd v1"] = told(v1.ResolveString(t.Context(), asked(&evaluationv1.ResolveStringRequest{FlagKey: flag, Context: &attributes})))
+			got["flagd v2"] = told(v2.ResolveString(t.Context(), asked(&evaluationv2.ResolveStringRequest{FlagKey: flag, Context: &attributes})))
+			answer := g.post(t, ofrepSingle+flag, key, `{"context":`+string(r.context)+`}`)
+			var body struct{ Variant, Reason, ErrorCode string }
+			if err := json.NewDecoder(bytes.NewBufferString(answer.body)).Decode(&body); err != nil {
+				t.Fatalf("%s: %s: %v", r.line, answer.body, err)
+			}
+			got["OFREP"] = body.Variant + " " + body.Reason
+			if body.ErrorCode != "" {
+				got["OFREP"] = " ERROR"
+				if body.ErrorCode != resolution.ErrorCode().String() {
+					t.Errorf("%s over OFREP: %s, want %s", r.line, body.ErrorCode, resolution.ErrorCode())
+				}
+			}
+			for protocol, outcome := range got {
+				if outcome != want {
+					t.Errorf("%s over %s = %q, want %q", r.line, protocol, outcome, want)
+				}
 			}
 		}
-		for protocol, outcome := range got {
-			if outcome != want {
-				t.Errorf("%s over %s = %q, want %q", r.line, protocol, outcome, want)
-			}
+		if len(all) < 300 {
+			t.Errorf("only %d scenarios", len(all))
 		}
-	}
-	if len(all) < 300 {
-		t.Errorf("only %d scenarios", len(all))
-	}
-	http.DefaultClient.CloseIdleConnections()
+		http.DefaultClient.CloseIdleConnections()
+	})
 }
 
 // told is variant and reason of an answer of flagd's.

@@ -36,6 +36,8 @@ type call struct {
 	principal     auth.Principal
 	// recorder is where the answer goes.
 	recorder recorder
+	// remote is the address of the connection that the call came on.
+	remote string
 	// control sets the deadlines of the connection the call came on.
 	control *http.ResponseController
 	// header is that of the answer.
@@ -91,6 +93,7 @@ func newCall(r *http.Request) *call {
 		procedure:     "unknown",
 		requestID:     inboundID(r, requestHeader),
 		correlationID: inboundID(r, correlationHeader),
+		remote:        r.RemoteAddr,
 	}
 	switch {
 	case auth.Known(r.URL.Path):

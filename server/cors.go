@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -39,7 +40,7 @@ func (s *Server) admit(ctx context.Context, c *call, header http.Header, procedu
 	if err != nil {
 		// A page must be able to see that its key is not good.
 		c.allowOrigin(origin)
-		return principal, err
+		return principal, cmp.Or(s.paceAddress(ctx), err)
 	}
 	c.principal = principal
 	if err := auth.Authorize(principal, procedure); err != nil {

@@ -61,6 +61,7 @@ var codes = []struct {
 	{store.ErrInUse, connect.CodeFailedPrecondition, ""},
 	{store.ErrNotOverridable, connect.CodeFailedPrecondition, ""},
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
+	{errTooMany, connect.CodeResourceExhausted, ""},
 	{errDraining, connect.CodeUnavailable, ""},
 	{errFull, connect.CodeUnavailable, ""},
 	{fleet.ErrBehind, connect.CodeInvalidArgument, ""},
@@ -74,6 +75,10 @@ var codes = []struct {
 func answer(c *call, err error) *connect.Error {
 	if err == nil {
 		return nil
+	}
+	if connect.IsNotModifiedError(err) {
+		known, _ := errors.AsType[*connect.Error](err)
+		return known // which is an answer, and a good one
 	}
 	c.err = err
 	if known, ok := errors.AsType[*connect.Error](err); ok {

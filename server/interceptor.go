@@ -19,6 +19,9 @@ const callTimeout = 30 * time.Second
 func (s *Server) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, header http.Header) (context.Context, error) {
 	c := callOf(ctx)
 	principal, err := s.admit(ctx, c, header, spec.Procedure)
+	if err == nil {
+		err = s.pace(ctx, principal, spec.Procedure)
+	}
 	if err != nil {
 		return nil, answer(c, err)
 	}

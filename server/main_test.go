@@ -43,6 +43,10 @@ type guidon struct {
 	url   string
 	admin string // the text of an admin key
 	stop  func() // ends the server and waits; it may be called early
+
+	// upstream and verify are those of a relay; see eachWay.
+	upstream *guidon
+	verify   func(context.Context, string) (store.Key, error)
 }
 
 // options are what a test may run a server with.
@@ -50,6 +54,8 @@ type options struct {
 	server server.Config
 	hub    hub.Config
 	listen net.ListenConfig
+	// outermost says that it is what clients reach; see eachWay.
+	outermost bool
 }
 
 // start runs a server on a database of its own until the end of the test.
@@ -66,10 +72,17 @@ func startOn(t testing.TB, db *store.DB, adjust ...func(*options)) *guidon {
 	for _, f := range adjust {
 		f(&o)
 	}
-	o.server.Hub = hub.New(o.hub)
-	g := &guidon{db: db, hub: o.server.Hub}
+	g := &guidon{db: db}
 	g.admin = g.key(t, store.KeyAdmin, "")
+	g.run(t, o)
+	return g
+}
 
+// run serves until the end of the test, with what runs beside.
+func (g *guidon) run(t testing.TB, o options, beside ...func(context.Context) error) {
+	t.Helper()
+	g.hub = hub.New(o.hub)
+	o.server.Hub = g.hub
 	l, err := o.listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -77,11 +90,16 @@ func startOn(t testing.TB, db *store.DB, adjust ...func(*options)) *guidon {
 	g.url = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	if o.server.Fleet == nil {
-		o.server.Fleet = fleet.New(fleet.Config{Store: db, Log: quiet, Interval: 50 * time.Millisecond})
+		o.server.Fleet = fleet.New(fleet.Config{Store: g.db, Log: o.server.Log, Interval: 50 * time.Millisecond})
 	}
-	done := make(chan error, 3)
-	go func() { _ = g.hub.Run(ctx); done <- nil }()
-	go func() { _ = o.server.Fleet.Run(ctx); done <- nil }()
+	beside = append(beside, g.hub.Run)
+	if g.upstream == nil {
+		beside = append(beside, o.server.Fleet.Run)
+	}
+	done := make(chan error, len(beside)+1)
+	for _, f := range beside {
+		go func() { _ = f(ctx); done <- nil }()
+	}
 	go func() { done <- server.New(o.server).Serve(ctx, l) }()
 	stopped := false
 	g.stop = func() {
@@ -99,17 +117,25 @@ func startOn(t testing.TB, db *store.DB, adjust ...func(*options)) *guidon {
 	}
 	t.Cleanup(g.stop)
 	eventually(t, "the hub is ready", func() bool { return g.hub.Ready() == nil })
-	return g
 }
 
 // key makes an API key and returns its text.
 func (g *guidon) key(t testing.TB, kind store.KeyKind, environment string) string {
 	t.Helper()
-	_, text, err := g.db.CreateKey(t.Context(), store.NewKey{Kind: kind, Environment: environment, Name: "test", Actor: "test"})
+	_, text := g.create(t, store.NewKey{Kind: kind, Environment: environment, Name: "test"})
+	return text
+}
+
+// create makes an API key and returns its ID and text.
+func (g *guidon) create(t testing.TB, k store.NewKey) (id, text string) {
+	t.Helper()
+	k.Actor = "test"
+	made, secret, err := g.db.CreateKey(t.Context(), k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text.Reveal()
+	g.knows(t, secret.Reveal())
+	return made.ID, secret.Reveal()
 }
 
 // eventually waits for a condition that other goroutines bring about.
@@ -154,7 +180,7 @@ func (keyed) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.Str
 }
 
 func (g *guidon) changes(key string) guidonv1connect.ChangeServiceClient {
-	return guidonv1connect.NewChangeServiceClient(http.DefaultClient, g.url, withKey(key))
+	return guidonv1connect.NewChangeServiceClient(http.DefaultClient, g.origin().url, withKey(key))
 }
 
 func (g *guidon) evaluations(key string, options ...connect.ClientOption) guidonv1connect.EvaluationServiceClient {
@@ -168,6 +194,7 @@ func (g *guidon) apply(t testing.TB, environment string, operations ...*guidonv1
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.reached(t, environment, res.GetRevisions()[environment])
 	return res.GetRevisions()[environment]
 }
 

@@ -22,6 +22,7 @@ type metrics struct {
 	stalled  prometheus.Counter
 	refused  prometheus.Counter
 	ahead    prometheus.Counter
+	limited  *prometheus.CounterVec
 }
 
 func newMetrics(version string, db *store.DB, state held) *metrics {
@@ -47,11 +48,14 @@ func newMetrics(version string, db *store.DB, state held) *metrics {
 	m.ahead = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "guidon_sync_ahead_total", Help: "Sync streams of clients that hold a revision which the database does not have.",
 	})
+	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "guidon_rate_limited_total", Help: "Calls that were one too many, by what there were too many of.",
+	}, []string{"limit"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, build, state,
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, m.limited, build, state,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if db != nil {
 		m.registry.MustRegister(

@@ -15,14 +15,19 @@ import (
 func (s *Server) ofrepHandler() *ofrep.Handler {
 	return ofrep.New(ofrep.Config{
 		Caller: s.caller, Environment: s.hub.Environment, Explain: explain, Draining: s.draining,
-		Contexts: s.cfg.Contexts, ClientRate: s.cfg.ClientRate, MaxStreams: s.cfg.MaxStreams, Recheck: s.cfg.Recheck,
+		Contexts: s.cfg.Contexts, MaxStreams: s.cfg.MaxStreams, Recheck: s.cfg.Recheck,
 		Progress: s.cfg.Progress, Now: s.now,
 	})
 }
 
-// caller is who sends a request of OFREP.
-func (s *Server) caller(w http.ResponseWriter, r *http.Request) (ofrep.Caller, error) {
-	principal, err := s.admit(r.Context(), callOf(r.Context()), r.Header, auth.OFREP)
+// caller is who sends a request of OFREP. Asking for evaluations is bounded,
+// asking whether a key is still good is not.
+func (s *Server) caller(r *http.Request, evaluates bool) (ofrep.Caller, error) {
+	ctx := r.Context()
+	principal, err := s.admit(ctx, callOf(ctx), r.Header, auth.OFREP)
+	if err == nil && evaluates {
+		err = s.pace(ctx, principal, auth.OFREP)
+	}
 	if err != nil {
 		return ofrep.Caller{}, err
 	}
@@ -31,12 +36,9 @@ func (s *Server) caller(w http.ResponseWriter, r *http.Request) (ofrep.Caller, e
 		return ofrep.Caller{}, err
 	}
 	return ofrep.Caller{
-		Environment: e, KeyID: principal.KeyID, Key: principal.KeyText(), ClientOnly: principal.Kind == auth.Client,
+		Environment: e, Key: principal.KeyText(), ClientOnly: principal.Kind == auth.Client,
 	}, nil
 }
 
 // explain is the error table for those who do not speak Connect.
-func explain(ctx context.Context, err error) (connect.Code, string) {
-	known := answer(callOf(ctx), err)
-	return known.Code(), known.Message()
-}
+func explain(ctx context.Context, err error) *connect.Error { return answer(callOf(ctx), err) }

@@ -41,11 +41,16 @@ func BenchmarkOFREP(b *testing.B) {
 	const body = `{"context":{"targetingKey":"user-77","plan":"pro","country":"NZ","email":"ada@example.nz","visits":12}}`
 	address := strings.TrimPrefix(g.url, "http://")
 
-	for _, c := range []struct{ name, path string }{{"single", ofrepSingle + "flag-042"}, {"bulk", ofrepBulk}, {"bulk by ETag", ofrepBulk}} {
+	for _, c := range []struct{ name, path string }{
+		{"single", ofrepSingle + "flag-042"}, {"bulk", ofrepBulk}, {"bulk by ETag", ofrepBulk}, {"bulk in gzip", ofrepBulk},
+	} {
 		headers := "Authorization: Bearer " + key + "\r\n"
 		first := g.post(b, c.path, key, body)
 		if c.name == "bulk by ETag" {
 			headers += "If-None-Match: " + first.header.Get("ETag") + "\r\n"
+		}
+		if c.name == "bulk in gzip" {
+			headers += "Accept-Encoding: gzip\r\n"
 		}
 		floor := httptest.NewServer(bare(b, first.body))
 		defer floor.Close()

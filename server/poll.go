@@ -2,11 +2,18 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
 	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/hub/view"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -19,7 +26,8 @@ const (
 )
 
 // GetDelta answers with the events that a stream would begin with. It waits
-// until there is news for the client, the wait is over, or the server stops.
+// until there is news for the client, the wait is over, or the server stops. A
+// client that says by ETag what it has may leave out the rest.
 func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error) {
 	have := req.GetHave()
 	e, err := s.environment(ctx, have.GetEnvironment())
@@ -36,22 +44,53 @@ func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRe
 		return nil, s.admission.full()
 	}
 	s.fleet.Poll(e.Name(), named(ctx, have.GetClient()), have.GetHaveRevision(), have.GetHaveDigest())
-	head := s.news(ctx, e, have, min(req.GetWait().AsDuration(), longestPoll))
+	info, _ := connect.CallInfoForHandlerContext(ctx)
+	tags := info.RequestHeader().Values("If-None-Match")
+	head := s.news(ctx, e, have, tags, min(req.GetWait().AsDuration(), longestPoll))
 	if err := s.auth.Recheck(ctx, auth.FromContext(ctx)); err != nil {
 		return nil, err // the key was good when the wait began
+	}
+	header := info.ResponseHeader()
+	header.Set("ETag", headTag(head))
+	header.Set("Cache-Control", "private, no-cache")
+	header.Set("Vary", "Authorization, X-API-Key, Accept-Encoding")
+	if info.HTTPMethod() == http.MethodGet && view.Matches(tags, headTag(head)) {
+		return nil, connect.NewNotModifiedError(header)
 	}
 	events := []*guidonv1.SyncServiceSyncResponse{s.hello(ctx, e, head, req.GetHave().GetHaveCheckpoint())}
 	return &guidonv1.SyncServiceGetDeltaResponse{Events: append(events, head.Since(have.GetHaveRevision(), have.GetHaveDigest())...)}, nil
 }
 
-// news returns the newest head as soon as it is not what a client has, or the
-// wait is over.
-func (s *Server) news(ctx context.Context, e *hub.Environment, have *guidonv1.SyncServiceSyncRequest, wait time.Duration) *hub.Head {
+// headTag is what an answer from a head leaves a client with: the rows and the
+// keys. It is weak, for the answer also says what time it is.
+func headTag(head *hub.Head) string {
+	sum := sha256.New()
+	for _, m := range []proto.Message{head.Keys(), head.OverrideKeys()} {
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if err != nil {
+			panic(err) // keys are texts and bytes
+		}
+		sum.Write(raw)
+	}
+	return fmt.Sprintf(`W/"%d-%s-%x"`, head.Revision(), head.Digest(), sum.Sum(nil)[:8])
+}
+
+// news returns the newest head as soon as it is not what a client has, by one of
+// its tags, or by what it says if it has none, or the wait is over.
+func (s *Server) news(
+	ctx context.Context, e *hub.Environment, have *guidonv1.SyncServiceSyncRequest, tags []string, wait time.Duration,
+) *hub.Head {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)() //nolint:contextcheck // the server's end, besides the call's
 	first := e.Head()
 	for head := range e.Watch(ctx, 0) {
+		if len(tags) > 0 {
+			if !view.Matches(tags, headTag(head)) {
+				break
+			}
+			continue
+		}
 		if head.Keys() != first.Keys() || head.OverrideKeys() != first.OverrideKeys() || len(head.Since(have.GetHaveRevision(), have.GetHaveDigest())) > 0 {
 			break
 		}

@@ -1,14 +1,18 @@
 package server_test
 
 import (
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -79,4 +83,87 @@ func TestRefusedStreamsAreToldWhen(t *testing.T) {
 	if after := refused.Meta().Get("Retry-After"); refused.Code() != connect.CodeUnavailable || strings.Trim(after, "0123456789") != "" || after == "" {
 		t.Errorf("refused with %v and Retry-After %q, want unavailable and seconds", refused, after)
 	}
+}
+
+// TestPollByETag: a poll is a GET that any HTTP client can make. What it holds it
+// says by ETag, and nothing new is 304.
+func TestPollByETag(t *testing.T) {
+	eachWay(t, func(t *testing.T, start func(...func(*options)) *guidon) {
+		g := start()
+		key := g.key(t, store.KeyServer, "production")
+		first := g.apply(t, "production", putFlag("production", "a", "on"))
+		poll := func(wait, tag string) answer {
+			t.Helper()
+			query := url.Values{"encoding": {"json"}, "connect": {"v1"}, "message": {`{"wait":"` + wait + `"}`}}
+			header := []string{"Authorization", "Bearer " + key}
+			if tag != "" {
+				header = append(header, "If-None-Match", tag)
+			}
+			return g.do(t, http.MethodGet, guidonv1connect.SyncServiceGetDeltaProcedure+"?"+query.Encode(), "", header...)
+		}
+		revision := func(a answer) int64 {
+			t.Helper()
+			res := &guidonv1.SyncServiceGetDeltaResponse{}
+			if err := protojson.Unmarshal([]byte(a.body), res); err != nil || a.status != http.StatusOK {
+				t.Fatalf("%d %s: %v", a.status, a.body, err)
+			}
+			return res.GetEvents()[1].GetSnapshot().GetRevision()
+		}
+		got := poll("25s", "")
+		tag := got.header.Get("ETag")
+		if at := revision(got); at != first || tag == "" || got.header.Get("Cache-Control") != "private, no-cache" || !strings.Contains(got.header.Get("Vary"), "Authorization") {
+			t.Errorf("the first poll brings revision %d with %v, want %d", at, got.header, first)
+		}
+		if got := poll("0.001s", tag); got.status != http.StatusNotModified || got.body != "" || got.header.Get("ETag") != tag {
+			t.Errorf("without news: %d %q %v, want 304", got.status, got.body, got.header)
+		}
+		if got := revision(poll("25s", `"of another time"`)); got != first {
+			t.Errorf("with a tag that is not known: revision %d, want %d at once", got, first)
+		}
+		revisions := make(chan int64, 1)
+		go func() { revisions <- g.apply(t, "production", putFlag("production", "a", "off")) }()
+		got = poll("25s", tag)
+		if at, want := revision(got), <-revisions; at != want || got.header.Get("ETag") == tag {
+			t.Errorf("the poll that waited brings revision %d and ETag %s, want %d", at, got.header.Get("ETag"), want)
+		}
+		// A new key for headers is news too.
+		tag = got.header.Get("ETag")
+		rotate := &guidonv1.EnvironmentServiceRotatePropagationKeyRequest{Environment: "production", Reason: "a test"}
+		if _, err := g.origin().environments(g.admin).RotatePropagationKey(t.Context(), rotate); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a new propagation key changes the tag", func() bool { return poll("0.5s", tag).header.Get("ETag") != tag })
+		if got := g.do(t, http.MethodGet, guidonv1connect.SyncServiceGetDeltaProcedure+"?encoding=json&connect=v1&message=%7B%7D", ""); got.status != http.StatusUnauthorized {
+			t.Errorf("without a key: %d", got.status)
+		}
+	})
+}
+
+// TestKnownRevision: an answer about a definition that has not been superseded
+// says up to which revision that is known.
+func TestKnownRevision(t *testing.T) {
+	eachWay(t, func(t *testing.T, start func(...func(*options)) *guidon) {
+		g := start()
+		key := g.key(t, store.KeyServer, "production")
+		first := g.apply(t, "production", putFlag("production", "a", "on"))
+		var last int64
+		for _, variant := range []string{"on", "off", "on"} {
+			last = g.apply(t, "production", putFlag("production", "b", variant))
+		}
+		for _, c := range []struct {
+			flag                string
+			at, from, to, known int64
+		}{
+			{"a", first, first, 0, last},
+			{"a", last, first, 0, last},
+			{"b", first + 1, first + 1, first + 2, first + 1},
+			{"b", last, last, 0, last},
+			{"none", last, last, 0, last},
+		} {
+			d, err := g.syncs(key).GetDefinition(t.Context(), &guidonv1.SyncServiceGetDefinitionRequest{Key: c.flag, Revision: c.at})
+			if err != nil || d.GetFromRevision() != c.from || d.GetToRevision() != c.to || d.GetKnownRevision() != c.known {
+				t.Errorf("%s at %d: %v, %v; want from %d to %d, known until %d", c.flag, c.at, d, err, c.from, c.to, c.known)
+			}
+		}
+	})
 }

@@ -1,92 +1,88 @@
 package server
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"connectrpc.com/connect"
 
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/hub/view"
 	"github.com/guidon-flags/guidon/store"
 )
 
 // revision answers GET …/environments/{environment}/revisions/{revision}: all
 // rows of a revision, as JSON. They never change, so whoever may have them may
-// keep them. It is encoded once, and compressed as it is kept.
+// keep them. It is encoded once, and kept as it is sent, compressed.
 func (s *Server) revision(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
 	header := w.Header()
 	header.Set("Vary", "Authorization, X-API-Key, Accept-Encoding")
 	header.Set("Cache-Control", "no-store") // of errors
-	etag, body, err := s.revisionBody(ctx, r)
+	coding := view.Coding(r.Header.Values("Accept-Encoding"), string(hub.Zstd), string(hub.Gzip))
+	revision, exported, err := s.exported(ctx, r, coding)
 	if err != nil {
 		writeError(w, answer(callOf(ctx), err))
 		return
 	}
+	etag := fmt.Sprintf("\"%d-%s-%s\"", revision, exported.Digest, coding)
 	header.Set("Cache-Control", "private, immutable, max-age=31536000")
 	header.Set("ETag", etag)
-	if strings.Contains(r.Header.Get("If-None-Match"), etag) {
+	if view.Matches(r.Header["If-None-Match"], etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	header.Set("Content-Type", "application/json")
-	header.Set("Content-Encoding", "gzip")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) //nolint:gosec // JSON, and said to be; a client that went away hears nothing
+	if coding == view.Identity {
+		plain, err := gzip.NewReader(bytes.NewReader(exported.Body))
+		if err != nil {
+			panic(err) // it was written here
+		}
+		_, _ = io.Copy(w, plain) //nolint:gosec // as large as what was compressed here; as below
+		return
+	}
+	header.Set("Content-Encoding", coding)
+	header.Set("Content-Length", strconv.Itoa(len(exported.Body)))
+	_, _ = w.Write(exported.Body) // a client that went away hears nothing
 }
 
-// revisionBody is who may have what, then what it is.
-func (s *Server) revisionBody(ctx context.Context, r *http.Request) (etag string, body []byte, err error) {
+// exported is who may have what, then what it is. What a client takes as it is
+// comes in gzip.
+func (s *Server) exported(ctx context.Context, r *http.Request, coding string) (int64, hub.Export, error) {
 	c := callOf(ctx)
+	var err error
 	if c.principal, err = s.auth.Authenticate(ctx, r.Header); err != nil {
-		return "", nil, err
+		return 0, hub.Export{}, err
 	}
 	if err := auth.Authorize(c.principal, guidonv1connect.SyncServiceGetSnapshotProcedure); err != nil {
-		return "", nil, err
+		return 0, hub.Export{}, err
 	}
 	revision, err := strconv.ParseInt(r.PathValue("revision"), 10, 64)
 	if err != nil || revision < 1 || strconv.FormatInt(revision, 10) != r.PathValue("revision") {
-		return "", nil, &store.FieldError{Field: "revision", Message: "must be a whole number from 1 on"}
+		return 0, hub.Export{}, &store.FieldError{Field: "revision", Message: "must be a whole number from 1 on"}
 	}
-	if !acceptsGzip(r.Header.Values("Accept-Encoding")) {
-		return "", nil, &store.FieldError{Field: "Accept-Encoding", Message: "must allow gzip: what is kept is compressed"}
+	if coding == "" {
+		return 0, hub.Export{}, &store.FieldError{Field: "Accept-Encoding", Message: "must allow zstd, gzip or identity"}
+	}
+	if coding == view.Identity {
+		coding = string(hub.Gzip)
 	}
 	e, err := s.environment(auth.WithPrincipal(ctx, c.principal), r.PathValue("environment"))
 	if err != nil {
-		return "", nil, err
+		return 0, hub.Export{}, err
 	}
-	exported, err := e.Export(ctx, revision)
-	if err != nil {
-		return "", nil, err
-	}
-	return fmt.Sprintf("\"%d-%s\"", revision, exported.Digest), exported.Gzip, nil
-}
-
-// acceptsGzip reports whether a client takes gzip (RFC 9110 §12.5.3); without
-// the header it takes anything.
-func acceptsGzip(values []string) bool {
-	if len(values) == 0 {
-		return true
-	}
-	for coding := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		name, weight = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(weight)
-		if name != "gzip" && name != "*" {
-			continue
-		}
-		q, err := strconv.ParseFloat(strings.TrimPrefix(weight, "q="), 64)
-		if weight == "" || err == nil && q > 0 {
-			return true
-		}
-	}
-	return false
+	x, err := e.Export(ctx, revision, hub.Coding(coding))
+	return revision, x, err
 }
 
 // writeError answers a plain HTTP request as Connect answers an RPC.

@@ -1,12 +1,16 @@
 package server_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
@@ -37,6 +41,28 @@ func TestRevisionIsImmutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	text, err := io.ReadAll(unzip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Who takes zstd gets it, who takes neither gets the text.
+	small := g.do(t, http.MethodGet, path, "", "Authorization", "Bearer "+key, "Accept-Encoding", "gzip, deflate, br, zstd")
+	decoder, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	if plain, err := decoder.DecodeAll([]byte(small.body), nil); err != nil || !bytes.Equal(plain, text) || small.header.Get("Content-Encoding") != "zstd" {
+		t.Errorf("zstd: %s, %v %s", plain, err, small.header.Get("Content-Encoding"))
+	}
+	plain := g.do(t, http.MethodGet, path, "", "Authorization", "Bearer "+key, "Accept-Encoding", "br")
+	if plain.body != string(text) || plain.header.Get("Content-Encoding") != "" {
+		t.Errorf("as it is: %s %v", plain.body, plain.header)
+	}
+	tags := map[string]bool{got.header.Get("ETag"): true, small.header.Get("ETag"): true, plain.header.Get("ETag"): true}
+	if len(tags) != 3 {
+		t.Errorf("what differs has one ETag: %v", tags)
+	}
 	var export struct {
 		Environment, Digest string
 		Revision            int64
@@ -46,7 +72,7 @@ func TestRevisionIsImmutable(t *testing.T) {
 			Document   json.RawMessage
 		}
 	}
-	if err := json.NewDecoder(unzip).Decode(&export); err != nil {
+	if err := json.Unmarshal(text, &export); err != nil {
 		t.Fatal(err)
 	}
 	var rows []eval.Row
@@ -64,7 +90,7 @@ func TestRevisionIsImmutable(t *testing.T) {
 	if export.Environment != "staging" || export.Revision != revision || export.Digest != digest || snapshot.Digest().String() != digest {
 		t.Errorf("the export is %s at %d with digest %s, want staging at %d with %s", export.Environment, export.Revision, export.Digest, revision, digest)
 	}
-	again := g.do(t, http.MethodGet, path, "", "X-API-Key", key, "If-None-Match", got.header.Get("ETag"))
+	again := g.do(t, http.MethodGet, path, "", "X-API-Key", key, "Accept-Encoding", "gzip", "If-None-Match", "W/"+got.header.Get("ETag"))
 	if again.status != http.StatusNotModified || again.body != "" {
 		t.Errorf("with If-None-Match: %d %q, want 304", again.status, again.body)
 	}
@@ -97,7 +123,7 @@ func TestRevisionIsRefused(t *testing.T) {
 		"zero":                {"staging/revisions/0", own, http.StatusBadRequest},
 		"not canonical":       {"staging/revisions/01", own, http.StatusBadRequest},
 		"not a number":        {"staging/revisions/newest", own, http.StatusBadRequest},
-		"no compression":      {"staging/revisions/1", append([]string{"Accept-Encoding", "gzip;q=0, identity"}, own...), http.StatusBadRequest},
+		"nothing at all":      {"staging/revisions/1", append([]string{"Accept-Encoding", "gzip;q=0, zstd;q=0, identity;q=0"}, own...), http.StatusBadRequest},
 		"good":                {"staging/revisions/1", append([]string{"Accept-Encoding", "br, *;q=0.5"}, own...), http.StatusOK},
 	} {
 		got := g.do(t, http.MethodGet, "/guidon/v1/environments/"+tt.path, "", tt.header...)

@@ -89,9 +89,16 @@ type Config struct {
 	// Contexts are added to the evaluation contexts of OFREP's and flagd's
 	// clients. Defaults to nothing.
 	Contexts view.Contexts
-	// ClientRate bounds the evaluations per second of each client key. Defaults
-	// to 1,000.
+	// ClientRate bounds the evaluations per second of each client key, single or
+	// bulk, over all protocols; twice as many may come at once. Defaults to 1,000.
 	ClientRate int
+	// ServerRate bounds those of each other key likewise. Defaults to no bound:
+	// who holds one is trusted.
+	ServerRate int
+	// AddressRate bounds, for each address that they come from, the evaluations
+	// with client keys and the calls without a key that is good. Behind a proxy
+	// all calls come from the proxy. Defaults to no bound.
+	AddressRate int
 	// Now is the clock of evaluations. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -114,6 +121,7 @@ type Server struct {
 	open, polls atomic.Int64
 	admission   *admission
 	relayKeys   relayKeys
+	rates       rates
 }
 
 // New returns a server. It starts nothing; see [Server.Serve].
@@ -125,6 +133,7 @@ func New(cfg Config) *Server {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.StreamRate = cmp.Or(cfg.StreamRate, 500)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
+	cfg.ClientRate = cmp.Or(cfg.ClientRate, 1000)
 	cfg.KeyWait = cmp.Or(cfg.KeyWait, 30*time.Second)
 	cfg.KillRecord = cmp.Or(cfg.KillRecord, 3*time.Second)
 	if cfg.Log == nil {
@@ -153,6 +162,11 @@ func New(cfg Config) *Server {
 		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
 		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector}),
 		admission: newAdmission(cfg.StreamRate, time.Now),
+	}
+	s.rates = rates{
+		client:  newLimiter(cfg.ClientRate, cfg.Now, s.metrics.limited.WithLabelValues("client key").Inc),
+		server:  newLimiter(cfg.ServerRate, cfg.Now, s.metrics.limited.WithLabelValues("server key").Inc),
+		address: newLimiter(cfg.AddressRate, cfg.Now, s.metrics.limited.WithLabelValues("address").Inc),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.handler = s.mux()

@@ -28,6 +28,8 @@ type clientFlags struct {
 	static          map[string]string
 	fromHeader      map[string]string
 	clientRate      int
+	serverRate      int
+	addressRate     int
 	// standard opens flagdPorts if nobody says otherwise.
 	standard bool
 }
@@ -40,6 +42,9 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 	flags.StringToStringVar(&f.static, "static-context", nil, "attribute=value for every evaluation over OFREP and flagd's protocols; may be repeated")
 	flags.StringToStringVar(&f.fromHeader, "context-from-header", nil, "Header=attribute for them, above --static-context; may be repeated")
 	flags.IntVar(&f.clientRate, "client-rate", 0, "evaluations per second for each client key (default 1000)")
+	flags.IntVar(&f.serverRate, "server-rate", 0, "evaluations per second for each other key (default without bound)")
+	flags.IntVar(&f.addressRate, "address-rate", 0,
+		"evaluations per second with client keys, and calls without a good key, from each address; a proxy has one for all (default without bound)")
 }
 
 // configure says to a server what was asked for. It listens on an address that
@@ -48,10 +53,12 @@ func (f *clientFlags) configure(c *server.Config, addr net.Addr) error {
 	if f.openEnvironment != "" && !isLoopback(addr) {
 		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", addr)
 	}
-	if f.clientRate < 0 {
-		return usagef("--client-rate %d: want more than 0", f.clientRate)
+	for name, rate := range map[string]int{"client": f.clientRate, "server": f.serverRate, "address": f.addressRate} {
+		if rate < 0 {
+			return usagef("--%s-rate %d: want more than 0", name, rate)
+		}
 	}
-	c.OpenEnvironment, c.ClientRate = f.openEnvironment, f.clientRate
+	c.OpenEnvironment, c.ClientRate, c.ServerRate, c.AddressRate = f.openEnvironment, f.clientRate, f.serverRate, f.addressRate
 	contexts, err := view.NewContexts(f.static, f.fromHeader)
 	if err != nil {
 		return usagef("%v", err)
@@ -90,6 +97,7 @@ func (f *clientFlags) listen(ctx context.Context, environment string, log *slog.
 			closeAll()
 			return nil, err
 		}
+		log.LogAttrs(ctx, slog.LevelInfo, "serving flagd's clients", slog.String("address", l.Addr().String()), slog.String("environment", environment))
 		open = append(open, server.Open{Listener: l, Environment: environment})
 	}
 	return open, nil

@@ -82,6 +82,8 @@ func TestClientFlagsRefused(t *testing.T) {
 		{"--flagd-ports", "70000"},
 		{"--context-from-header", "X-Plan="},
 		{"--client-rate", "-1"},
+		{"--server-rate", "-1"},
+		{"--address-rate", "-1"},
 		{"--static-context", "plan"},
 	} {
 		fails(t, exitUsage, append([]string{"dev", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0"}, args...)...)

@@ -49,11 +49,18 @@ func newRelayCommand() *cobra.Command {
 				Hub:   hub.New(hub.Config{Upstream: up, Log: log}),
 				Fleet: fleet.New(fleet.Config{Log: log}),
 			}
+			if err := f.clients.configure(&config, listener.Addr()); err != nil {
+				return errors.Join(err, listener.Close())
+			}
+			open, err := f.clients.listen(cmd.Context(), f.clients.openEnvironment, log)
+			if err != nil {
+				return errors.Join(err, listener.Close())
+			}
 			group, ctx := errgroup.WithContext(cmd.Context())
 			group.Go(func() error { return up.Run(ctx) })
 			group.Go(func() error { return up.Tell(ctx, config.Fleet) })
 			group.Go(func() error { return config.Hub.Run(ctx) })
-			group.Go(func() error { return server.New(config).Serve(ctx, listener) })
+			group.Go(func() error { return server.New(config).Serve(ctx, listener, open...) })
 			if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 				return err
 			}
@@ -64,6 +71,7 @@ func newRelayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "relay key, which says of which environment (default $GUIDON_KEY)")
 	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
+	f.clients.register(cmd.Flags())
 	cmd.Flags().TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least severe lines to log: debug, info, warn or error")
 	return cmd
 }

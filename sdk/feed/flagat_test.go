@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -320,6 +321,31 @@ func TestFlagAtAheadOfTheStream(t *testing.T) {
 		began = time.Now()
 		if _, err := f.FlagAt(t.Context(), "checkout", 100); !errors.Is(err, feed.ErrUnavailable) || time.Since(began) != 0 {
 			t.Errorf("FlagAt without a stream: %v after %v, want no wait", err, time.Since(began))
+		}
+	})
+}
+
+// What the server knows to hold up to a revision is not asked for again below
+// it; above it, it may have changed.
+func TestFlagAtAsFarAsTheServerKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource()
+		var asked []int64
+		src.define = func(_ context.Context, q question) (answer, error) {
+			asked = append(asked, q.GetRevision())
+			return &guidonv1.SyncServiceGetDefinitionResponse{
+				Rows: wire([]eval.Row{flag("checkout", 4, true)}), FromRevision: 4, KnownRevision: max(7, q.GetRevision()),
+			}, nil
+		}
+		f, _, _ := started(t, flips(3), feed.Config{Source: src})
+		for _, revision := range []int64{5, 7, 6, 4, 8, 8} {
+			if flag, err := f.FlagAt(t.Context(), "checkout", revision); err != nil || !valueOf(t, flag) {
+				t.Errorf("FlagAt(%d) = %v, %v, want on", revision, flag, err)
+			}
+		}
+		if want := []int64{5, 8}; !slices.Equal(asked, want) {
+			t.Errorf("the server was asked for %d, want %d", asked, want)
 		}
 	})
 }

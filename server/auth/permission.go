@@ -158,6 +158,9 @@ func Known(procedure string) bool {
 	return ok
 }
 
+// ActionOf is what a call of procedure does; empty if it is not in the table.
+func ActionOf(procedure string) Action { return permissions[procedure].action }
+
 // Authorize returns nil if a principal may call procedure, and [ErrDenied]
 // otherwise. Nobody may call anything; [ErrNoPrincipal] says so.
 func Authorize(p Principal, procedure string) error {

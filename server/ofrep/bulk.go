@@ -11,6 +11,7 @@ import (
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/hub/view"
 )
 
 // bulk evaluates all flags that the caller sees.
@@ -34,7 +35,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request) {
 	if early {
 		tag := h.tag(&q, b)
 		header["Etag"] = []string{tag}
-		if matches(r.Header["If-None-Match"], tag) {
+		if view.Matches(r.Header["If-None-Match"], tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
@@ -45,12 +46,12 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request) {
 		sum := sha256.Sum256(b.out)
 		tag := quoted(sum[:])
 		header["Etag"] = []string{tag}
-		if matches(r.Header["If-None-Match"], tag) {
+		if view.Matches(r.Header["If-None-Match"], tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 	}
-	write(w, http.StatusOK, b.out)
+	h.writeBulk(w, r, b)
 }
 
 // noCache makes caches ask each time, with the ETag.
@@ -118,25 +119,14 @@ func (h *Handler) tag(q *request, b *buffer) string {
 	return quoted(sum[:])
 }
 
+// quoted is a weak tag: the same answer comes with another token each time, and
+// compressed or not.
 func quoted(sum []byte) string {
-	var text [2 + 2*16]byte
-	text[0], text[len(text)-1] = '"', '"'
-	hex.Encode(text[1:], sum[:16])
+	var text [len(`W/""`) + 2*16]byte
+	copy(text[:], `W/"`)
+	hex.Encode(text[3:], sum[:16])
+	text[len(text)-1] = '"'
 	return string(text[:])
-}
-
-// matches reports whether one of the tags a client has is tag. Proxies that
-// compress may have made it weak.
-func matches(lines []string, tag string) bool {
-	for _, line := range lines {
-		for have := range strings.SplitSeq(line, ",") {
-			have = strings.TrimSpace(have)
-			if strings.TrimPrefix(have, "W/") == tag || have == "*" {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // await waits until the environment is where an event said it was: a client

@@ -1,10 +1,10 @@
 package ofrep
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -26,25 +26,19 @@ type refusedError struct {
 
 func (e *refusedError) Error() string { return e.code + ": " + e.details }
 
-// tooManyError says when to come back.
-type tooManyError struct{ wait time.Duration }
-
-func (e *tooManyError) Error() string { return "too many requests with this key" }
-
 // fail answers for a request that was not evaluated. A key makes it the failure
 // of one flag.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err error) {
-	if many, ok := errors.AsType[*tooManyError](err); ok {
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int((many.wait+time.Second-1)/time.Second))))
-		w.WriteHeader(http.StatusTooManyRequests)
-		return
-	}
 	if refused, ok := errors.AsType[*refusedError](err); ok {
 		h.failure(w, refused.status, key, refused.code, refused.details)
 		return
 	}
-	code, text := h.cfg.Explain(r.Context(), err)
-	switch code {
+	known := h.cfg.Explain(r.Context(), err)
+	text, later := known.Message(), cmp.Or(known.Meta().Get("Retry-After"), "1")
+	switch known.Code() {
+	case connect.CodeResourceExhausted:
+		w.Header().Set("Retry-After", later)
+		w.WriteHeader(http.StatusTooManyRequests)
 	case connect.CodeUnauthenticated:
 		w.WriteHeader(http.StatusUnauthorized)
 	case connect.CodePermissionDenied:
@@ -52,7 +46,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err e
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition:
 		h.failure(w, http.StatusBadRequest, key, codeGeneral, text)
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", later)
 		h.failure(w, http.StatusServiceUnavailable, "", "", text)
 	default:
 		h.failure(w, http.StatusInternalServerError, "", "", text)

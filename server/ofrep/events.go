@@ -54,7 +54,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	}
 	var caller Caller
 	if err == nil {
-		caller, err = h.callerWith(w, r, key)
+		caller, err = h.callerWith(r, key)
 	}
 	if err != nil {
 		h.fail(w, r, "", err)
@@ -117,7 +117,7 @@ func (s *stream) run() {
 func (s *stream) tell(head *hub.Head) bool {
 	first := s.at.IsZero()
 	if !first {
-		if _, err := s.callerWith(s.w, s.r, s.key); err != nil {
+		if _, err := s.callerWith(s.r, s.key); err != nil {
 			return false // and the client is refused when it comes back
 		}
 	}

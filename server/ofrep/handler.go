@@ -27,34 +27,28 @@ const (
 // Caller is who sends a request.
 type Caller struct {
 	Environment *hub.Environment
-	// KeyID names the key, for the bucket it draws from.
-	KeyID string
 	// Key is the key itself; empty where none was needed. It goes into the
 	// sealed token of event streams.
 	Key string
-	// ClientOnly says that the caller sees client-visible flags only, and draws
-	// from a bucket.
+	// ClientOnly says that the caller sees client-visible flags only.
 	ClientOnly bool
 }
 
 // Config says what a handler works with.
 type Config struct {
-	// Caller says who sends a request, and sets what headers depend on that.
-	// Required.
-	Caller func(http.ResponseWriter, *http.Request) (Caller, error)
+	// Caller says who sends a request, which evaluates or only asks who it is,
+	// and sets what headers depend on that. Required.
+	Caller func(r *http.Request, evaluates bool) (Caller, error)
 	// Environment finds an environment by name. Required.
 	Environment func(name string) (*hub.Environment, error)
-	// Explain is the server's table of errors: a code, and a text that the
-	// caller may read. Required.
-	Explain func(context.Context, error) (connect.Code, string)
+	// Explain is the server's table of errors: a code, a text that the caller
+	// may read, and when to come back. Required.
+	Explain func(context.Context, error) *connect.Error
 	// Draining ends when the server begins to stop: event streams end then.
 	// Defaults to never.
 	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
 	// Contexts are added to those of requests. Defaults to nothing.
 	Contexts view.Contexts
-	// ClientRate bounds the evaluations per second of each client key, single
-	// or bulk; twice as many may come at once. Defaults to 1,000.
-	ClientRate int
 	// MaxStreams bounds the event streams that are open at a time. Defaults to
 	// 20,000.
 	MaxStreams int
@@ -74,15 +68,14 @@ type Config struct {
 // Handler answers OFREP. It is safe for concurrent use.
 type Handler struct {
 	cfg     Config
-	buckets buckets
 	tables  sync.Map // of *tables by *hub.Environment
 	buffers sync.Pool
+	zips    sync.Pool
 	streams atomic.Int64
 }
 
 // New returns a handler. It starts nothing.
 func New(cfg Config) *Handler {
-	cfg.ClientRate = cmp.Or(cfg.ClientRate, 1000)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 15*time.Second)
 	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
@@ -94,8 +87,9 @@ func New(cfg Config) *Handler {
 		cfg.Now = time.Now
 	}
 	return &Handler{
-		cfg: cfg, buckets: buckets{rate: float64(cfg.ClientRate), now: cfg.Now, by: map[string]*bucket{}},
+		cfg:     cfg,
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
+		zips:    sync.Pool{New: newZip},
 	}
 }
 

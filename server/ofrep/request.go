@@ -24,13 +24,8 @@ const maxBody = 1 << 20
 // read finds out who asks what, into r. What is wrong is an error that fail
 // knows.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *buffer) (q request, err error) {
-	if q.caller, err = h.cfg.Caller(w, r); err != nil {
+	if q.caller, err = h.cfg.Caller(r, true); err != nil {
 		return q, err
-	}
-	if q.caller.ClientOnly {
-		if wait := h.buckets.take(q.caller.KeyID); wait > 0 {
-			return q, &tooManyError{wait}
-		}
 	}
 	if q.selector, err = selectorOf(r); err != nil {
 		return q, err

@@ -71,13 +71,13 @@ func (h *Handler) openToken(query url.Values) (string, error) {
 }
 
 // callerWith is the caller of a request that carries a key in its URL.
-func (h *Handler) callerWith(w http.ResponseWriter, r *http.Request, key string) (Caller, error) {
+func (h *Handler) callerWith(r *http.Request, key string) (Caller, error) {
 	asked := r.WithContext(r.Context())
 	asked.Header = http.Header{"Origin": r.Header["Origin"]}
 	if key != "" {
 		asked.Header.Set("X-API-Key", key)
 	}
-	return h.cfg.Caller(w, asked)
+	return h.cfg.Caller(asked, false)
 }
 
 func unseal(e *hub.Environment, raw []byte, now time.Time) (key string, ok bool) {

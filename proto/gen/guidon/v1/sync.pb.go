@@ -2188,13 +2188,13 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
-	"\x16SyncServiceAckResponse2\xcc\x04\n" +
+	"\x16SyncServiceAckResponse2\xcf\x04\n" +
 	"\vSyncService\x12Q\n" +
 	"\x04Sync\x12!.guidon.v1.SyncServiceSyncRequest\x1a\".guidon.v1.SyncServiceSyncResponse\"\x000\x01\x12j\n" +
 	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12m\n" +
 	"\x0eGetEmergencies\x12+.guidon.v1.SyncServiceGetEmergenciesRequest\x1a,.guidon.v1.SyncServiceGetEmergenciesResponse\"\x00\x12d\n" +
-	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12[\n" +
-	"\bGetDelta\x12%.guidon.v1.SyncServiceGetDeltaRequest\x1a&.guidon.v1.SyncServiceGetDeltaResponse\"\x00\x12L\n" +
+	"\vGetSnapshot\x12(.guidon.v1.SyncServiceGetSnapshotRequest\x1a).guidon.v1.SyncServiceGetSnapshotResponse\"\x00\x12^\n" +
+	"\bGetDelta\x12%.guidon.v1.SyncServiceGetDeltaRequest\x1a&.guidon.v1.SyncServiceGetDeltaResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\x03Ack\x12 .guidon.v1.SyncServiceAckRequest\x1a!.guidon.v1.SyncServiceAckResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (

@@ -65,7 +65,9 @@ type SyncServiceClient interface {
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
 	// GetDelta is Sync for networks that kill streams: it answers with the events
 	// that a stream would begin with, as soon as there is more than a hello among
-	// them or the wait is over.
+	// them or the wait is over. The answer has an ETag. A caller that sends it in
+	// If-None-Match has what it stands for, whatever else it says it has; a GET is
+	// then answered with 304 if the wait ends without news.
 	GetDelta(context.Context, *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
 	// that it took, but at most once a second, and once a minute without news.
@@ -111,6 +113,7 @@ func NewSyncServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+SyncServiceGetDeltaProcedure,
 			connect.WithSchema(syncServiceMethods.ByName("GetDelta")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		ack: connect.NewClient[v1.SyncServiceAckRequest, v1.SyncServiceAckResponse](
@@ -198,7 +201,9 @@ type SyncServiceHandler interface {
 	GetSnapshot(context.Context, *v1.SyncServiceGetSnapshotRequest) (*v1.SyncServiceGetSnapshotResponse, error)
 	// GetDelta is Sync for networks that kill streams: it answers with the events
 	// that a stream would begin with, as soon as there is more than a hello among
-	// them or the wait is over.
+	// them or the wait is over. The answer has an ETag. A caller that sends it in
+	// If-None-Match has what it stands for, whatever else it says it has; a GET is
+	// then answered with 304 if the wait ends without news.
 	GetDelta(context.Context, *v1.SyncServiceGetDeltaRequest) (*v1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what an instance holds: after each revision and each set of keys
 	// that it took, but at most once a second, and once a minute without news.
@@ -240,6 +245,7 @@ func NewSyncServiceHandler(svc SyncServiceHandler, opts ...connect.HandlerOption
 		SyncServiceGetDeltaProcedure,
 		svc.GetDelta,
 		connect.WithSchema(syncServiceMethods.ByName("GetDelta")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	syncServiceAckHandler := connect.NewUnaryHandlerSimple(
