@@ -221,6 +221,9 @@ func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err er
 		// this one says is done, is then as durable as a commit has to be.
 		return earlier[0].answer(r)
 	}
+	if r.unplanned != nil {
+		return Applied{}, r.unplanned
+	}
 	if err := expected(ctx, tx, d, r.Expect); err != nil {
 		return Applied{}, err
 	}

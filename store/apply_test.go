@@ -335,3 +335,34 @@ func TestTimesOfRevisionsNeverGoBack(t *testing.T) {
 		t.Errorf("revision 2 is of %v, revision 1 of %v", f.UpdatedAt, was)
 	}
 }
+
+// TestRepeatedChangeIsAnsweredWhenNothingIsLeftToPlan: what a promotion or a
+// copy was made of may be gone when it is repeated.
+func TestRepeatedChangeIsAnsweredWhenNothingIsLeftToPlan(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("development", "a", onOff))
+	keyed := func(key string) store.Change { return store.Change{Actor: "ada", Reason: "because", IdempotencyKey: key} }
+	calls := map[string]func() (store.Applied, error){
+		"copy": func() (store.Applied, error) { return db.Copy(t.Context(), keyed("copy"), "development", "production") },
+		"promotion": func() (store.Applied, error) {
+			return db.Promote(t.Context(), keyed("promotion"), "development", "staging", []eval.Name{{Kind: eval.KindFlag, Name: "a"}})
+		},
+	}
+	first := map[string]store.Applied{}
+	for name, call := range calls {
+		var err error
+		if first[name], err = call(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(t, db, store.ArchiveFlag{Key: "a"}, store.DeleteFlag{Key: "a"})
+	for name, call := range calls {
+		if again, err := call(); err != nil || again.ChangeID != first[name].ChangeID {
+			t.Errorf("the %s again: %+v, %v, want %s", name, again, err, first[name].ChangeID)
+		}
+	}
+	if _, err := db.Promote(t.Context(), keyed("new"), "development", "staging", []eval.Name{{Kind: eval.KindFlag, Name: "a"}}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a promotion of what is gone: %v, want ErrNotFound", err)
+	}
+}

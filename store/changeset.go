@@ -63,6 +63,9 @@ type ChangeSet struct {
 	// intent stands for the operations where they follow from it and from what
 	// is there: repeated, the same intent is the same request.
 	intent string
+	// unplanned is why no operations follow from the intent now. The change set
+	// may have been carried out before all the same.
+	unplanned error
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],

@@ -1,278 +1,386 @@
 package store_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
+	"strings"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store"
-	"github.com/guidon-flags/guidon/store/audit"
-	"github.com/guidon-flags/guidon/store/storetest"
 )
 
-// model is what a few flags in two environments should be: for each revision
-// of an environment the document of each key, and for each key its lifecycle.
-type model struct {
-	environments map[string][]map[string]string // index 0 is revision 1
-	lifecycle    map[string]string
+// The model is what an installation should be after what people did, without a
+// database: maps of rows, one for each revision. It says nothing of how the
+// store does it. What is the same at every step (who may refer to whom, when a
+// key is taken) it says once, of the state that a change set leaves.
+
+// modelRow is a row of an environment.
+type modelRow interface {
+	document() string   // canonical
+	needs() []eval.Name // what it refers to
 }
 
-func modelDocument(state, variant string, archived bool) string {
-	mark := ""
-	if archived {
-		mark = `"archived":true,`
-	}
-	return fmt.Sprintf(`{"flag":{"defaultVariant":%q,"state":%q,"variants":{"off":false,"on":true}},"guidon":{%s"kind":"release","project":"default","scope":"request","type":"boolean"}}`,
-		variant, state, mark)
-}
+type modelRows map[eval.Name]modelRow
 
-func archived(document string) bool {
-	return document == modelDocument("DISABLED", "on", true) || document == modelDocument("DISABLED", "off", true)
-}
-
-// act is one thing that people do. Numbers choose among what there is.
-type act struct {
-	What     string
-	A, B     int // environments
-	Key, Rev int
-	On       bool
-}
-
-var acts = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) act {
-	return act{
-		What: rapid.SampledFrom([]string{
-			"put", "put", "put", "state", "state", "archive", "restore flag", "delete", "revert", "revert", "restore", "promote",
-		}).Draw(t, "what"),
-		A: rapid.IntRange(0, 1).Draw(t, "a"), B: rapid.IntRange(0, 1).Draw(t, "b"),
-		Key: rapid.IntRange(0, 3).Draw(t, "key"), Rev: rapid.IntRange(0, 30).Draw(t, "rev"), On: rapid.Bool().Draw(t, "on"),
-	}
-}), 40, 40)
-
-// edit is what an act does to the newest documents, or why it is refused.
-func (m *model) edit(a act, env, other, key string, revision int) (next map[string]map[string]string, refused error) {
-	next = map[string]map[string]string{}
-	for name, revisions := range m.environments {
-		next[name] = maps.Clone(revisions[len(revisions)-1])
-	}
-	variant, state := "off", "DISABLED"
-	if a.On {
-		variant, state = "on", "ENABLED"
-	}
-	has := func(name string) bool { _, ok := next[name][key]; return ok }
-	back := func(name, key, document string) {
-		if document == "" {
-			delete(next[name], key)
-			return
-		}
-		next[name][key] = document
-		if !archived(document) {
-			m.lifecycle[key] = "active"
-		} else if m.lifecycle[key] == "deleted" {
-			m.lifecycle[key] = "archived"
-		}
-	}
-	switch a.What {
-	case "put":
-		switch m.lifecycle[key] {
-		case "archived":
-			return nil, store.ErrArchived
-		case "deleted":
-			return nil, store.ErrExists
-		}
-		m.lifecycle[key], next[env][key] = "active", modelDocument("ENABLED", variant, false)
-	case "state":
-		document, ok := next[env][key]
-		if !ok {
-			return nil, store.ErrNotFound
-		} else if archived(document) || m.lifecycle[key] == "archived" {
-			return nil, store.ErrArchived
-		}
-		variant = "off"
-		if document == modelDocument("ENABLED", "on", false) || document == modelDocument("DISABLED", "on", false) {
-			variant = "on"
-		}
-		next[env][key] = modelDocument(state, variant, false)
-	case "archive", "restore flag", "delete":
-		if !has(env) && !has(other) {
-			return nil, store.ErrNotFound
-		}
-		if a.What == "delete" && m.lifecycle[key] == "active" {
-			return nil, store.ErrNotArchived
-		}
-		for _, name := range []string{env, other} {
-			document, ok := next[name][key]
-			if !ok {
-				continue
-			}
-			variant = "off"
-			if document == modelDocument("ENABLED", "on", false) || document == modelDocument("DISABLED", "on", false) || document == modelDocument("DISABLED", "on", true) {
-				variant = "on"
-			}
-			switch {
-			case a.What == "delete":
-				delete(next[name], key)
-			case a.What == "archive":
-				next[name][key] = modelDocument("DISABLED", variant, true)
-			case archived(document):
-				next[name][key] = modelDocument("DISABLED", variant, false)
-			}
-		}
-		m.lifecycle[key] = map[string]string{"archive": "archived", "restore flag": "active", "delete": "deleted"}[a.What]
-	case "revert":
-		if revision == 1 {
-			return nil, eval.ErrInvalid
-		}
-		before, after := m.environments[env][revision-2], m.environments[env][revision-1]
-		for _, k := range keysOf(before, after) {
-			if before[k] == after[k] || next[env][k] == before[k] {
-				continue
-			} else if next[env][k] != after[k] {
-				return nil, store.ErrConflict
-			}
-		}
-		for _, k := range keysOf(before, after) {
-			if before[k] != after[k] && next[env][k] != before[k] {
-				back(env, k, before[k])
-			}
-		}
-	case "restore":
-		then := m.environments[env][revision-1]
-		for _, k := range keysOf(then, next[env]) {
-			if then[k] != next[env][k] {
-				back(env, k, then[k])
-			}
-		}
-	case "promote":
-		switch document, ok := next[env][key]; {
-		case !ok:
-			return nil, store.ErrNotFound
-		case archived(document):
-			return nil, store.ErrArchived
-		case document != next[other][key]:
-			back(other, key, document)
-		}
-	}
-	return next, nil
-}
-
-func keysOf(a, b map[string]string) []string {
-	all := maps.Clone(a)
-	maps.Copy(all, b)
-	return slices.Sorted(maps.Keys(all))
-}
-
-// TestAgainstModel lets people do anything and compares each outcome, and in
-// the end every revision there ever was, with a model without a database.
-func TestAgainstModel(t *testing.T) {
-	t.Parallel()
-	db := storetest.New(t)
-	for seed := range 10 {
-		envs := []string{fmt.Sprintf("m%d-a", seed), fmt.Sprintf("m%d-b", seed)}
-		m := &model{environments: map[string][]map[string]string{}, lifecycle: map[string]string{}}
-		for _, env := range envs {
-			if err := db.CreateEnvironment(t.Context(), store.NewEnvironment{Name: env, Actor: "ada"}); err != nil {
-				t.Fatal(err)
-			}
-			m.environments[env] = []map[string]string{{}}
-		}
-		for i, a := range acts.Example(seed) {
-			m.perform(t, db, fmt.Sprintf("seed %d, act %d", seed, i), a, envs, fmt.Sprintf("m%d-%d", seed, a.Key))
-		}
-		for _, env := range envs {
-			for i, want := range m.environments[env] {
-				if diff := cmp.Diff(want, documents(t, db, env, int64(i+1))); diff != "" {
-					t.Errorf("seed %d: %s at revision %d (-model +store):\n%s", seed, env, i+1, diff)
-				}
-			}
-			if head := verify(t, db, env); head.Seq != int64(len(m.environments[env])-1) {
-				t.Errorf("seed %d: %d audit entries of %s, want one for each of %d revisions", seed, head.Seq, env, len(m.environments[env])-1)
-			}
-		}
-	}
-	verify(t, db, audit.Installation)
-}
-
-func (m *model) perform(t *testing.T, db *store.DB, at string, a act, envs []string, key string) {
-	t.Helper()
-	key = "k" + key
-	env, other := envs[a.A], envs[1-a.A]
-	revision := a.Rev%len(m.environments[env]) + 1
-	lifecycle := maps.Clone(m.lifecycle)
-	next, refused := m.edit(a, env, other, key, revision)
-	c := store.Change{Actor: "ada", Reason: a.What, IdempotencyKey: at}
-	variant, state := "off", "DISABLED"
-	if a.On {
-		variant, state = "on", "ENABLED"
-	}
-	do := func() (store.Applied, error) {
-		cs := change()
-		cs.IdempotencyKey = at
-		switch a.What {
-		case "put":
-			cs.Operations = []store.Operation{put(env, key, `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"`+variant+`"}`)}
-		case "state":
-			cs.Operations = []store.Operation{store.SetState{Environment: env, Key: key, State: state}}
-		case "archive":
-			cs.Operations = []store.Operation{store.ArchiveFlag{Key: key}}
-		case "restore flag":
-			cs.Operations = []store.Operation{store.RestoreFlag{Key: key}}
-		case "delete":
-			cs.Operations = []store.Operation{store.DeleteFlag{Key: key}}
-		case "revert":
-			return db.Revert(t.Context(), c, env, int64(revision))
-		case "restore":
-			return db.Restore(t.Context(), c, env, int64(revision))
-		case "promote":
-			return db.Promote(t.Context(), c, env, other, []eval.Name{{Kind: eval.KindFlag, Name: key}})
-		}
-		return db.Apply(t.Context(), cs)
-	}
-	applied, err := do()
-	if !errors.Is(err, refused) {
-		t.Fatalf("%s %+v: %v, want %v", at, a, err, refused)
-	}
-	if refused != nil {
-		m.lifecycle = lifecycle
-		return
-	}
-	unchanged := true
-	for name, documents := range next {
-		revisions := m.environments[name]
-		if maps.Equal(documents, revisions[len(revisions)-1]) {
-			continue
-		}
-		unchanged = false
-		m.environments[name] = append(revisions, documents)
-		if got := applied.Revisions[name]; got != int64(len(revisions)+1) {
-			t.Fatalf("%s %+v: %s is at revision %d, want %d", at, a, name, got, len(revisions)+1)
-		}
-	}
-	if lifecycleChanged := !maps.Equal(lifecycle, m.lifecycle); applied.Unchanged != unchanged && !lifecycleChanged {
-		t.Fatalf("%s %+v: unchanged is %v, want %v", at, a, applied.Unchanged, unchanged)
-	}
-	// As after an answer that was lost.
-	again, err := do()
-	if err != nil || again.ChangeID != applied.ChangeID || !maps.Equal(again.Revisions, applied.Revisions) {
-		t.Fatalf("%s %+v again: %+v, %v, want %+v", at, a, again, err, applied)
-	}
-}
-
-// documents are the flags of an environment at a revision.
-func documents(t *testing.T, db *store.DB, env string, revision int64) map[string]string {
-	t.Helper()
-	rows, _, err := db.SnapshotRows(t.Context(), env, revision)
-	if err != nil {
-		t.Fatal(err)
-	}
+// documents are the rows as Postgres has them.
+func (r modelRows) documents() map[string]string {
 	out := map[string]string{}
-	for _, r := range rows {
-		out[r.Name] = string(r.Document)
+	for name, row := range r {
+		out[name.String()] = row.document()
 	}
 	return out
+}
+
+func same(a, b modelRow) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.document() == b.document()
+}
+
+// differing are the names of rows in which two snapshots differ, sorted.
+func differing(a, b modelRows) []eval.Name {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	out := slices.SortedFunc(maps.Keys(all), compareNames)
+	return slices.DeleteFunc(out, func(n eval.Name) bool { return same(a[n], b[n]) })
+}
+
+func compareNames(a, b eval.Name) int { return strings.Compare(a.String(), b.String()) }
+
+func named(kind eval.Kind, name string) eval.Name { return eval.Name{Kind: kind, Name: name} }
+
+var settingsName = named(eval.KindSettings, eval.SettingsName)
+
+// modelFlag is a boolean flag, on for a segment and where another flag is on; or
+// a config flag with one value.
+type modelFlag struct {
+	config            bool
+	size              int // of the config flag's value
+	enabled, archived bool
+	byDefault         string // a variant, or "" for the caller's default
+	segment, required string
+}
+
+func (f modelFlag) document() string {
+	var flag, guidon strings.Builder
+	if f.byDefault != "" {
+		fmt.Fprintf(&flag, `"defaultVariant":%q,`, f.byDefault)
+	}
+	state := "DISABLED"
+	if f.enabled {
+		state = "ENABLED"
+	}
+	fmt.Fprintf(&flag, `"state":%q,`, state)
+	if f.segment != "" {
+		fmt.Fprintf(&flag, `"targeting":{"if":[{"$ref":%q},"on"]},`, f.segment)
+	}
+	if f.archived {
+		guidon.WriteString(`"archived":true,`)
+	}
+	if f.config {
+		return fmt.Sprintf(`{"flag":{%s"variants":{"default":{"size":%d}}},"guidon":{%s"kind":"config","project":"default","scope":"request","type":"object"}}`,
+			&flag, f.size, &guidon)
+	}
+	guidon.WriteString(`"kind":"release","project":"default",`)
+	if f.required != "" {
+		fmt.Fprintf(&guidon, `"requires":[{"flag":%q,"variants":["on"]}],`, f.required)
+	}
+	return fmt.Sprintf(`{"flag":{%s"variants":{"off":false,"on":true}},"guidon":{%s"scope":"request","type":"boolean"}}`, &flag, &guidon)
+}
+
+func (f modelFlag) needs() (out []eval.Name) {
+	if f.segment != "" {
+		out = append(out, named(eval.KindSegment, f.segment))
+	}
+	if f.required != "" {
+		out = append(out, named(eval.KindFlag, f.required))
+	}
+	return out
+}
+
+// value is that of a variant, and whether there is one.
+func (f modelFlag) value(variant string) (string, bool) {
+	values := map[string]string{"on": "true", "off": "false"}
+	if f.config {
+		values = map[string]string{"default": fmt.Sprintf(`{"size":%d}`, f.size)}
+	}
+	value, ok := values[variant]
+	return value, ok
+}
+
+// modelSegment is those of a plan, or those of another segment.
+type modelSegment struct{ plan, other string }
+
+func (s modelSegment) document() string {
+	if s.other != "" {
+		return fmt.Sprintf(`{"guidon":{"project":"default"},"segment":{"$ref":%q}}`, s.other)
+	}
+	return fmt.Sprintf(`{"guidon":{"project":"default"},"segment":{"==":[{"var":"plan"},%q]}}`, s.plan)
+}
+
+func (s modelSegment) needs() []eval.Name {
+	if s.other != "" {
+		return []eval.Name{named(eval.KindSegment, s.other)}
+	}
+	return nil
+}
+
+type modelSettings struct {
+	travels    bool // the attribute plan
+	fractional string
+}
+
+func (s modelSettings) document() string {
+	travel := ""
+	if s.travels {
+		travel = `{"attribute":"plan"}`
+	}
+	return fmt.Sprintf(`{"fractional":%q,"travel":[%s]}`, s.fractional, travel)
+}
+
+func (modelSettings) needs() []eval.Name { return nil }
+
+// modelKills is the log of a flag's emergencies.
+type modelKills struct {
+	active bool
+	log    []modelKill
+}
+
+type modelKill struct {
+	revision       int
+	value, variant string
+}
+
+func (k modelKills) document() string {
+	var log []string
+	for _, e := range k.log {
+		log = append(log, fmt.Sprintf(`{"revision":%d,"value":%s,"variant":%q}`, e.revision, e.value, e.variant))
+	}
+	return fmt.Sprintf(`{"active":%t,"log":[%s]}`, k.active, strings.Join(log, ","))
+}
+
+func (modelKills) needs() []eval.Name { return nil }
+
+// last is the emergency that holds, if one does.
+func (k modelKills) last() (modelKill, bool) {
+	if !k.active {
+		return modelKill{}, false
+	}
+	return k.log[len(k.log)-1], true
+}
+
+func (r modelRows) flag(key string) (modelFlag, bool) {
+	f, ok := r[named(eval.KindFlag, key)].(modelFlag)
+	return f, ok
+}
+
+func (r modelRows) kills(key string) modelKills {
+	k, _ := r[named(eval.KindEmergency, key)].(modelKills)
+	return k
+}
+
+func (r modelRows) settings() modelSettings {
+	if s, ok := r[settingsName].(modelSettings); ok {
+		return s
+	}
+	return modelSettings{fractional: "v2"}
+}
+
+// evaluate is the flag language as far as the model's flags speak it: the
+// variant and the reason for somebody of a plan.
+func (r modelRows) evaluate(key, plan string) (variant, reason string) {
+	f, ok := r.flag(key)
+	switch kill, killed := r.kills(key).last(); {
+	case !ok:
+		return "", "ERROR"
+	case killed:
+		return kill.variant, "STATIC"
+	case !f.enabled:
+		return "", "DISABLED"
+	case f.required != "":
+		if required, _ := r.evaluate(f.required, plan); required != "on" && f.byDefault != "off" {
+			return "off", "TARGETING_MATCH"
+		} else if required != "on" {
+			return "off", "DEFAULT"
+		}
+	case f.segment == "" && f.byDefault != "":
+		return f.byDefault, "STATIC"
+	}
+	if f.segment != "" && r.within(f.segment, plan) {
+		return "on", "TARGETING_MATCH"
+	}
+	return f.byDefault, "DEFAULT"
+}
+
+func (r modelRows) within(segment, plan string) bool {
+	s := r[named(eval.KindSegment, segment)].(modelSegment)
+	if s.other != "" {
+		return r.within(s.other, plan)
+	}
+	return s.plan == plan
+}
+
+// closure is what rows need, directly or through others, and they themselves.
+func (r modelRows) closure(names ...eval.Name) map[eval.Name]bool {
+	out := map[eval.Name]bool{}
+	for open := names; len(open) > 0; open = open[1:] {
+		if !out[open[0]] && r[open[0]] != nil {
+			open = append(open, r[open[0]].needs()...)
+		}
+		out[open[0]] = true
+	}
+	return out
+}
+
+// circular tells whether a row needs itself.
+func (r modelRows) circular(name eval.Name) bool {
+	return r.closure(r[name].needs()...)[name]
+}
+
+// readsPlan tells whether a flag's targeting does, itself or through what it requires.
+func (r modelRows) readsPlan(key string) bool {
+	f, _ := r.flag(key)
+	_, killed := r.kills(key).last()
+	required, _ := r.flag(f.required)
+	return !killed && (f.segment != "" || required.enabled && r.readsPlan(f.required))
+}
+
+// world is an installation.
+type world struct {
+	keys   map[string]modelKey
+	places map[string]*place
+	// done holds the change set of each idempotency key that has an answer.
+	done map[string]store.Applied
+	// entries of the installation's chain.
+	entries int
+}
+
+// modelKey is what is known of a key in all environments.
+type modelKey struct {
+	config           bool
+	lifecycle, owner string
+	max              int // that the schema lets a size have; 0 for no schema
+}
+
+// place is an environment.
+type place struct {
+	protected, archived bool
+	retention           int
+	history             []modelRows // of revisions 1, 2, 3 …
+	changes             []string    // the change set of each
+	rows                modelRows   // as a change set in the making has them
+}
+
+func newWorld() *world {
+	w := &world{keys: map[string]modelKey{}, places: map[string]*place{}, done: map[string]store.Applied{}}
+	for _, name := range places {
+		w.places[name] = &place{protected: name == "production", retention: 90, history: []modelRows{{}}, changes: []string{""}}
+	}
+	return w
+}
+
+var places = []string{"development", "staging", "production"}
+
+func (p *place) newest() modelRows { return p.history[len(p.history)-1] }
+
+// begin is a copy to make a change set in.
+func (w *world) begin() *world {
+	next := &world{keys: maps.Clone(w.keys), places: map[string]*place{}, done: maps.Clone(w.done), entries: w.entries}
+	for name, p := range w.places {
+		copied := *p
+		copied.history, copied.changes, copied.rows = slices.Clip(p.history), slices.Clip(p.changes), maps.Clone(p.newest())
+		next.places[name] = &copied
+	}
+	return next
+}
+
+// having are the environments that have a flag, sorted.
+func (w *world) having(key string) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(w.places)) {
+		if _, ok := w.places[name].rows.flag(key); ok {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// check is what is wrong with what a change set made of was.
+func (w *world) check(was *world) (refused []error) {
+	for name, p := range w.places {
+		before := was.places[name].newest()
+		for row := range p.rows {
+			f, _ := p.rows.flag(row.Name)
+			limit := w.keys[row.Name].max
+			fresh := limit != was.keys[row.Name].max || !same(p.rows[row], before[row])
+			if row.Kind == eval.KindFlag && limit != 0 && f.size > limit && fresh {
+				refused = append(refused, eval.ErrInvalid)
+			}
+		}
+		refused = append(refused, p.rows.check(before)...)
+	}
+	return refused
+}
+
+// check is what is wrong with the rows that an environment is to have.
+func (r modelRows) check(was modelRows) (refused []error) {
+	changed := differing(was, r)
+	for _, name := range changed {
+		row := r[name]
+		f, _ := row.(modelFlag)
+		before, _ := was[name].(modelFlag)
+		gone, retired := row == nil, f.archived && !before.archived
+		for _, user := range r {
+			other, _ := user.(modelFlag)
+			if (gone || retired && !other.archived) && slices.Contains(user.needs(), name) {
+				refused = append(refused, store.ErrInUse)
+			}
+		}
+	}
+	for name, row := range r {
+		f, isFlag := row.(modelFlag)
+		if isFlag && f.archived || len(refused) > 0 {
+			continue // nobody evaluates it; or it would say the same again
+		}
+		if r.circular(name) {
+			refused = append(refused, eval.ErrInvalid)
+		}
+		for needed := range r.closure(row.needs()...) {
+			if required, _ := r[needed].(modelFlag); r[needed] == nil || required.archived {
+				refused = append(refused, eval.ErrInvalid)
+			}
+		}
+	}
+	for _, name := range changed {
+		k, _ := r[name].(modelKills)
+		if _, killed := k.last(); !killed {
+			continue
+		}
+		for user, row := range r {
+			f, _ := row.(modelFlag)
+			_, dead := r.kills(user.Name).last()
+			if user.Kind == eval.KindFlag && !f.archived && !dead && r.closure(row.needs()...)[named(eval.KindFlag, name.Name)] {
+				refused = append(refused, eval.ErrInvalid)
+			}
+		}
+	}
+	return refused
+}
+
+// publish ends a change set: what differs is a revision.
+func (w *world) publish(was *world) (changed bool) {
+	described := false
+	for key, k := range w.keys {
+		before := was.keys[key]
+		described = described || k.owner != before.owner || k.max != before.max
+		changed = changed || k != before
+	}
+	if described {
+		w.entries++
+	}
+	for _, p := range w.places {
+		if len(differing(p.newest(), p.rows)) > 0 {
+			p.history, changed = append(p.history, p.rows), true
+		}
+		p.rows = nil
+	}
+	return changed
 }

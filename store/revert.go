@@ -34,13 +34,23 @@ func (c Change) changeSet(intent string, ops []Operation) ChangeSet {
 	}
 }
 
+// unplanned is the change set of an intent of which nothing can be made now. It
+// was carried out already if its key says so; else err is what it comes to.
+func (c Change) unplanned(intent string, err error) ChangeSet {
+	cs := c.changeSet(intent, nil)
+	cs.unplanned = err
+	return cs
+}
+
 // retryMoved applies what plan makes, and makes it again if an environment that
 // the caller has no expectation of moved between reading and writing.
-func (db *DB) retryMoved(ctx context.Context, c Change, plan func() (ChangeSet, error)) (Applied, error) {
+func (db *DB) retryMoved(ctx context.Context, c Change, intent string, plan func() ([]Operation, map[string]int64, error)) (Applied, error) {
 	for try := 1; ; try++ {
-		cs, err := plan()
+		ops, expect, err := plan()
+		cs := c.changeSet(intent, ops)
+		cs.Expect = expect
 		if err != nil {
-			return Applied{}, err
+			cs = c.unplanned(intent, err)
 		}
 		applied, err := db.Apply(ctx, cs)
 		conflict, ok := errors.AsType[*ConflictError](err)
@@ -68,8 +78,9 @@ func (db *DB) Revert(ctx context.Context, c Change, env string, revision int64) 
 	if err == nil {
 		err = checkRevision(env, revision, found)
 	}
+	intent := fmt.Sprintf("revert %s %d", env, revision)
 	if err != nil {
-		return Applied{}, err
+		return db.Apply(ctx, c.unplanned(intent, err))
 	}
 	before, after := make([]eval.Row, 0, len(found)), make([]eval.Row, 0, len(found))
 	kills := 0
@@ -99,27 +110,25 @@ func (db *DB) Revert(ctx context.Context, c Change, env string, revision int64) 
 		}
 		return Applied{}, &FieldError{"revision", strconv.FormatInt(revision, 10) + ": " + message}
 	}
-	return db.Apply(ctx, c.changeSet(fmt.Sprintf("revert %s %d", env, revision), ops))
+	return db.Apply(ctx, c.changeSet(intent, ops))
 }
 
 // Restore makes an environment what it was at a revision, as a new change:
 // flags, segments and settings, but not kills.
 func (db *DB) Restore(ctx context.Context, c Change, env string, revision int64) (Applied, error) {
-	return db.retryMoved(ctx, c, func() (ChangeSet, error) {
+	return db.retryMoved(ctx, c, fmt.Sprintf("restore %s %d", env, revision), func() ([]Operation, map[string]int64, error) {
 		now, newest, err := db.SnapshotRows(ctx, env, 0)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
 		if revision < 1 {
-			return ChangeSet{}, &FieldError{"revision", fmt.Sprintf("%d: revisions start at 1", revision)}
+			return nil, nil, &FieldError{"revision", fmt.Sprintf("%d: revisions start at 1", revision)}
 		}
 		then, _, err := db.SnapshotRows(ctx, env, revision)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
-		cs := c.changeSet(fmt.Sprintf("restore %s %d", env, revision), changedRows(audit.ActionRestore, env, now, then))
-		cs.Expect = expecting(c.Expect, env, newest)
-		return cs, nil
+		return changedRows(audit.ActionRestore, env, now, then), expecting(c.Expect, env, newest), nil
 	})
 }
 
@@ -149,24 +158,22 @@ func (db *DB) Promote(ctx context.Context, c Change, from, to string, names []ev
 	for _, n := range names {
 		intent = append(intent, n.String())
 	}
-	return db.retryMoved(ctx, c, func() (ChangeSet, error) {
+	return db.retryMoved(ctx, c, strings.Join(intent, " "), func() ([]Operation, map[string]int64, error) {
 		source, revision, err := db.SnapshotRows(ctx, from, 0)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
 		target, newest, err := db.SnapshotRows(ctx, to, 0)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
 		wanted, err := closure(from, revision, source, names)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
 		there := slices.DeleteFunc(target, func(r eval.Row) bool { return !wanted[eval.Name{Kind: r.Kind, Name: r.Name}] })
 		here := slices.DeleteFunc(source, func(r eval.Row) bool { return !wanted[eval.Name{Kind: r.Kind, Name: r.Name}] })
-		cs := c.changeSet(strings.Join(intent, " "), changedRows(audit.ActionPromote, to, there, here))
-		cs.Expect = expecting(expecting(c.Expect, from, revision), to, newest)
-		return cs, nil
+		return changedRows(audit.ActionPromote, to, there, here), expecting(expecting(c.Expect, from, revision), to, newest), nil
 	})
 }
 
@@ -205,22 +212,20 @@ func (db *DB) Copy(ctx context.Context, c Change, from, to string) (Applied, err
 	if from == to {
 		return Applied{}, &FieldError{"to", "is the environment copied from"}
 	}
-	return db.retryMoved(ctx, c, func() (ChangeSet, error) {
+	return db.retryMoved(ctx, c, "copy "+from+" "+to, func() ([]Operation, map[string]int64, error) {
 		source, revision, err := db.SnapshotRows(ctx, from, 0)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
 		_, newest, err := db.SnapshotRows(ctx, to, 0)
 		if err != nil {
-			return ChangeSet{}, err
+			return nil, nil, err
 		}
-		if newest != 1 && c.IdempotencyKey == "" {
-			return ChangeSet{}, &FieldError{"to", fmt.Sprintf("is at revision %d: a copy goes into an environment that was just created", newest)}
+		if newest != 1 {
+			return nil, nil, &FieldError{"to", fmt.Sprintf("is at revision %d: a copy goes into an environment that was just created", newest)}
 		}
 		source = slices.DeleteFunc(source, func(r eval.Row) bool { return isArchived(r.Document) })
-		cs := c.changeSet("copy "+from+" "+to, changedRows(audit.ActionCopy, to, nil, source))
-		cs.Expect = expecting(expecting(c.Expect, from, revision), to, 1)
-		return cs, nil
+		return changedRows(audit.ActionCopy, to, nil, source), expecting(expecting(c.Expect, from, revision), to, 1), nil
 	})
 }
 

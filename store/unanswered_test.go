@@ -4,11 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,87 +15,16 @@ import (
 	"github.com/guidon-flags/guidon/store/storetest"
 )
 
-// deafToCommits is a wire to Postgres that passes on what is said but loses
-// the answer to a COMMIT, and the connection with it, as often as told.
-type deafToCommits struct {
-	t      *testing.T
-	target string
-	lose   atomic.Int32
-}
-
-// through starts the wire and returns the URL of the test's database by way of it.
-func (d *deafToCommits) through() string {
-	d.t.Helper()
-	u, err := url.Parse(storetest.URL(d.t))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	query := u.Query()
-	d.target = filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port"))
-	dir, err := os.MkdirTemp("", "wire")
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() { os.RemoveAll(dir) })
-	listener, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL."+query.Get("port")))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return // the test is over
-			}
-			go d.carry(client)
-		}
-	}()
-	query.Set("host", dir)
-	u.RawQuery = query.Encode()
-	return u.String()
-}
-
-func (d *deafToCommits) carry(client net.Conn) {
-	server, err := net.Dial("unix", d.target)
-	if err != nil {
-		client.Close()
-		return
-	}
-	var deaf atomic.Bool
-	go func() { // what the client says
-		defer server.Close()
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := client.Read(buf)
-			if err != nil {
-				return
-			}
-			if bytes.Contains(buf[:n], []byte("commit\x00")) && d.lose.Add(-1) >= 0 {
-				deaf.Store(true)
-			}
-			if _, err := server.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	}()
-	defer client.Close()
-	buf := make([]byte, 64<<10)
-	for { // what the server says
-		n, err := server.Read(buf)
-		if err != nil || deaf.Load() { // the answer is here: the commit is done
-			return
-		}
-		if _, err := io.Copy(client, bytes.NewReader(buf[:n])); err != nil {
-			return
-		}
-	}
-}
-
 func TestCommitThatWasNotAnsweredIsFoundByTheNextTry(t *testing.T) {
 	t.Parallel()
 	direct := storetest.New(t)
-	wire := &deafToCommits{t: t}
+	var lose atomic.Int32 // as many answers to a COMMIT
+	wire := &wire{t: t, heard: func(said []byte) fate {
+		if bytes.Contains(said, []byte("commit\x00")) && lose.Add(-1) >= 0 {
+			return unanswered
+		}
+		return carried
+	}}
 	db, err := store.Open(t.Context(), store.Config{DatabaseURL: wire.through(), MasterKey: storetest.MasterKey})
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +32,9 @@ func TestCommitThatWasNotAnsweredIsFoundByTheNextTry(t *testing.T) {
 	defer db.Close()
 	apply(t, db, put("staging", "a", onOff))
 
-	wire.lose.Store(1)
+	lose.Store(1)
 	applied := apply(t, db, store.SetState{Environment: "staging", Key: "a", State: "DISABLED"})
-	if wire.lose.Load() > 0 {
+	if lose.Load() > 0 {
 		t.Fatal("no answer was lost: this test shows nothing")
 	}
 	if applied.Revisions["staging"] != 3 || applied.Unchanged {
@@ -119,7 +43,7 @@ func TestCommitThatWasNotAnsweredIsFoundByTheNextTry(t *testing.T) {
 	if got, want := state(t, direct, "staging"), (written{3, 2, 1}); got != want {
 		t.Errorf("staging = %+v, want %+v: once", got, want)
 	}
-	wire.lose.Store(1)
+	lose.Store(1)
 	k, text, err := db.CreateKey(t.Context(), serverKey("once"))
 	if err != nil {
 		t.Fatal(err)
