@@ -65,6 +65,9 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 		return store.RestoreFlag{Key: o.RestoreFlag.GetKey()}, nil
 	case *guidonv1.Operation_DeleteFlag:
 		return store.DeleteFlag{Key: o.DeleteFlag.GetKey()}, nil
+	case *guidonv1.Operation_RemoveFlag:
+		p := o.RemoveFlag
+		return store.RemoveFlag{Environment: p.GetEnvironment(), Key: p.GetKey()}, nil
 	case *guidonv1.Operation_DescribeFlag:
 		p := o.DescribeFlag
 		return store.DescribeFlag{

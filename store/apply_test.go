@@ -342,7 +342,9 @@ func TestRepeatedChangeIsAnsweredWhenNothingIsLeftToPlan(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
 	apply(t, db, put("development", "a", onOff))
-	keyed := func(key string) store.Change { return store.Change{Actor: "ada", Reason: "because", IdempotencyKey: key} }
+	keyed := func(key string) store.Change {
+		return store.Change{Actor: "ada", Reason: "because", IdempotencyKey: key}
+	}
 	calls := map[string]func() (store.Applied, error){
 		"copy": func() (store.Applied, error) { return db.Copy(t.Context(), keyed("copy"), "development", "production") },
 		"promotion": func() (store.Applied, error) {

@@ -69,7 +69,7 @@ type ChangeSet struct {
 }
 
 // An Operation is one of [PutFlag], [SetState], [SetDefaultVariant],
-// [SetAttributes], [ArchiveFlag], [RestoreFlag], [DeleteFlag], [DescribeFlag],
+// [SetAttributes], [ArchiveFlag], [RestoreFlag], [DeleteFlag], [RemoveFlag], [DescribeFlag],
 // [SetSchema], [PutSegment], [DeleteSegment], [PutSettings], [KillFlag] and
 // [UnkillFlag].
 type Operation interface{ step() (step, error) }
@@ -174,6 +174,14 @@ type RestoreFlag struct {
 // service which still asks for it meets another flag.
 type DeleteFlag struct {
 	Key string
+}
+
+// RemoveFlag takes a flag out of one environment, where it is then as if it had
+// never been put, and may be put again. The others keep it. It is for flags that
+// are in use: one that is archived is deleted, from all environments.
+type RemoveFlag struct {
+	Environment string
+	Key         string
 }
 
 // DescribeFlag changes what is said of a key in all environments. It makes no

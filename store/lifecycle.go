@@ -58,6 +58,21 @@ func (o DeleteFlag) step() (step, error) {
 	return s, nil
 }
 
+func (o RemoveFlag) step() (step, error) {
+	s := step{action: audit.ActionRemoveFlag, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
+	if err := checkKey("key", o.Key); err != nil {
+		return s, err
+	}
+	s.edit = func(t *target) error {
+		if _, err := t.editable(); err != nil {
+			return err
+		}
+		t.document = nil
+		return nil
+	}
+	return s, nil
+}
+
 func (o DeleteSegment) step() (step, error) {
 	s := step{action: audit.ActionDeleteSegment, environment: o.Environment, name: eval.Name{Kind: eval.KindSegment, Name: o.Name}}
 	if err := checkKey("name", o.Name); err != nil {

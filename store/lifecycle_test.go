@@ -55,6 +55,36 @@ func TestLifecycle(t *testing.T) {
 	verify(t, db, "development")
 }
 
+func TestRemoveFlag(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	apply(t, db, put("development", "a", onOff), put("staging", "a", onOff), put("staging", "b", onOff), requiring("staging", "top", "b"))
+	applied := apply(t, db, store.RemoveFlag{Environment: "staging", Key: "a"})
+	if diff := cmp.Diff(map[string]int64{"staging": 3}, applied.Revisions); diff != "" || applied.Changes[0].Action != store.ActionDeleted {
+		t.Errorf("removing = %+v, want it deleted in staging alone", applied)
+	}
+	if got := variant(t, snapshot(t, db, "staging", 0), "a"); got != "/ERROR" {
+		t.Errorf("the removed flag is %s, want FLAG_NOT_FOUND", got)
+	}
+	if got := variant(t, snapshot(t, db, "development", 0), "a"); got != "off/STATIC" {
+		t.Errorf("in development it is %s, want off/STATIC", got)
+	}
+	for op, want := range map[store.Operation]error{
+		store.RemoveFlag{Environment: "staging", Key: "a"}: store.ErrNotFound,
+		store.RemoveFlag{Environment: "staging", Key: "b"}: store.ErrInUse,
+		store.RemoveFlag{Environment: "staging"}:           eval.ErrInvalid,
+		store.RemoveFlag{Key: "a"}:                         eval.ErrInvalid,
+	} {
+		if _, err := db.Apply(t.Context(), change(op)); !errors.Is(err, want) {
+			t.Errorf("%+v: %v, want %v", op, err, want)
+		}
+	}
+	apply(t, db, put("staging", "a", onOff), store.ArchiveFlag{Key: "a"}) // its key is free
+	if _, err := db.Apply(t.Context(), change(store.RemoveFlag{Environment: "staging", Key: "a"})); !errors.Is(err, store.ErrArchived) {
+		t.Errorf("removing an archived flag: %v, want ErrArchived", err)
+	}
+}
+
 func TestDescribeFlag(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)

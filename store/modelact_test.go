@@ -87,6 +87,8 @@ func (e edit) operation() store.Operation {
 		return store.RestoreFlag{Key: key}
 	case "delete":
 		return store.DeleteFlag{Key: key}
+	case "remove":
+		return store.RemoveFlag{Environment: env, Key: key}
 	case "describe":
 		owner := fmt.Sprintf("team %d", e.Num)
 		return store.DescribeFlag{Key: key, Owner: &owner}
@@ -251,6 +253,12 @@ func (w *world) editRow(e edit, p *place) error {
 		}
 	}
 	switch e.Do {
+	case "remove":
+		if f.archived || known.lifecycle == "archived" {
+			return store.ErrArchived
+		}
+		delete(rows, named(eval.KindFlag, key))
+		return nil
 	case "state", "default":
 		_, has := f.value(e.variant())
 		switch {
@@ -579,7 +587,7 @@ func (w *world) update(u store.EnvironmentUpdate) (changed bool, refused error) 
 var modelEdits = rapid.Custom(func(t *rapid.T) edit {
 	return edit{
 		Do: rapid.SampledFrom([]string{
-			"put", "put", "put", "put", "state", "default", "archive", "unarchive", "delete", "describe", "schema",
+			"put", "put", "put", "put", "state", "default", "archive", "unarchive", "delete", "remove", "describe", "schema",
 			"segment", "segment", "drop segment", "settings", "kill", "unkill",
 		}).Draw(t, "do"),
 		Env: rapid.IntRange(0, 2).Draw(t, "env"), Key: rapid.IntRange(0, 3).Draw(t, "key"),

@@ -55,6 +55,7 @@ type api struct {
 	fleet        guidonv1connect.FleetServiceClient
 	revisions    guidonv1connect.RevisionServiceClient
 	segments     guidonv1connect.SegmentServiceClient
+	projects     guidonv1connect.ProjectServiceClient
 }
 
 // open returns clients for the server that the flags and the environment name.
@@ -94,6 +95,7 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		audit:        guidonv1connect.NewAuditServiceClient(http.DefaultClient, base, calls, limit),
 		revisions:    guidonv1connect.NewRevisionServiceClient(http.DefaultClient, base, calls, limit),
 		segments:     guidonv1connect.NewSegmentServiceClient(http.DefaultClient, base, calls, limit),
+		projects:     guidonv1connect.NewProjectServiceClient(http.DefaultClient, base, calls, limit),
 		keys:         guidonv1connect.NewKeyServiceClient(http.DefaultClient, base, calls, limit),
 		overrides:    guidonv1connect.NewOverrideServiceClient(http.DefaultClient, base, calls, limit),
 		headers:      guidonv1connect.NewHeaderServiceClient(http.DefaultClient, base, calls, limit),

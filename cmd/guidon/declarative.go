@@ -24,6 +24,10 @@ type declaration struct {
 	Settings    *declaredSettings           `yaml:"settings,omitempty"`
 	Segments    map[string]*declaredSegment `yaml:"segments,omitempty"`
 	Flags       map[string]*declaredFlag    `yaml:"flags,omitempty"`
+
+	// revision and protected are what the server says, and not part of the file.
+	revision  int64
+	protected bool
 }
 
 // declarationVersion is the only form of the file that there is.
@@ -72,6 +76,7 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 		Guidon: declarationVersion, Environment: environment,
 		Settings: &declaredSettings{Fractional: e.GetEnvironment().GetSettings().GetFractional(), Travel: map[string]string{}},
 		Segments: map[string]*declaredSegment{}, Flags: map[string]*declaredFlag{},
+		revision: e.GetEnvironment().GetRevision(), protected: e.GetEnvironment().GetProtected(),
 	}
 	for _, t := range e.GetEnvironment().GetSettings().GetTravel() {
 		d.Settings.Travel[t.GetAttribute()] = travelText(t)
@@ -201,6 +206,27 @@ func (d *declaration) operations() ([]*guidonv1.Operation, error) {
 		out = append(out, operations...)
 	}
 	return out, nil
+}
+
+// without takes away what an environment has and the file does not declare, but
+// for its settings. Archived flags stay.
+func (d *declaration) without(there *declaration) []*guidonv1.Operation {
+	var out []*guidonv1.Operation
+	for _, key := range slices.Sorted(maps.Keys(there.Flags)) {
+		if _, declared := d.Flags[key]; !declared {
+			out = append(out, &guidonv1.Operation{Operation: &guidonv1.Operation_RemoveFlag{
+				RemoveFlag: &guidonv1.RemoveFlag{Environment: d.Environment, Key: key},
+			}})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(there.Segments)) {
+		if _, declared := d.Segments[name]; !declared {
+			out = append(out, &guidonv1.Operation{Operation: &guidonv1.Operation_DeleteSegment{
+				DeleteSegment: &guidonv1.DeleteSegment{Environment: d.Environment, Name: name},
+			}})
+		}
+	}
+	return out
 }
 
 func (f *declaredFlag) operations(environment, key string) ([]*guidonv1.Operation, error) {

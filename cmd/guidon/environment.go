@@ -15,13 +15,16 @@ func newEnvironmentCommand(out *output) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use:   "environment",
-		Short: "Read environments and set what all evaluations in them depend on",
+		Short: "Read and make environments, and set what all evaluations in them depend on",
 	}
 	r.register(cmd.PersistentFlags())
 	cmd.AddCommand(
 		newEnvironmentListCommand(out, &r),
 		newEnvironmentGetCommand(out, &r),
+		newEnvironmentCreateCommand(out, &r),
 		newEnvironmentSetCommand(out, &r),
+		newEnvironmentArchiveCommand(out, &r, "archive", "Take an environment out of use: it is served and not written", true),
+		newEnvironmentArchiveCommand(out, &r, "unarchive", "Take an archived environment back into use", false),
 		newEnvironmentRotateKeyCommand(out, &r),
 	)
 	return cmd
@@ -46,9 +49,9 @@ func newEnvironmentListCommand(out *output, r *remote) *cobra.Command {
 				return err
 			}
 			return out.print(cmd.OutOrStdout(), list("environments", environments), func(t *table) {
-				t.row("NAME", "REVISION", "FLAGS", "PROTECTED", "TRAVEL", "FRACTIONAL")
+				t.row("NAME", "REVISION", "FLAGS", "PROTECTED", "ARCHIVED", "RETENTION", "TRAVEL", "FRACTIONAL")
 				for _, e := range environments {
-					t.row(e.GetName(), e.GetRevision(), e.GetFlagCount(), e.GetProtected(),
+					t.row(e.GetName(), e.GetRevision(), e.GetFlagCount(), e.GetProtected(), e.GetArchived(), days(e.GetRetentionDays()),
 						travel(e.GetSettings()), e.GetSettings().GetFractional())
 				}
 			})
@@ -77,6 +80,8 @@ func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("digest", e.GetDigest())
 				t.row("flags", e.GetFlagCount())
 				t.row("protected", e.GetProtected())
+				t.row("archived", e.GetArchived())
+				t.row("retention", days(e.GetRetentionDays()))
 				t.row("propagation key", keyState(e.GetPropagationKey()))
 				t.row("travel", travel(e.GetSettings()))
 				t.row("travel at most", fmt.Sprintf("%d of %d bytes", e.GetTravelBytes(), eval.MaxTravelBytes))
@@ -86,13 +91,20 @@ func newEnvironmentGetCommand(out *output, r *remote) *cobra.Command {
 	}
 }
 
+// days prints a retention.
+func days(n int32) string { return fmt.Sprintf("%d days", n) }
+
 func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 	var attributes []string
 	var fractional, reason string
+	var protected bool
+	var retention int32
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change an environment's settings; what is not named stays",
-		Long: "Change an environment's settings; what is not named stays.\n\n" +
+		Long: "Change an environment's settings; what is not named stays. --travel and --fractional are part of\n" +
+			"its revisions, as its flags are: setting them makes one. --protected and --retention-days are not,\n" +
+			"so they are set by a command of their own.\n\n" +
 			"Attributes on the travel list go with every request, readable by every service on its way:\n" +
 			"facts of few values, such as a plan or a region, or opaque IDs; never names, addresses or\n" +
 			"anything else about a person. MAXBYTES is how long a value may be, 40 if not given; a longer\n" +
@@ -106,6 +118,16 @@ func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 			api, err := r.open()
 			if err != nil {
 				return err
+			}
+			update := &guidonv1.EnvironmentServiceUpdateRequest{Name: args[0], Reason: reason}
+			if cmd.Flags().Changed("protected") {
+				update.Protected = &protected
+			}
+			if cmd.Flags().Changed("retention-days") {
+				update.RetentionDays = &retention
+			}
+			if update.Protected != nil || update.RetentionDays != nil {
+				return updateEnvironment(cmd, out, api, update, "changed")
 			}
 			current, err := api.environments.Get(cmd.Context(), &guidonv1.EnvironmentServiceGetRequest{Name: args[0]})
 			if err != nil {
@@ -139,8 +161,14 @@ func newEnvironmentSetCommand(out *output, r *remote) *cobra.Command {
 	cmd.Flags().StringSliceVar(&attributes, "travel", nil,
 		"attributes that may travel in the header, as NAME[=ALIAS][:MAXBYTES]; replaces the list, \"\" empties it")
 	cmd.Flags().StringVar(&fractional, "fractional", "", "bucketing algorithm of percentage splits: v2 or v3")
+	cmd.Flags().BoolVar(&protected, "protected", false, "ask for a reason with each change, or =false no longer")
+	cmd.Flags().Int32Var(&retention, "retention-days", 0, "for how long superseded revisions are kept, at least: 30 to 3650")
 	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
-	cmd.MarkFlagsOneRequired("travel", "fractional")
+	cmd.MarkFlagsOneRequired("travel", "fractional", "protected", "retention-days")
+	for _, versioned := range []string{"travel", "fractional"} {
+		cmd.MarkFlagsMutuallyExclusive(versioned, "protected")
+		cmd.MarkFlagsMutuallyExclusive(versioned, "retention-days")
+	}
 	return cmd
 }
 

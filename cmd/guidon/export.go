@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -67,17 +68,21 @@ func exportFlagd(ctx context.Context, w io.Writer, api *api, environment string,
 }
 
 const declaredFile = "FILE is what 'guidon export' writes, and may be - for standard input. What it declares is put as it\n" +
-	"says, in one change; what it does not name stays. Fields that it cannot have are refused."
+	"says, in one change; what it does not name stays. Fields that it cannot have are refused. With --prune\n" +
+	"flags and segments of the environment that the file does not name are taken out of it: the flags stay\n" +
+	"in other environments, and there a service gets its own default for them."
 
 func newApplyCommand(out *output) *cobra.Command {
 	var r remote
 	var reason string
 	var expected int64
+	var prune, force bool
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Make an environment what a YAML file declares",
-		Long:  "Make an environment what a YAML file declares. " + declaredFile,
-		Args:  cobra.ExactArgs(1),
+		Long: "Make an environment what a YAML file declares. " + declaredFile +
+			"\nFrom a protected environment nothing is taken without --force; 'guidon diff --prune' lists it.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, operations, err := readDeclared(args[0], cmd.InOrStdin())
 			if err != nil {
@@ -87,13 +92,28 @@ func newApplyCommand(out *output) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if prune {
+				there, err := api.declare(cmd.Context(), d.Environment)
+				if err != nil {
+					return err
+				}
+				excess := d.without(there)
+				if len(excess) > 0 && there.protected && !force {
+					return fmt.Errorf("%s is protected, and --prune would take %d flags and segments out of it: see them with 'guidon diff --prune', then repeat with --force",
+						d.Environment, len(excess))
+				}
+				// What it was found to have must be what it has.
+				operations, expected = append(operations, excess...), cmp.Or(expected, there.revision)
+			}
 			req := &guidonv1.ChangeServiceApplyRequest{Operations: operations, Reason: reason}
 			if expected != 0 {
 				req.ExpectedRevisions = map[string]int64{d.Environment: expected}
 			}
-			res, err := api.apply(cmd.Context(), req)
-			if err != nil {
-				return err
+			res := &guidonv1.ChangeServiceApplyResponse{}
+			if len(operations) > 0 {
+				if res, err = api.apply(cmd.Context(), req); err != nil {
+					return err
+				}
 			}
 			if !out.json {
 				res.Changes = changedOnly(res.GetChanges())
@@ -108,18 +128,25 @@ func newApplyCommand(out *output) *cobra.Command {
 	r.register(cmd.Flags())
 	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
 	cmd.Flags().Int64Var(&expected, "expected-revision", 0, "fail with exit code 3 unless this is the environment's newest revision (default: do not check)")
+	registerPrune(cmd, &prune)
+	cmd.Flags().BoolVar(&force, "force", false, "prune although the environment is protected")
 	return cmd
+}
+
+func registerPrune(cmd *cobra.Command, prune *bool) {
+	cmd.Flags().BoolVar(prune, "prune", false, "take out flags and segments that the file does not name")
 }
 
 func newDiffCommand(out *output) *cobra.Command {
 	var r remote
+	var prune bool
 	cmd := &cobra.Command{
 		Use:   "diff FILE",
 		Short: "Say what 'guidon apply' of a YAML file would change",
 		Long:  "Say what 'guidon apply' of a YAML file would change, and change nothing. " + declaredFile,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, operations, err := readDeclared(args[0], cmd.InOrStdin())
+			d, operations, err := readDeclared(args[0], cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -127,14 +154,25 @@ func newDiffCommand(out *output) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := api.changes.DryRun(cmd.Context(), &guidonv1.ChangeServiceDryRunRequest{Operations: operations, Reason: "diff"})
-			if err != nil {
-				return err
+			if prune {
+				there, err := api.declare(cmd.Context(), d.Environment)
+				if err != nil {
+					return err
+				}
+				operations = append(operations, d.without(there)...)
+			}
+			res := &guidonv1.ChangeServiceDryRunResponse{}
+			if len(operations) > 0 {
+				res, err = api.changes.DryRun(cmd.Context(), &guidonv1.ChangeServiceDryRunRequest{Operations: operations, Reason: "diff"})
+				if err != nil {
+					return err
+				}
 			}
 			return printDryRun(cmd.OutOrStdout(), out, res)
 		},
 	}
 	r.register(cmd.Flags())
+	registerPrune(cmd, &prune)
 	return cmd
 }
 

@@ -27,7 +27,7 @@ func (d *derived) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "say what would happen and change nothing")
 }
 
-// run makes the change under a key of its own.
+// run makes the change under a key of its own, so that it is made once.
 func (d *derived) run(cmd *cobra.Command, out *output, do func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error)) error {
 	api, err := d.open()
 	if err != nil {
@@ -37,7 +37,7 @@ func (d *derived) run(cmd *cobra.Command, out *output, do func(ctx context.Conte
 	if !d.dryRun {
 		key = uuid.NewString()
 	}
-	res, err := do(cmd.Context(), api, key)
+	res, err := again(cmd.Context(), key, func(ctx context.Context, key string) (*guidonv1.ChangeResult, error) { return do(ctx, api, key) })
 	if err != nil {
 		return err
 	}
@@ -166,6 +166,32 @@ func newPromoteCommand(out *output) *cobra.Command {
 	cmd.Flags().StringVar(&req.To, "to", "", "environment to promote to (required)")
 	cmd.Flags().StringSliceVar(&req.Segments, "segment", nil, "segments to promote")
 	cmd.Flags().BoolVar(&req.Settings, "settings", false, "promote the environment's settings")
+	if err := cmd.MarkFlagRequired("to"); err != nil {
+		panic(err) // it was defined above
+	}
+	return cmd
+}
+
+func newCopyCommand(out *output) *cobra.Command {
+	var d derived
+	var to string
+	cmd := &cobra.Command{
+		Use:   "copy",
+		Short: "Fill an environment that was just created with all that another one holds",
+		Long: "Fill the environment --to, in which nothing was ever published, with all that --environment holds:\n" +
+			"flags, segments and settings, in one change. Archived flags and kills are left out.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+				res, err := api.changes.Copy(ctx, &guidonv1.ChangeServiceCopyRequest{
+					Environment: d.environment, To: to, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+				})
+				return res.GetResult(), err
+			})
+		},
+	}
+	d.register(cmd)
+	cmd.Flags().StringVar(&to, "to", "", "environment to copy to (required)")
 	if err := cmd.MarkFlagRequired("to"); err != nil {
 		panic(err) // it was defined above
 	}

@@ -19,6 +19,7 @@ const (
 	ActionUnkillFlag           = "flag.unkill"
 	ActionRestoreFlag          = "flag.restore"
 	ActionDeleteFlag           = "flag.delete"
+	ActionRemoveFlag           = "flag.remove"
 	ActionDescribeFlag         = "flag.describe"
 	ActionPutSegment           = "segment.put"
 	ActionRevert               = "revert"

@@ -2047,6 +2047,7 @@ type Operation struct {
 	//	*Operation_SetAttributes
 	//	*Operation_KillFlag
 	//	*Operation_UnkillFlag
+	//	*Operation_RemoveFlag
 	Operation     isOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2215,6 +2216,15 @@ func (x *Operation) GetUnkillFlag() *UnkillFlag {
 	return nil
 }
 
+func (x *Operation) GetRemoveFlag() *RemoveFlag {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_RemoveFlag); ok {
+			return x.RemoveFlag
+		}
+	}
+	return nil
+}
+
 type isOperation_Operation interface {
 	isOperation_Operation()
 }
@@ -2275,6 +2285,10 @@ type Operation_UnkillFlag struct {
 	UnkillFlag *UnkillFlag `protobuf:"bytes,32,opt,name=unkill_flag,json=unkillFlag,proto3,oneof"`
 }
 
+type Operation_RemoveFlag struct {
+	RemoveFlag *RemoveFlag `protobuf:"bytes,33,opt,name=remove_flag,json=removeFlag,proto3,oneof"`
+}
+
 func (*Operation_PutFlag) isOperation_Operation() {}
 
 func (*Operation_SetState) isOperation_Operation() {}
@@ -2302,6 +2316,8 @@ func (*Operation_SetAttributes) isOperation_Operation() {}
 func (*Operation_KillFlag) isOperation_Operation() {}
 
 func (*Operation_UnkillFlag) isOperation_Operation() {}
+
+func (*Operation_RemoveFlag) isOperation_Operation() {}
 
 // PutFlag creates a flag or replaces its definition in one environment.
 type PutFlag struct {
@@ -2628,6 +2644,61 @@ func (x *DeleteFlag) GetKey() string {
 	return ""
 }
 
+// RemoveFlag takes a flag out of one environment and leaves it in the others:
+// there it is as if it was never put. Refused while another flag there requires
+// it, and of an archived flag, which is deleted.
+type RemoveFlag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveFlag) Reset() {
+	*x = RemoveFlag{}
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveFlag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveFlag) ProtoMessage() {}
+
+func (x *RemoveFlag) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveFlag.ProtoReflect.Descriptor instead.
+func (*RemoveFlag) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RemoveFlag) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *RemoveFlag) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
 // RestoreFlag takes an archived flag back into use, in every environment that
 // has it. It stays off until it is switched on.
 type RestoreFlag struct {
@@ -2639,7 +2710,7 @@ type RestoreFlag struct {
 
 func (x *RestoreFlag) Reset() {
 	*x = RestoreFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2722,7 @@ func (x *RestoreFlag) String() string {
 func (*RestoreFlag) ProtoMessage() {}
 
 func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[33]
+	mi := &file_guidon_v1_change_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2735,7 @@ func (x *RestoreFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreFlag.ProtoReflect.Descriptor instead.
 func (*RestoreFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{33}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RestoreFlag) GetKey() string {
@@ -2690,7 +2761,7 @@ type DescribeFlag struct {
 
 func (x *DescribeFlag) Reset() {
 	*x = DescribeFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +2773,7 @@ func (x *DescribeFlag) String() string {
 func (*DescribeFlag) ProtoMessage() {}
 
 func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[34]
+	mi := &file_guidon_v1_change_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +2786,7 @@ func (x *DescribeFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeFlag.ProtoReflect.Descriptor instead.
 func (*DescribeFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{34}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DescribeFlag) GetKey() string {
@@ -2762,7 +2833,7 @@ type Texts struct {
 
 func (x *Texts) Reset() {
 	*x = Texts{}
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +2845,7 @@ func (x *Texts) String() string {
 func (*Texts) ProtoMessage() {}
 
 func (x *Texts) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[35]
+	mi := &file_guidon_v1_change_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +2858,7 @@ func (x *Texts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Texts.ProtoReflect.Descriptor instead.
 func (*Texts) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{35}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Texts) GetValues() []string {
@@ -2810,7 +2881,7 @@ type SetSchema struct {
 
 func (x *SetSchema) Reset() {
 	*x = SetSchema{}
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2893,7 @@ func (x *SetSchema) String() string {
 func (*SetSchema) ProtoMessage() {}
 
 func (x *SetSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[36]
+	mi := &file_guidon_v1_change_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2906,7 @@ func (x *SetSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSchema.ProtoReflect.Descriptor instead.
 func (*SetSchema) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{36}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetSchema) GetKey() string {
@@ -2864,7 +2935,7 @@ type DeleteSegment struct {
 
 func (x *DeleteSegment) Reset() {
 	*x = DeleteSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +2947,7 @@ func (x *DeleteSegment) String() string {
 func (*DeleteSegment) ProtoMessage() {}
 
 func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[37]
+	mi := &file_guidon_v1_change_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +2960,7 @@ func (x *DeleteSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSegment.ProtoReflect.Descriptor instead.
 func (*DeleteSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{37}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteSegment) GetEnvironment() string {
@@ -2918,7 +2989,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3001,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[38]
+	mi := &file_guidon_v1_change_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +3014,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{38}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetState) GetEnvironment() string {
@@ -2980,7 +3051,7 @@ type SetDefaultVariant struct {
 
 func (x *SetDefaultVariant) Reset() {
 	*x = SetDefaultVariant{}
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3063,7 @@ func (x *SetDefaultVariant) String() string {
 func (*SetDefaultVariant) ProtoMessage() {}
 
 func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[39]
+	mi := &file_guidon_v1_change_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3076,7 @@ func (x *SetDefaultVariant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDefaultVariant.ProtoReflect.Descriptor instead.
 func (*SetDefaultVariant) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{39}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetDefaultVariant) GetEnvironment() string {
@@ -3045,7 +3116,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3128,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[40]
+	mi := &file_guidon_v1_change_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3141,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{40}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetAttributes) GetEnvironment() string {
@@ -3130,7 +3201,7 @@ type KillFlag struct {
 
 func (x *KillFlag) Reset() {
 	*x = KillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3213,7 @@ func (x *KillFlag) String() string {
 func (*KillFlag) ProtoMessage() {}
 
 func (x *KillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[41]
+	mi := &file_guidon_v1_change_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3226,7 @@ func (x *KillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlag.ProtoReflect.Descriptor instead.
 func (*KillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{41}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *KillFlag) GetEnvironment() string {
@@ -3191,7 +3262,7 @@ type UnkillFlag struct {
 
 func (x *UnkillFlag) Reset() {
 	*x = UnkillFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3274,7 @@ func (x *UnkillFlag) String() string {
 func (*UnkillFlag) ProtoMessage() {}
 
 func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[42]
+	mi := &file_guidon_v1_change_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3287,7 @@ func (x *UnkillFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnkillFlag.ProtoReflect.Descriptor instead.
 func (*UnkillFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{42}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UnkillFlag) GetEnvironment() string {
@@ -3244,7 +3315,7 @@ type ArchiveFlag struct {
 
 func (x *ArchiveFlag) Reset() {
 	*x = ArchiveFlag{}
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3327,7 @@ func (x *ArchiveFlag) String() string {
 func (*ArchiveFlag) ProtoMessage() {}
 
 func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[43]
+	mi := &file_guidon_v1_change_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3340,7 @@ func (x *ArchiveFlag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveFlag.ProtoReflect.Descriptor instead.
 func (*ArchiveFlag) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{43}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ArchiveFlag) GetKey() string {
@@ -3296,7 +3367,7 @@ type PutSegment struct {
 
 func (x *PutSegment) Reset() {
 	*x = PutSegment{}
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3379,7 @@ func (x *PutSegment) String() string {
 func (*PutSegment) ProtoMessage() {}
 
 func (x *PutSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[44]
+	mi := &file_guidon_v1_change_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3392,7 @@ func (x *PutSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSegment.ProtoReflect.Descriptor instead.
 func (*PutSegment) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{44}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PutSegment) GetEnvironment() string {
@@ -3370,7 +3441,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[45]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3453,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[45]
+	mi := &file_guidon_v1_change_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3466,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{45}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PutSettings) GetEnvironment() string {
@@ -3426,7 +3497,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_guidon_v1_change_proto_msgTypes[46]
+	mi := &file_guidon_v1_change_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3509,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[46]
+	mi := &file_guidon_v1_change_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3522,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{46}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Settings) GetTravel() []*TravelAttribute {
@@ -3486,7 +3557,7 @@ type TravelAttribute struct {
 
 func (x *TravelAttribute) Reset() {
 	*x = TravelAttribute{}
-	mi := &file_guidon_v1_change_proto_msgTypes[47]
+	mi := &file_guidon_v1_change_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3569,7 @@ func (x *TravelAttribute) String() string {
 func (*TravelAttribute) ProtoMessage() {}
 
 func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_change_proto_msgTypes[47]
+	mi := &file_guidon_v1_change_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3582,7 @@ func (x *TravelAttribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TravelAttribute.ProtoReflect.Descriptor instead.
 func (*TravelAttribute) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_change_proto_rawDescGZIP(), []int{47}
+	return file_guidon_v1_change_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TravelAttribute) GetAttribute() string {
@@ -3722,7 +3793,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\"\xe3\x06\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\x9d\a\n" +
 	"\tOperation\x12/\n" +
 	"\bput_flag\x18\x01 \x01(\v2\x12.guidon.v1.PutFlagH\x00R\aputFlag\x122\n" +
 	"\tset_state\x18\x02 \x01(\v2\x13.guidon.v1.SetStateH\x00R\bsetState\x12N\n" +
@@ -3742,7 +3813,9 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x0eset_attributes\x18\x1e \x01(\v2\x18.guidon.v1.SetAttributesH\x00R\rsetAttributes\x122\n" +
 	"\tkill_flag\x18\x1f \x01(\v2\x13.guidon.v1.KillFlagH\x00R\bkillFlag\x128\n" +
 	"\vunkill_flag\x18  \x01(\v2\x15.guidon.v1.UnkillFlagH\x00R\n" +
-	"unkillFlagB\v\n" +
+	"unkillFlag\x128\n" +
+	"\vremove_flag\x18! \x01(\v2\x15.guidon.v1.RemoveFlagH\x00R\n" +
+	"removeFlagB\v\n" +
 	"\toperation\"\xda\x04\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
@@ -3778,7 +3851,11 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\bvariants\x18\x02 \x03(\tR\bvariants\"\x1e\n" +
 	"\n" +
 	"DeleteFlag\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\"\x1f\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"@\n" +
+	"\n" +
+	"RemoveFlag\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x1f\n" +
 	"\vRestoreFlag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"\xca\x01\n" +
 	"\fDescribeFlag\x12\x10\n" +
@@ -3871,7 +3948,7 @@ func file_guidon_v1_change_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_change_proto_rawDescData
 }
 
-var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_guidon_v1_change_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_guidon_v1_change_proto_goTypes = []any{
 	(*ChangeServiceRevertRequest)(nil),      // 0: guidon.v1.ChangeServiceRevertRequest
 	(*ChangeResult)(nil),                    // 1: guidon.v1.ChangeResult
@@ -3906,122 +3983,124 @@ var file_guidon_v1_change_proto_goTypes = []any{
 	(*Requirements)(nil),                    // 30: guidon.v1.Requirements
 	(*Requirement)(nil),                     // 31: guidon.v1.Requirement
 	(*DeleteFlag)(nil),                      // 32: guidon.v1.DeleteFlag
-	(*RestoreFlag)(nil),                     // 33: guidon.v1.RestoreFlag
-	(*DescribeFlag)(nil),                    // 34: guidon.v1.DescribeFlag
-	(*Texts)(nil),                           // 35: guidon.v1.Texts
-	(*SetSchema)(nil),                       // 36: guidon.v1.SetSchema
-	(*DeleteSegment)(nil),                   // 37: guidon.v1.DeleteSegment
-	(*SetState)(nil),                        // 38: guidon.v1.SetState
-	(*SetDefaultVariant)(nil),               // 39: guidon.v1.SetDefaultVariant
-	(*SetAttributes)(nil),                   // 40: guidon.v1.SetAttributes
-	(*KillFlag)(nil),                        // 41: guidon.v1.KillFlag
-	(*UnkillFlag)(nil),                      // 42: guidon.v1.UnkillFlag
-	(*ArchiveFlag)(nil),                     // 43: guidon.v1.ArchiveFlag
-	(*PutSegment)(nil),                      // 44: guidon.v1.PutSegment
-	(*PutSettings)(nil),                     // 45: guidon.v1.PutSettings
-	(*Settings)(nil),                        // 46: guidon.v1.Settings
-	(*TravelAttribute)(nil),                 // 47: guidon.v1.TravelAttribute
-	nil,                                     // 48: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	nil,                                     // 49: guidon.v1.ChangeResult.RevisionsEntry
-	nil,                                     // 50: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
-	nil,                                     // 51: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
-	nil,                                     // 52: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
-	nil,                                     // 53: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	nil,                                     // 54: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
-	nil,                                     // 55: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	nil,                                     // 56: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
-	(*structpb.Struct)(nil),                 // 57: google.protobuf.Struct
-	(*FieldChange)(nil),                     // 58: guidon.v1.FieldChange
-	(*Resolution)(nil),                      // 59: guidon.v1.Resolution
-	(*timestamppb.Timestamp)(nil),           // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),             // 61: google.protobuf.Duration
-	(*structpb.Value)(nil),                  // 62: google.protobuf.Value
+	(*RemoveFlag)(nil),                      // 33: guidon.v1.RemoveFlag
+	(*RestoreFlag)(nil),                     // 34: guidon.v1.RestoreFlag
+	(*DescribeFlag)(nil),                    // 35: guidon.v1.DescribeFlag
+	(*Texts)(nil),                           // 36: guidon.v1.Texts
+	(*SetSchema)(nil),                       // 37: guidon.v1.SetSchema
+	(*DeleteSegment)(nil),                   // 38: guidon.v1.DeleteSegment
+	(*SetState)(nil),                        // 39: guidon.v1.SetState
+	(*SetDefaultVariant)(nil),               // 40: guidon.v1.SetDefaultVariant
+	(*SetAttributes)(nil),                   // 41: guidon.v1.SetAttributes
+	(*KillFlag)(nil),                        // 42: guidon.v1.KillFlag
+	(*UnkillFlag)(nil),                      // 43: guidon.v1.UnkillFlag
+	(*ArchiveFlag)(nil),                     // 44: guidon.v1.ArchiveFlag
+	(*PutSegment)(nil),                      // 45: guidon.v1.PutSegment
+	(*PutSettings)(nil),                     // 46: guidon.v1.PutSettings
+	(*Settings)(nil),                        // 47: guidon.v1.Settings
+	(*TravelAttribute)(nil),                 // 48: guidon.v1.TravelAttribute
+	nil,                                     // 49: guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	nil,                                     // 50: guidon.v1.ChangeResult.RevisionsEntry
+	nil,                                     // 51: guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	nil,                                     // 52: guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	nil,                                     // 53: guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	nil,                                     // 54: guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	nil,                                     // 55: guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	nil,                                     // 56: guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	nil,                                     // 57: guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	(*structpb.Struct)(nil),                 // 58: google.protobuf.Struct
+	(*FieldChange)(nil),                     // 59: guidon.v1.FieldChange
+	(*Resolution)(nil),                      // 60: guidon.v1.Resolution
+	(*timestamppb.Timestamp)(nil),           // 61: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),             // 62: google.protobuf.Duration
+	(*structpb.Value)(nil),                  // 63: google.protobuf.Value
 }
 var file_guidon_v1_change_proto_depIdxs = []int32{
-	48, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
-	49, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
+	49, // 0: guidon.v1.ChangeServiceRevertRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRevertRequest.ExpectedRevisionsEntry
+	50, // 1: guidon.v1.ChangeResult.revisions:type_name -> guidon.v1.ChangeResult.RevisionsEntry
 	11, // 2: guidon.v1.ChangeResult.changes:type_name -> guidon.v1.RowChange
 	1,  // 3: guidon.v1.ChangeServiceRevertResponse.result:type_name -> guidon.v1.ChangeResult
-	50, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
+	51, // 4: guidon.v1.ChangeServiceRestoreRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceRestoreRequest.ExpectedRevisionsEntry
 	1,  // 5: guidon.v1.ChangeServiceRestoreResponse.result:type_name -> guidon.v1.ChangeResult
-	51, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
+	52, // 6: guidon.v1.ChangeServicePromoteRequest.expected_revisions:type_name -> guidon.v1.ChangeServicePromoteRequest.ExpectedRevisionsEntry
 	1,  // 7: guidon.v1.ChangeServicePromoteResponse.result:type_name -> guidon.v1.ChangeResult
-	52, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
+	53, // 8: guidon.v1.ChangeServiceCopyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceCopyRequest.ExpectedRevisionsEntry
 	1,  // 9: guidon.v1.ChangeServiceCopyResponse.result:type_name -> guidon.v1.ChangeResult
 	28, // 10: guidon.v1.ChangeServiceDryRunRequest.operations:type_name -> guidon.v1.Operation
-	53, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
-	57, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
-	54, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
+	54, // 11: guidon.v1.ChangeServiceDryRunRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceDryRunRequest.ExpectedRevisionsEntry
+	58, // 12: guidon.v1.ChangeServiceDryRunRequest.contexts:type_name -> google.protobuf.Struct
+	55, // 13: guidon.v1.ChangeServiceDryRunResponse.revisions:type_name -> guidon.v1.ChangeServiceDryRunResponse.RevisionsEntry
 	11, // 14: guidon.v1.ChangeServiceDryRunResponse.changes:type_name -> guidon.v1.RowChange
 	27, // 15: guidon.v1.ChangeServiceDryRunResponse.problems:type_name -> guidon.v1.Problem
 	12, // 16: guidon.v1.ChangeServiceDryRunResponse.impacts:type_name -> guidon.v1.Impact
 	24, // 17: guidon.v1.RowChange.change:type_name -> guidon.v1.Change
-	58, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
+	59, // 18: guidon.v1.RowChange.fields:type_name -> guidon.v1.FieldChange
 	13, // 19: guidon.v1.Impact.examples:type_name -> guidon.v1.ImpactExample
-	59, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
-	59, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
+	60, // 20: guidon.v1.ImpactExample.before:type_name -> guidon.v1.Resolution
+	60, // 21: guidon.v1.ImpactExample.after:type_name -> guidon.v1.Resolution
 	28, // 22: guidon.v1.ChangeServiceApplyRequest.operations:type_name -> guidon.v1.Operation
-	55, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
-	56, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
+	56, // 23: guidon.v1.ChangeServiceApplyRequest.expected_revisions:type_name -> guidon.v1.ChangeServiceApplyRequest.ExpectedRevisionsEntry
+	57, // 24: guidon.v1.ChangeServiceApplyResponse.revisions:type_name -> guidon.v1.ChangeServiceApplyResponse.RevisionsEntry
 	24, // 25: guidon.v1.ChangeServiceApplyResponse.changes:type_name -> guidon.v1.Change
 	17, // 26: guidon.v1.ChangeServiceKillRequest.kills:type_name -> guidon.v1.Kill
 	24, // 27: guidon.v1.ChangeServiceKillResponse.changes:type_name -> guidon.v1.Change
 	24, // 28: guidon.v1.ChangeServiceUnkillResponse.changes:type_name -> guidon.v1.Change
-	60, // 29: guidon.v1.ChangeServiceKillReportResponse.killed_at:type_name -> google.protobuf.Timestamp
+	61, // 29: guidon.v1.ChangeServiceKillReportResponse.killed_at:type_name -> google.protobuf.Timestamp
 	17, // 30: guidon.v1.ChangeServiceKillReportResponse.kills:type_name -> guidon.v1.Kill
-	61, // 31: guidon.v1.ChangeServiceKillReportResponse.p50:type_name -> google.protobuf.Duration
-	61, // 32: guidon.v1.ChangeServiceKillReportResponse.p99:type_name -> google.protobuf.Duration
-	61, // 33: guidon.v1.ChangeServiceKillReportResponse.last:type_name -> google.protobuf.Duration
+	62, // 31: guidon.v1.ChangeServiceKillReportResponse.p50:type_name -> google.protobuf.Duration
+	62, // 32: guidon.v1.ChangeServiceKillReportResponse.p99:type_name -> google.protobuf.Duration
+	62, // 33: guidon.v1.ChangeServiceKillReportResponse.last:type_name -> google.protobuf.Duration
 	23, // 34: guidon.v1.ChangeServiceKillReportResponse.recorded:type_name -> guidon.v1.KillRecord
-	60, // 35: guidon.v1.KillRecord.recorded_at:type_name -> google.protobuf.Timestamp
+	61, // 35: guidon.v1.KillRecord.recorded_at:type_name -> google.protobuf.Timestamp
 	24, // 36: guidon.v1.Conflict.changed:type_name -> guidon.v1.Change
 	27, // 37: guidon.v1.Invalid.problems:type_name -> guidon.v1.Problem
 	29, // 38: guidon.v1.Operation.put_flag:type_name -> guidon.v1.PutFlag
-	38, // 39: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
-	39, // 40: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
-	43, // 41: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
-	44, // 42: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
-	45, // 43: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
+	39, // 39: guidon.v1.Operation.set_state:type_name -> guidon.v1.SetState
+	40, // 40: guidon.v1.Operation.set_default_variant:type_name -> guidon.v1.SetDefaultVariant
+	44, // 41: guidon.v1.Operation.archive_flag:type_name -> guidon.v1.ArchiveFlag
+	45, // 42: guidon.v1.Operation.put_segment:type_name -> guidon.v1.PutSegment
+	46, // 43: guidon.v1.Operation.put_settings:type_name -> guidon.v1.PutSettings
 	32, // 44: guidon.v1.Operation.delete_flag:type_name -> guidon.v1.DeleteFlag
-	33, // 45: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
-	34, // 46: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
-	36, // 47: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
-	37, // 48: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
-	40, // 49: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
-	41, // 50: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
-	42, // 51: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
-	57, // 52: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
-	30, // 53: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
-	31, // 54: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
-	35, // 55: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
-	35, // 56: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
-	57, // 57: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
-	62, // 58: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
-	46, // 59: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
-	47, // 60: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
-	14, // 61: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
-	16, // 62: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
-	19, // 63: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
-	21, // 64: guidon.v1.ChangeService.KillReport:input_type -> guidon.v1.ChangeServiceKillReportRequest
-	9,  // 65: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
-	0,  // 66: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
-	3,  // 67: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
-	5,  // 68: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
-	7,  // 69: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
-	15, // 70: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
-	18, // 71: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
-	20, // 72: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
-	22, // 73: guidon.v1.ChangeService.KillReport:output_type -> guidon.v1.ChangeServiceKillReportResponse
-	10, // 74: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
-	2,  // 75: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
-	4,  // 76: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
-	6,  // 77: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
-	8,  // 78: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
-	70, // [70:79] is the sub-list for method output_type
-	61, // [61:70] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	34, // 45: guidon.v1.Operation.restore_flag:type_name -> guidon.v1.RestoreFlag
+	35, // 46: guidon.v1.Operation.describe_flag:type_name -> guidon.v1.DescribeFlag
+	37, // 47: guidon.v1.Operation.set_schema:type_name -> guidon.v1.SetSchema
+	38, // 48: guidon.v1.Operation.delete_segment:type_name -> guidon.v1.DeleteSegment
+	41, // 49: guidon.v1.Operation.set_attributes:type_name -> guidon.v1.SetAttributes
+	42, // 50: guidon.v1.Operation.kill_flag:type_name -> guidon.v1.KillFlag
+	43, // 51: guidon.v1.Operation.unkill_flag:type_name -> guidon.v1.UnkillFlag
+	33, // 52: guidon.v1.Operation.remove_flag:type_name -> guidon.v1.RemoveFlag
+	58, // 53: guidon.v1.PutFlag.definition:type_name -> google.protobuf.Struct
+	30, // 54: guidon.v1.PutFlag.requires:type_name -> guidon.v1.Requirements
+	31, // 55: guidon.v1.Requirements.requirements:type_name -> guidon.v1.Requirement
+	36, // 56: guidon.v1.DescribeFlag.tags:type_name -> guidon.v1.Texts
+	36, // 57: guidon.v1.DescribeFlag.links:type_name -> guidon.v1.Texts
+	58, // 58: guidon.v1.SetSchema.schema:type_name -> google.protobuf.Struct
+	63, // 59: guidon.v1.PutSegment.condition:type_name -> google.protobuf.Value
+	47, // 60: guidon.v1.PutSettings.settings:type_name -> guidon.v1.Settings
+	48, // 61: guidon.v1.Settings.travel:type_name -> guidon.v1.TravelAttribute
+	14, // 62: guidon.v1.ChangeService.Apply:input_type -> guidon.v1.ChangeServiceApplyRequest
+	16, // 63: guidon.v1.ChangeService.Kill:input_type -> guidon.v1.ChangeServiceKillRequest
+	19, // 64: guidon.v1.ChangeService.Unkill:input_type -> guidon.v1.ChangeServiceUnkillRequest
+	21, // 65: guidon.v1.ChangeService.KillReport:input_type -> guidon.v1.ChangeServiceKillReportRequest
+	9,  // 66: guidon.v1.ChangeService.DryRun:input_type -> guidon.v1.ChangeServiceDryRunRequest
+	0,  // 67: guidon.v1.ChangeService.Revert:input_type -> guidon.v1.ChangeServiceRevertRequest
+	3,  // 68: guidon.v1.ChangeService.Restore:input_type -> guidon.v1.ChangeServiceRestoreRequest
+	5,  // 69: guidon.v1.ChangeService.Promote:input_type -> guidon.v1.ChangeServicePromoteRequest
+	7,  // 70: guidon.v1.ChangeService.Copy:input_type -> guidon.v1.ChangeServiceCopyRequest
+	15, // 71: guidon.v1.ChangeService.Apply:output_type -> guidon.v1.ChangeServiceApplyResponse
+	18, // 72: guidon.v1.ChangeService.Kill:output_type -> guidon.v1.ChangeServiceKillResponse
+	20, // 73: guidon.v1.ChangeService.Unkill:output_type -> guidon.v1.ChangeServiceUnkillResponse
+	22, // 74: guidon.v1.ChangeService.KillReport:output_type -> guidon.v1.ChangeServiceKillReportResponse
+	10, // 75: guidon.v1.ChangeService.DryRun:output_type -> guidon.v1.ChangeServiceDryRunResponse
+	2,  // 76: guidon.v1.ChangeService.Revert:output_type -> guidon.v1.ChangeServiceRevertResponse
+	4,  // 77: guidon.v1.ChangeService.Restore:output_type -> guidon.v1.ChangeServiceRestoreResponse
+	6,  // 78: guidon.v1.ChangeService.Promote:output_type -> guidon.v1.ChangeServicePromoteResponse
+	8,  // 79: guidon.v1.ChangeService.Copy:output_type -> guidon.v1.ChangeServiceCopyResponse
+	71, // [71:80] is the sub-list for method output_type
+	62, // [62:71] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_change_proto_init() }
@@ -4046,17 +4125,18 @@ func file_guidon_v1_change_proto_init() {
 		(*Operation_SetAttributes)(nil),
 		(*Operation_KillFlag)(nil),
 		(*Operation_UnkillFlag)(nil),
+		(*Operation_RemoveFlag)(nil),
 	}
 	file_guidon_v1_change_proto_msgTypes[29].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[34].OneofWrappers = []any{}
-	file_guidon_v1_change_proto_msgTypes[40].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[35].OneofWrappers = []any{}
+	file_guidon_v1_change_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_change_proto_rawDesc), len(file_guidon_v1_change_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
