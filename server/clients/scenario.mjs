@@ -1,6 +1,7 @@
 // Clients that Guidon did not write, against a real server: URL and ADMIN_KEY
 // are those of a `guidon dev`, GUIDON its binary, FLAGD an address without a key.
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
@@ -143,6 +144,24 @@ test('ofrep: a change, and a cut', async () => {
   setDefault('two');
   await way.restore();
   assert.equal(await client.getStringValue('clients.switch', '?', {}), 'two');
+});
+
+// The snippet of sdk/propagate/LANGUAGES.md.
+test('ofrep: at the pin of a request', async () => {
+  const requests = new AsyncLocalStorage();
+  const pin = () => requests.getStore() ?? {};
+  await OpenFeature.setProviderAndWait(
+    'ofrep pinned',
+    new OFREPProvider({ baseUrl: url, headersFactory: () => Object.entries({ Authorization: `Bearer ${serverKey}`, ...pin() }) }),
+  );
+  const client = OpenFeature.getClient('ofrep pinned');
+  const value = () => client.getStringValue('clients.switch', '?', {});
+  setDefault('one');
+  const rooted = await fetch(`${url}/guidon/v1/state`, { method: 'POST', headers: { Authorization: `Bearer ${serverKey}` }, body: '{"targetingKey":"ada"}' });
+  const { header } = await rooted.json();
+  setDefault('two');
+  const [here, there] = await Promise.all([requests.run({ guidon: header }, value), value()]);
+  assert.deepEqual({ here, there }, { here: 'one', there: 'two' });
 });
 
 const webs = {
