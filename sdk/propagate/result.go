@@ -20,6 +20,25 @@ const (
 	OriginNone      Origin = "none"      // nothing was there to evaluate; see the error code
 )
 
+// boxed is o as text, without an allocation for the known ones.
+func (o Origin) boxed() any {
+	switch o {
+	case OriginPin:
+		return string(OriginPin)
+	case OriginRoot:
+		return string(OriginRoot)
+	case OriginOverride:
+		return string(OriginOverride)
+	case OriginEmergency:
+		return string(OriginEmergency)
+	case OriginNewest:
+		return string(OriginNewest)
+	case OriginNone:
+		return string(OriginNone)
+	}
+	return string(o)
+}
+
 // The error codes of OpenFeature that arise here rather than in evaluation.
 const (
 	codeNotReady       eval.ErrorCode = "PROVIDER_NOT_READY"
@@ -96,13 +115,21 @@ func (r Result) Message() string {
 // "ignoredAttributes" and "notTravelling" (names with commas between). All values are strings,
 // booleans or numbers, as OpenFeature wants.
 func (r Result) Metadata() map[string]any {
-	m := make(map[string]any, 8)
+	var m map[string]any
 	if f := r.Flag(); f != nil {
-		maps.Copy(m, f.Metadata())
+		m = maps.Clone(f.Metadata()) // cheaper than to fill one
 	}
-	m["revision"] = r.Revision
-	m["origin"] = string(r.Origin)
-	if r.Pinned != 0 {
+	if m == nil {
+		m = make(map[string]any, 8)
+	}
+	revision := any(r.Revision)
+	m["revision"] = revision
+	m["origin"] = r.Origin.boxed()
+	switch r.Pinned {
+	case 0:
+	case r.Revision:
+		m["pinnedRevision"] = revision
+	default:
 		m["pinnedRevision"] = r.Pinned
 	}
 	if r.Overridden {
