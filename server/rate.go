@@ -1,12 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/guidon-flags/guidon/server/auth"
 )
@@ -33,7 +36,7 @@ type rates struct {
 // takes to fill is as good as a new one, so every so often those are forgotten.
 // Where there are too many all the same, those who come late share one.
 type limiter struct {
-	rate   float64
+	rate   rate.Limit
 	now    func() time.Time
 	most   int
 	refuse func() // counts
@@ -41,24 +44,23 @@ type limiter struct {
 	mu sync.Mutex
 	// young are the buckets that were drawn from since turnedAt, old those that
 	// were before.
-	young, old map[string]*bucket
+	young, old map[string]*rate.Limiter
 	turnedAt   time.Time
-	shared     bucket
-}
-
-// bucket fills at the limiter's rate, up to burst seconds' worth.
-type bucket struct {
-	level float64
-	at    time.Time
+	shared     *rate.Limiter
 }
 
 // newLimiter returns a limiter to so many a second; nil for 0.
-func newLimiter(rate int, now func() time.Time, refuse func()) *limiter {
-	if rate <= 0 {
+func newLimiter(perSecond int, now func() time.Time, refuse func()) *limiter {
+	if perSecond <= 0 {
 		return nil
 	}
-	return &limiter{rate: float64(rate), now: now, most: maxBuckets, refuse: refuse}
+	l := &limiter{rate: rate.Limit(perSecond), now: now, most: maxBuckets, refuse: refuse}
+	l.shared = l.full()
+	return l
 }
+
+// full is a bucket that nobody drew from yet.
+func (l *limiter) full() *rate.Limiter { return rate.NewLimiter(l.rate, burst*int(l.rate)) }
 
 // take takes one from the bucket of a name. If there is none it returns how
 // long to wait for the next.
@@ -67,39 +69,32 @@ func (l *limiter) take(name string) time.Duration {
 		return 0
 	}
 	now := l.now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.bucket(name, now)
-	b.level = min(burst*l.rate, b.level+l.rate*max(0, now.Sub(b.at).Seconds()))
-	b.at = now
-	if b.level < 1 {
+	taken := l.bucket(name, now).ReserveN(now, 1)
+	wait := taken.DelayFrom(now)
+	if wait > 0 {
+		taken.CancelAt(now)
 		l.refuse()
-		return time.Duration((1 - b.level) / l.rate * float64(time.Second))
 	}
-	b.level--
-	return 0
+	return wait
 }
 
-// bucket finds the bucket of a name, or makes one. It is called under the lock.
-func (l *limiter) bucket(name string, now time.Time) *bucket {
+// bucket finds the bucket of a name, or makes one.
+func (l *limiter) bucket(name string, now time.Time) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.young == nil || now.Sub(l.turnedAt) >= burst*time.Second {
-		if l.young == nil {
-			l.shared = bucket{level: burst * l.rate, at: now}
-		}
-		l.old, l.young, l.turnedAt = l.young, map[string]*bucket{}, now
+		l.old, l.young, l.turnedAt = l.young, map[string]*rate.Limiter{}, now
 	}
-	if b := l.young[name]; b != nil {
+	b := l.young[name]
+	if b != nil {
 		return b
 	}
-	b := l.old[name]
+	b = l.old[name]
 	if len(l.young) >= l.most {
-		if b != nil {
-			return b
-		}
-		return &l.shared
+		return cmp.Or(b, l.shared)
 	}
 	if b == nil {
-		b = &bucket{level: burst * l.rate, at: now}
+		b = l.full()
 	}
 	l.young[name] = b
 	return b
