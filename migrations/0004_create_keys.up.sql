@@ -12,6 +12,7 @@ CREATE TABLE api_keys (
     hash         bytea       NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
     hint         text        NOT NULL,
     origins      text[]      NOT NULL DEFAULT '{}',
+    propagates   boolean     NOT NULL DEFAULT false,
     created_at   timestamptz NOT NULL,
     created_by   text        NOT NULL,
     expires_at   timestamptz,

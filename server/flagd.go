@@ -17,7 +17,8 @@ func (s *Server) flagdService(options connect.HandlerOption) *flagd.Service {
 	return flagd.New(flagd.Config{
 		Caller: func(ctx context.Context) (flagd.Caller, error) {
 			e, err := s.environment(ctx, "")
-			return flagd.Caller{Environment: e, ClientOnly: auth.FromContext(ctx).Kind == auth.Client}, err
+			principal := auth.FromContext(ctx)
+			return flagd.Caller{Environment: e, ClientOnly: principal.Kind == auth.Client, Propagates: principal.Propagates()}, err
 		},
 		Recheck: func(ctx context.Context) error { return s.auth.Recheck(ctx, callOf(ctx).principal) },
 		Enter:   s.enter,

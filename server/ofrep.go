@@ -37,6 +37,7 @@ func (s *Server) caller(r *http.Request, evaluates bool) (ofrep.Caller, error) {
 	}
 	return ofrep.Caller{
 		Environment: e, Key: principal.KeyText(), ClientOnly: principal.Kind == auth.Client,
+		Propagates: principal.Propagates(),
 	}, nil
 }
 

@@ -43,6 +43,9 @@ type Key struct {
 	// ExpiresAt, RevokedAt and LastUsedAt are zero for never. LastUsedAt is
 	// true to the minute.
 	ExpiresAt, RevokedAt, LastUsedAt time.Time
+	// Propagates says that the key's callers send guidon headers along; see
+	// [NewKey].
+	Propagates bool
 }
 
 // NewKey asks for an API key.
@@ -57,6 +60,10 @@ type NewKey struct {
 	Origins []string
 	// Expires is when the key stops working; zero for never.
 	Expires time.Time
+	// Propagates says that callers with this server key send the guidon headers
+	// of their requests along. They are given nothing that their clients would
+	// keep for the next request, which may have another pin.
+	Propagates bool
 	// Actor and Reason are for the audit log. Actor is required.
 	Actor, Reason string
 	// CorrelationID ties the audit entry to the request.
@@ -68,7 +75,7 @@ const maxLiveKeys = 10_000
 
 const selectKey = `
 SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, hint, origins, created_at, created_by,
-	expires_at, revoked_at, last_used_at
+	expires_at, revoked_at, last_used_at, propagates
 FROM api_keys`
 
 // keyRow is Key as the table has it.
@@ -78,6 +85,7 @@ type keyRow struct {
 	CreatedAt                         time.Time
 	CreatedBy                         string
 	ExpiresAt, RevokedAt, LastUsedAt  *time.Time
+	Propagates                        bool
 }
 
 func (r keyRow) key() Key {
@@ -91,6 +99,7 @@ func (r keyRow) key() Key {
 		ID: r.ID, Kind: KeyKind(r.Kind), Environment: r.Environment, Name: r.Name, Hint: r.Hint, Origins: r.Origins,
 		CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy,
 		ExpiresAt: at(r.ExpiresAt), RevokedAt: at(r.RevokedAt), LastUsedAt: at(r.LastUsedAt),
+		Propagates: r.Propagates,
 	}
 }
 
@@ -104,7 +113,8 @@ func (k Key) record() json.RawMessage {
 		Origins     []string  `json:"origins,omitempty"`
 		Expires     time.Time `json:"expires,omitzero"`
 		Revoked     time.Time `json:"revoked,omitzero"`
-	}{k.Kind, k.Environment, k.Name, k.Hint, k.Origins, k.ExpiresAt, k.RevokedAt})
+		Propagates  bool      `json:"propagates,omitzero"`
+	}{k.Kind, k.Environment, k.Name, k.Hint, k.Origins, k.ExpiresAt, k.RevokedAt, k.Propagates})
 	if err != nil {
 		panic(err) // strings and times always encode
 	}
@@ -116,8 +126,8 @@ SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS live, max(created_at) FILTE
 FROM api_keys`
 
 const insertKey = `
-INSERT INTO api_keys (id, kind, environment, name, hash, hint, origins, created_at, created_by, expires_at)
-VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @origins, @at, @actor, @expires)`
+INSERT INTO api_keys (id, kind, environment, name, hash, hint, origins, created_at, created_by, expires_at, propagates)
+VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @origins, @at, @actor, @expires, @propagates)`
 
 // CreateKey makes an API key and returns its text, which nobody can ask for
 // again. An environment that does not exist is ErrNotFound.
@@ -135,7 +145,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 	k := Key{
 		ID: newID(), Kind: n.Kind, Environment: n.Environment, Name: n.Name, Hint: text.hint(), CreatedBy: n.Actor,
 		Origins:   append([]string{}, n.Origins...), // none is no NULL
-		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond),
+		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond), Propagates: n.Propagates,
 	}
 	r := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
 	err := db.installation(ctx, "create key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
@@ -164,7 +174,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 		}
 		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
 			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint, "origins": k.Origins,
-			"at": at, "actor": n.Actor, "expires": expires,
+			"at": at, "actor": n.Actor, "expires": expires, "propagates": k.Propagates,
 		})
 		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, driver(err)
 	})
@@ -182,6 +192,8 @@ func (n NewKey) check() error {
 		return &FieldError{"environment", "an admin key is for the whole installation and names none"}
 	case n.Kind != KeyAdmin && n.Environment == "":
 		return &FieldError{"environment", fmt.Sprintf("is required for a %s key", n.Kind)}
+	case n.Propagates && n.Kind != KeyServer:
+		return &FieldError{"propagates", fmt.Sprintf("is for server keys; headers that come with a %s key are not its own", n.Kind)}
 	case strings.TrimSpace(n.Name) == "":
 		return &FieldError{"name", "is required"}
 	case strings.TrimSpace(n.Actor) == "":

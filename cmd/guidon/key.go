@@ -67,7 +67,7 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 					defer db.Close()
 					k, text, err := db.CreateKey(cmd.Context(), store.NewKey{
 						Kind: store.KeyKind(req.GetKind()), Environment: req.GetEnvironment(), Name: req.GetName(),
-						Origins: req.GetOrigins(), Expires: expires, Actor: databaseActor,
+						Origins: req.GetOrigins(), Propagates: req.GetPropagates(), Expires: expires, Actor: databaseActor,
 					})
 					if err != nil {
 						return nil, err
@@ -91,6 +91,8 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&req.Kind, "kind", "", "server (evaluates and syncs one environment), client (for browsers and apps), relay or admin (required)")
 	cmd.Flags().StringArrayVar(&req.Origins, "origin", nil, "web origin whose pages may use a client key, as in https://shop.example; may be repeated; * is any")
+	cmd.Flags().BoolVar(&req.Propagates, "propagates", false,
+		"for a server key whose callers send guidon headers over OFREP or flagd: nothing they get may be kept for the next request")
 	cmd.Flags().StringVar(&req.Environment, "environment", "", "environment of the key; none for an admin key")
 	cmd.Flags().StringVar(&req.Name, "name", "", "what people will know the key by (default environment and kind)")
 	cmd.Flags().DurationVar(&lifetime, "expires-in", 0, "when the key stops working, as in 720h (default never)")
@@ -104,7 +106,7 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 // keyMessage is a stored key as the API shows it.
 func keyMessage(k store.Key) *guidonv1.Key {
 	m := &guidonv1.Key{
-		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint, Origins: k.Origins,
+		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint, Origins: k.Origins, Propagates: k.Propagates,
 		CreatedAt: timestamppb.New(k.CreatedAt), CreatedBy: k.CreatedBy,
 	}
 	if !k.ExpiresAt.IsZero() {

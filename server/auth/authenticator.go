@@ -164,7 +164,7 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 	}
 	return Principal{
 		KeyID: v.key.ID, Name: v.key.Name, Kind: Kind(v.key.Kind), environment: v.key.Environment,
-		origins: v.key.Origins, text: &text,
+		origins: v.key.Origins, propagates: v.key.Propagates, text: &text,
 	}, nil
 }
 

@@ -48,6 +48,8 @@ type Principal struct {
 	environment string
 	// origins are the web origins whose pages may use the key.
 	origins []string
+	// propagates says that the key's callers send guidon headers along.
+	propagates bool
 	// open says that there is no key, and that none was needed.
 	open bool
 	// text is for asking again; behind a pointer it never prints.
@@ -94,6 +96,10 @@ func (p Principal) AllowsOrigin(origin string) bool {
 	}
 	return slices.Contains(p.origins, origin) || slices.Contains(p.origins, "*")
 }
+
+// Propagates reports whether the key's callers send guidon headers along, so that
+// nothing they are given may be kept for the next request.
+func (p Principal) Propagates() bool { return p.propagates }
 
 type principalKey struct{}
 

@@ -37,7 +37,8 @@ var codes = map[eval.ErrorCode]connect.Code{
 	"PROVIDER_NOT_READY":  connect.CodeUnavailable,
 }
 
-// reasonPinned is the reason of what would be STATIC without its pin.
+// reasonPinned is the reason of what would be STATIC without its pin, or without
+// the pin that the next request may have.
 const reasonPinned eval.Reason = "PINNED"
 
 // open settles what a request sees.
@@ -55,7 +56,8 @@ func (s *Service) open(ctx context.Context, header http.Header, asked *structpb.
 		return view.View{}, &store.FieldError{Field: "context", Message: err.Error()}
 	}
 	return s.cfg.Contexts.Open(ctx, view.Request{
-		Environment: caller.Environment, Header: header, Context: c, Selector: selector, ClientOnly: caller.ClientOnly, Now: s.cfg.Now(),
+		Environment: caller.Environment, Header: header, Context: c, Selector: selector, ClientOnly: caller.ClientOnly,
+		Propagates: caller.Propagates, Now: s.cfg.Now(),
 	}), nil
 }
 
@@ -93,7 +95,7 @@ func say(v *view.View, key string, t eval.Type) (resolved, error) {
 	}
 	r := resolved{Resolution: a.Resolution, variant: a.Variant()}
 	reason := a.Reason()
-	if a.Pinned != 0 && reason == eval.ReasonStatic {
+	if reason == eval.ReasonStatic && !a.Cacheable() {
 		reason = reasonPinned
 	}
 	r.reason = string(reason)

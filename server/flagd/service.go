@@ -23,6 +23,8 @@ type Caller struct {
 	Environment *hub.Environment
 	// ClientOnly says that the caller sees client-visible flags only.
 	ClientOnly bool
+	// Propagates says that any request of the caller may have a pin.
+	Propagates bool
 }
 
 // Config says what the services work with.

@@ -111,6 +111,7 @@ func (h *Handler) tag(q *request, b *buffer) string {
 	out = strconv.AppendInt(out, s.Revision(), 10)
 	out = strconv.AppendInt(append(out, ' '), h.epoch(), 10)
 	out = strconv.AppendBool(append(out, ' '), q.caller.ClientOnly)
+	out = strconv.AppendBool(append(out, ' '), q.caller.Propagates)
 	out = append(append(out, ' '), q.caller.Environment.Name()...)
 	out = append(append(out, ' '), q.selector.String()...)
 	out = q.view.Context().AppendCanonical(append(out, 0))

@@ -42,7 +42,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *buffer) (q req
 	}
 	q.view = h.cfg.Contexts.Open(r.Context(), view.Request{
 		Environment: q.caller.Environment, Header: r.Header, Context: context, Selector: q.selector,
-		ClientOnly: q.caller.ClientOnly, Now: h.cfg.Now(),
+		ClientOnly: q.caller.ClientOnly, Propagates: q.caller.Propagates, Now: h.cfg.Now(),
 	})
 	return q, nil
 }

@@ -66,7 +66,7 @@ func (e *entry) append(dst []byte, a *view.Answer, s view.Selector) []byte {
 		return e.appendFailure(dst, a, string(code), s)
 	}
 	reason := a.Reason()
-	if a.Pinned != 0 && reason == eval.ReasonStatic {
+	if reason == eval.ReasonStatic && !a.Cacheable() {
 		reason = eval.ReasonTargetingMatch // clients may keep what is STATIC, whatever they ask for next
 	}
 	dst = append(dst, e.head...)

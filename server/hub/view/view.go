@@ -21,6 +21,9 @@ type Request struct {
 	Selector Selector
 	// ClientOnly hides flags that are not client-visible.
 	ClientOnly bool
+	// Propagates says that any request of this caller may have a pin: what is not
+	// pinned now must not be kept for one that is.
+	Propagates bool
 	Now        time.Time
 }
 
@@ -86,7 +89,8 @@ type Answer struct {
 	// Pinned is the revision a pin named; 0 if the answer did not use one.
 	Pinned int64
 
-	result *propagate.Result
+	pinnable bool // the same caller may ask for it at a pin next
+	result   *propagate.Result
 }
 
 // Reason says why the answer is what it is.
@@ -114,8 +118,10 @@ func (a Answer) Message() string {
 }
 
 // Cacheable reports whether a client may go on using the answer for whatever
-// it asks next: it depends on nothing but the revision.
-func (a Answer) Cacheable() bool { return a.Pinned == 0 && a.Reason() == eval.ReasonStatic }
+// it asks next: it depends on nothing but the newest revision.
+func (a Answer) Cacheable() bool {
+	return a.Pinned == 0 && !a.pinnable && a.Reason() == eval.ReasonStatic
+}
 
 // Evaluate answers for the flag of that key; t is the wanted type. What the
 // view does not hold is FLAG_NOT_FOUND.
@@ -128,7 +134,7 @@ func (v *View) Evaluate(key string, t eval.Type) Answer {
 		if f == nil {
 			return absent
 		}
-		return Answer{Resolution: f.Evaluate(v.context, v.request.Now.Unix()).As(t)}
+		return v.unpinned(f, t)
 	}
 	a := v.atPin(key, t)
 	if f := a.Flag(); f != nil && f.Key() == key && !v.visibleAtPin(f) {
@@ -139,8 +145,13 @@ func (v *View) Evaluate(key string, t eval.Type) Answer {
 
 // EvaluateFlag answers for a flag of the newest snapshot that the view, which
 // is not pinned, sees.
-func (v *View) EvaluateFlag(f *eval.Flag) Answer {
-	return Answer{Resolution: f.Evaluate(v.context, v.request.Now.Unix())}
+func (v *View) EvaluateFlag(f *eval.Flag) Answer { return v.unpinned(f, eval.Any) }
+
+func (v *View) unpinned(f *eval.Flag, t eval.Type) Answer {
+	return Answer{
+		Resolution: f.Evaluate(v.context, v.request.Now.Unix()).As(t),
+		pinnable:   v.request.Propagates && f.Scope() == "request",
+	}
 }
 
 // Renew takes the newest snapshot there is now.

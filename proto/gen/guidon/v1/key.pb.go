@@ -42,7 +42,9 @@ type Key struct {
 	// last_used_at is exact to a minute.
 	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
 	// origins are the web origins whose pages may use a client key.
-	Origins       []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
+	Origins []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
+	// propagates says that the key's callers send guidon headers along.
+	Propagates    bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +156,13 @@ func (x *Key) GetOrigins() []string {
 	return nil
 }
 
+func (x *Key) GetPropagates() bool {
+	if x != nil {
+		return x.Propagates
+	}
+	return false
+}
+
 type KeyServiceCreateRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Kind        string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -164,7 +173,12 @@ type KeyServiceCreateRequest struct {
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// origins are the web origins ("https://shop.example") whose pages may use a
 	// client key; "*" is any. Apps send no origin and need none listed.
-	Origins       []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
+	Origins []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
+	// propagates is for server keys of services that evaluate over OFREP or flagd
+	// and send the guidon headers of their requests along. Clients keep answers
+	// with the reason STATIC, whatever the next request's pin: with such a key no
+	// flag of scope request has that reason.
+	Propagates    bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +246,13 @@ func (x *KeyServiceCreateRequest) GetOrigins() []string {
 		return x.Origins
 	}
 	return nil
+}
+
+func (x *KeyServiceCreateRequest) GetPropagates() bool {
+	if x != nil {
+		return x.Propagates
+	}
+	return false
 }
 
 type KeyServiceCreateResponse struct {
@@ -484,7 +505,7 @@ var File_guidon_v1_key_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x03\n" +
+	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -502,14 +523,20 @@ const file_guidon_v1_key_proto_rawDesc = "" +
 	"\flast_used_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastUsedAt\x12\x18\n" +
-	"\aorigins\x18\x14 \x03(\tR\aorigins\"\xb8\x01\n" +
+	"\aorigins\x18\x14 \x03(\tR\aorigins\x12\x1e\n" +
+	"\n" +
+	"propagates\x18\x15 \x01(\bR\n" +
+	"propagates\"\xd8\x01\n" +
 	"\x17KeyServiceCreateRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
-	"\aorigins\x18\x14 \x03(\tR\aorigins\"P\n" +
+	"\aorigins\x18\x14 \x03(\tR\aorigins\x12\x1e\n" +
+	"\n" +
+	"propagates\x18\x15 \x01(\bR\n" +
+	"propagates\"P\n" +
 	"\x18KeyServiceCreateResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.guidon.v1.KeyR\x03key\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"S\n" +

@@ -894,6 +894,7 @@ type APIKey struct {
 	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Origins       []string               `protobuf:"bytes,5,rep,name=origins,proto3" json:"origins,omitempty"`
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Propagates    bool                   `protobuf:"varint,7,opt,name=propagates,proto3" json:"propagates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -968,6 +969,13 @@ func (x *APIKey) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *APIKey) GetPropagates() bool {
+	if x != nil {
+		return x.Propagates
+	}
+	return false
 }
 
 // OverrideKeys verify the override tokens of one environment. Each such message
@@ -2104,7 +2112,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\"0\n" +
 	"\aAPIKeys\x12%\n" +
-	"\x04keys\x18\x01 \x03(\v2\x11.guidon.v1.APIKeyR\x04keys\"\xad\x01\n" +
+	"\x04keys\x18\x01 \x03(\v2\x11.guidon.v1.APIKeyR\x04keys\"\xcd\x01\n" +
 	"\x06APIKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -2112,7 +2120,10 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x18\n" +
 	"\aorigins\x18\x05 \x03(\tR\aorigins\x129\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"g\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1e\n" +
+	"\n" +
+	"propagates\x18\a \x01(\bR\n" +
+	"propagates\"g\n" +
 	"\fOverrideKeys\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.guidon.v1.OverrideKeyR\x04keys\x12+\n" +
 	"\x11revoked_overrides\x18\x02 \x03(\tR\x10revokedOverrides\"<\n" +
