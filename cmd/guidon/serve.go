@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +30,7 @@ const defaultListen = "127.0.0.1:8080"
 func newServeCommand() *cobra.Command {
 	var f serveFlags
 	var replicated bool
+	var heartbeat time.Duration
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve flags from a Postgres whose schema is up to date",
@@ -42,6 +44,9 @@ func newServeCommand() *cobra.Command {
 			url, err := requireDatabase(f.databaseURL)
 			if err != nil {
 				return err
+			}
+			if heartbeat < 100*time.Millisecond || heartbeat > time.Minute {
+				return usagef("--heartbeat %v: want 100ms to 1m", heartbeat)
 			}
 			key, err := f.masterKey()
 			if err != nil {
@@ -57,6 +62,7 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			config := serverConfig(db, log)
+			config.Heartbeat = heartbeat
 			if err := f.clients.configure(&config, listener.Addr()); err != nil {
 				return errors.Join(err, listener.Close())
 			}
@@ -69,6 +75,8 @@ func newServeCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags(), slog.LevelInfo)
+	cmd.Flags().DurationVar(&heartbeat, "heartbeat", 15*time.Second,
+		"how often a stream carries something at the latest; clients take one for dead after three times that")
 	cmd.Flags().BoolVar(&replicated, "require-sync-replication", false,
 		"refuse to start, and to make changes, while Postgres does not wait for a standby at each commit")
 	return cmd

@@ -18,7 +18,22 @@ type verdict struct {
 	Duplicated int      `json:"duplicated"`
 	Revisions  int64    `json:"revisions"`
 	Entries    int64    `json:"entries"`
-	Problems   []string `json:"problems,omitempty"`
+	// Invariants are those that were checked, and held but for the problems.
+	Invariants []invariant `json:"invariants"`
+	Problems   []string    `json:"problems,omitempty"`
+}
+
+// add takes in what was checked elsewhere.
+func (v *verdict) add(checked []invariant) {
+	v.Invariants = append([]invariant{
+		{Name: "I1", Numbers: fmt.Sprintf("%d acknowledged changes are there, once; %d unknown", v.Acked, v.Unknown)},
+		{Name: "I2", Numbers: fmt.Sprintf("%d revisions without a gap, %d audit entries verified and replayed", v.Revisions, v.Entries)},
+	}, checked...)
+	for _, i := range checked {
+		for _, problem := range i.Problems {
+			v.problem("%s: %s", i.Name, problem)
+		}
+	}
 }
 
 func (v *verdict) problem(format string, args ...any) {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,8 +50,22 @@ type Cluster struct {
 	key      string // of the API
 	master   store.MasterKey
 
+	// http asks servers; it believes any certificate, since they are of this
+	// machine.
+	http *http.Client
+
+	// What is there besides servers, in the order in which it was started.
+	applications []*Applications
+	fronts       []*front
+	networks     []*network
+	published    bool   // the flag that applications read
+	sdkKey       string // of applications
+	rest         *atRest
+	streams      int // of applications that are gone
+
 	mu      sync.Mutex
 	servers []*Server
+	started int
 }
 
 // newCluster returns a cluster of nothing, which must be closed even if there
@@ -64,6 +81,9 @@ func newCluster(s settings, name string) (*Cluster, error) {
 		secret[i] = byte(c.Random.Uint32())
 	}
 	c.master = store.NewMasterKey(secret)
+	c.http = &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see http
+	}}
 	var err error
 	if c.History, err = newHistory(filepath.Join(s.out, "history-"+name+".jsonl")); err != nil {
 		return c, err
@@ -93,11 +113,11 @@ func (c *Cluster) Begin(ctx context.Context, servers int) error {
 	}
 	c.key = text.Reveal()
 	for range servers {
-		if _, err := c.StartServer(ctx, ""); err != nil {
+		if _, err := c.StartServer(ctx, serving{}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.noteRest(ctx)
 }
 
 func (c *Cluster) open(ctx context.Context) (*store.DB, error) {
@@ -157,25 +177,74 @@ func (c *Cluster) Exec(ctx context.Context, sql string) error {
 type Server struct {
 	URL string
 	// Hit is closed when the server came to its failpoint.
-	Hit  chan struct{}
-	cmd  *exec.Cmd
-	done chan struct{}
+	Hit     chan struct{}
+	serving serving
+	name    string // to Postgres
+	address string
+	cmd     *exec.Cmd
+	done    chan struct{}
+	http    *http.Client
+
+	mu      sync.Mutex
+	answers map[string]int // to writers, by code
+	slowest time.Duration
 }
 
-// StartServer starts a server, with a failpoint such as "after-lock=exit@3" if
-// it is not empty, and waits until it is ready.
-func (c *Cluster) StartServer(ctx context.Context, failpoint string) (*Server, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+// serving is how a server is started, where that is not as usual.
+type serving struct {
+	// failpoint is one such as "after-lock=exit@3".
+	failpoint string
+	// address to listen on; empty for a free one.
+	address string
+	// database is where Postgres is reached.
+	database string
+	// apart says that writers do not use it.
+	apart bool
+	// tls is a directory with cert.pem and key.pem; empty for none.
+	tls string
+	// arguments and environment are further ones; wrap is a program that runs it.
+	arguments, environment, wrap []string
+}
+
+// StartServer starts a server and waits until it is ready.
+func (c *Cluster) StartServer(ctx context.Context, how serving) (*Server, error) {
+	s, err := c.LaunchServer(ctx, how)
 	if err != nil {
 		return nil, err
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return nil, err
+	return s, s.ready(ctx)
+}
+
+// LaunchServer is StartServer without the wait.
+func (c *Cluster) LaunchServer(ctx context.Context, how serving) (*Server, error) {
+	if how.address == "" {
+		var err error
+		if how.address, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
 	}
-	s := &Server{URL: "http://" + address, Hit: make(chan struct{}), done: make(chan struct{})}
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.settings.guidon, "serve", "--listen", address, "--database-url", c.url)
-	s.cmd.Env = append(os.Environ(), "GUIDON_MASTER_KEY="+c.master.Text(), "GUIDON_FAILPOINT="+failpoint)
+	scheme := "http"
+	arguments := []string{
+		"serve", "--listen", how.address, "--database-url", cmp.Or(how.database, c.url), "--heartbeat", c.heartbeat().String(),
+	}
+	if how.tls != "" {
+		scheme = "https"
+		arguments = append(arguments, "--tls-cert", filepath.Join(how.tls, "cert.pem"), "--tls-key", filepath.Join(how.tls, "key.pem"))
+	}
+	s := &Server{
+		URL: scheme + "://" + how.address, Hit: make(chan struct{}), serving: how, address: how.address, http: c.http,
+		done: make(chan struct{}), answers: map[string]int{},
+	}
+	command := append(append(slices.Clone(how.wrap), c.settings.guidon), append(arguments, how.arguments...)...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), command[0], command[1:]...)
+	c.mu.Lock()
+	c.started++
+	s.name = fmt.Sprintf("guidon-%d", c.started)
+	c.servers = append(c.servers, s)
+	c.mu.Unlock()
+	s.cmd.Env = append(os.Environ(), append([]string{
+		"GUIDON_MASTER_KEY=" + c.master.Text(), "GUIDON_FAILPOINT=" + how.failpoint, "PGAPPNAME=" + s.name,
+	}, how.environment...)...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for torture alone
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -185,10 +254,24 @@ func (c *Cluster) StartServer(ctx context.Context, failpoint string) (*Server, e
 		return nil, err
 	}
 	go s.watch(stderr)
-	c.mu.Lock()
-	c.servers = append(c.servers, s)
-	c.mu.Unlock()
-	return s, s.ready(ctx)
+	return s, nil
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+// heartbeat of the streams: the short form cannot wait for the usual 45 seconds
+// to pass until a stream that is half open is noticed.
+func (c *Cluster) heartbeat() time.Duration {
+	if c.settings.short {
+		return time.Second
+	}
+	return 15 * time.Second
 }
 
 // watch waits for the failpoint's line, and for the end.
@@ -214,7 +297,7 @@ func (s *Server) ready(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if response, err := http.DefaultClient.Do(request); err == nil {
+		if response, err := s.http.Do(request); err == nil {
 			_ = response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil
@@ -259,22 +342,47 @@ func (c *Cluster) StopServer(s *Server) {
 	}
 }
 
-// Pick returns a server that runs, by number; nil if none does.
+// Pick returns a server that runs and is for everybody, by number; nil if none
+// does.
 func (c *Cluster) Pick(n int) *Server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.servers {
-		if s := c.servers[(n+i)%len(c.servers)]; s.Alive() {
+		if s := c.servers[(n+i)%len(c.servers)]; s.Alive() && !s.serving.apart {
 			return s
 		}
 	}
 	return nil
 }
 
-func (c *Cluster) close() {
+// Alive are the servers that run.
+func (c *Cluster) Alive() (alive []*Server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, s := range c.servers {
-		s.Kill()
+		if s.Alive() {
+			alive = append(alive, s)
+		}
 	}
+	return alive
+}
+
+func (c *Cluster) close() {
+	for _, a := range c.applications {
+		a.kill()
+	}
+	for _, s := range c.servers {
+		if s.cmd.Process != nil {
+			s.Kill()
+		}
+	}
+	for _, n := range c.networks {
+		n.close()
+	}
+	for _, f := range c.fronts {
+		f.close()
+	}
+	c.http.CloseIdleConnections()
 	if c.postgres != nil {
 		_ = c.postgres.Stop() // it may have ended
 	}

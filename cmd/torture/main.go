@@ -97,8 +97,17 @@ func command() *cobra.Command {
 	if err := cmd.MarkFlagRequired("guidon"); err != nil {
 		panic(err) // it was defined just above
 	}
+	cmd.AddCommand(&cobra.Command{
+		Use: applicationsCommand, Short: "Be the applications of a run", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return new(crowd).run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	})
 	return cmd
 }
+
+// applicationsCommand is what torture runs itself as.
+const applicationsCommand = "applications"
 
 // report is what is written, and what is judged.
 type report struct {
@@ -171,8 +180,13 @@ func play(ctx context.Context, s settings, scenario Scenario) (r result) {
 	if err == nil {
 		r.Figures, err = scenario.Run(ctx, c)
 	}
+	var delivered []invariant
+	if err == nil {
+		delivered, err = c.judge(ctx)
+	}
 	if err == nil {
 		r.Verdict, err = c.check(ctx)
+		r.Verdict.add(delivered)
 	}
 	if skip, ok := errors.AsType[skipError](err); ok {
 		r.Skipped = string(skip)
@@ -198,6 +212,11 @@ func (r result) String() string {
 		panic(err) // numbers and strings always encode
 	}
 	v := r.Verdict
-	return head + fmt.Sprintf("ok: %d acked, %d refused, %d lost, %d duplicated, %d unknown; %d revisions, %d entries verified; %s",
-		v.Acked, v.Refused, v.Lost, v.Duplicated, v.Unknown, v.Revisions, v.Entries, figures)
+	var lines strings.Builder
+	fmt.Fprintf(&lines, "%sok: %d acked, %d refused, %d lost, %d duplicated, %d unknown; %s",
+		head, v.Acked, v.Refused, v.Lost, v.Duplicated, v.Unknown, figures)
+	for _, i := range v.Invariants {
+		fmt.Fprintf(&lines, "\n       %s  %s", i.Name, i.Numbers)
+	}
+	return lines.String()
 }

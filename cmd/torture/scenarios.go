@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -138,7 +137,7 @@ func failpoints(ctx context.Context, c *Cluster) (map[string]any, error) {
 // reach lets writers, numbered from first on, drive a server into a failpoint,
 // and checks what is left.
 func (c *Cluster) reach(ctx context.Context, failpoint string, first int) error {
-	s, err := c.StartServer(ctx, failpoint)
+	s, err := c.StartServer(ctx, serving{failpoint: failpoint})
 	if err != nil {
 		return err
 	}
@@ -294,8 +293,8 @@ type readers struct {
 func (c *Cluster) read(ctx context.Context) *readers {
 	r := &readers{}
 	ctx, r.end = context.WithCancel(ctx)
-	for _, s := range c.servers {
-		client := guidonv1connect.NewEvaluationServiceClient(http.DefaultClient, s.URL, c.keyed())
+	for _, s := range c.Alive() {
+		client := guidonv1connect.NewEvaluationServiceClient(c.http, s.URL, c.keyed())
 		r.running.Go(func() {
 			for {
 				_, err := client.EvaluateAll(ctx, &guidonv1.EvaluationServiceEvaluateAllRequest{Environment: "staging"})

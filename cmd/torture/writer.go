@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,8 +128,22 @@ func (c *Cluster) apply(ctx context.Context, n int, req *guidonv1.ChangeServiceA
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	res, err := guidonv1connect.NewChangeServiceClient(http.DefaultClient, s.URL, c.keyed()).Apply(ctx, req)
+	began := time.Now()
+	res, err := guidonv1connect.NewChangeServiceClient(c.http, s.URL, c.keyed()).Apply(ctx, req)
+	s.answered(err, time.Since(began))
 	return res.GetRevisions()[environment], err
+}
+
+// answered notes what a writer was told.
+func (s *Server) answered(err error, took time.Duration) {
+	code := "ok"
+	if err != nil {
+		code = connect.CodeOf(err).String()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[code]++
+	s.slowest = max(s.slowest, took)
 }
 
 // keyed gives each call the cluster's API key.
