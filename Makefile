@@ -114,15 +114,16 @@ bench-write: postgres ## Print what writing costs, with fsync on, beside pgbench
 bench-audit: ## Verify an export of a million audit entries
 	GUIDON_AUDIT_ENTRIES=1000000 $(GO) test -count=1 -run 'LargeExport' -v ./store/audit
 
-# SEED=1 repeats a run. Results lie in results/.
+# SEED=1 repeats a run, SCENARIO=F3,F10 plays only these. Results lie in results/.
 SEED ?= 0
+SCENARIO ?=
 .PHONY: torture
 torture: torture-binaries ## Break Postgres and the servers under load for an hour, and check what is left
-	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED)
+	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED) --scenario "$(SCENARIO)"
 
 .PHONY: torture-short
 torture-short: torture-binaries ## The same with a sample of each scenario
-	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED) --short
+	$(BIN)/torture --guidon $(BIN)/guidon-failpoint --seed $(SEED) --short --scenario "$(SCENARIO)"
 
 .PHONY: torture-binaries
 torture-binaries: postgres $(BIN)

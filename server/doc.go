@@ -1,5 +1,5 @@
 // Package server answers Guidon's API: Connect, gRPC and gRPC-Web on one
-// port, over HTTP/1.1 and HTTP/2 without TLS, with health, metrics and the
+// port, over HTTP/1.1 and HTTP/2, with TLS or without, with health, metrics and the
 // admin UI beside it.
 //
 // The one idea: a handler decides nothing. It authorises, converts, makes one

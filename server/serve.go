@@ -55,6 +55,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 			return base
 		},
 	}
+	accept := web.Serve
+	if s.cfg.Certificate != nil {
+		protocols.SetHTTP2(true)
+		web.TLSConfig = s.cfg.Certificate.TLS()
+		accept = func(l net.Listener) error { return web.ServeTLS(l, "", "") }
+	}
 	beside, end := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() { s.switchKeys(beside) })
@@ -81,7 +87,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		}
 		stopped <- err
 	})
-	if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) && unlisten() {
+	if err := accept(l); !errors.Is(err, http.ErrServerClosed) && unlisten() {
 		s.drain()
 		return errors.Join(err, web.Close()) // the listener broke
 	}

@@ -48,6 +48,9 @@ type Config struct {
 	// Collector is what the metrics show of the collection of old revisions. Its
 	// Run is the caller's to call. Defaults to one that never ran.
 	Collector *collector.Collector
+	// Certificate is shown to clients, who must then use TLS, except on open
+	// listeners. Defaults to none.
+	Certificate *Certificate
 	// Admin answers paths under /admin/, which it sees whole. Defaults to 404.
 	Admin http.Handler
 	// Log gets a line for each call at level Debug, or Error where someone must

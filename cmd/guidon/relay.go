@@ -19,6 +19,7 @@ import (
 
 func newRelayCommand() *cobra.Command {
 	var f serveFlags
+	var secure tlsFlags
 	var upstream, key, cache string
 	cmd := &cobra.Command{
 		Use:   "relay",
@@ -37,15 +38,19 @@ func newRelayCommand() *cobra.Command {
 			case !isRelayKey(key):
 				return usagef("--key: want a relay key; see 'guidon key create --kind relay'")
 			}
+			certificate, err := secure.open(log)
+			if err != nil {
+				return err
+			}
 			listener, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			log.LogAttrs(cmd.Context(), slog.LevelInfo, "relaying",
-				slog.String("url", localURL(listener.Addr())), slog.String("upstream", url))
+				slog.String("url", secure.url(listener.Addr())), slog.String("upstream", url))
 			up := relay.New(relay.Config{URL: url, Key: key, Cache: cache, Version: currentBuild().Version, Log: log})
 			config := server.Config{
-				Relay: true, Verify: up.Verify, APIKeys: up.APIKeys, Log: log, Version: currentBuild().Version,
+				Relay: true, Verify: up.Verify, APIKeys: up.APIKeys, Log: log, Version: currentBuild().Version, Certificate: certificate,
 				Hub:   hub.New(hub.Config{Upstream: up, Log: log}),
 				Fleet: fleet.New(fleet.Config{Log: log}),
 			}
@@ -67,6 +72,7 @@ func newRelayCommand() *cobra.Command {
 			return nil
 		},
 	}
+	secure.register(cmd.Flags())
 	cmd.Flags().StringVar(&upstream, "upstream", "", "URL of the server or relay to follow (default $GUIDON_UPSTREAM)")
 	cmd.Flags().StringVar(&key, "key", "", "relay key, which says of which environment (default $GUIDON_KEY)")
 	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")

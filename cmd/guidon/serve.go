@@ -31,6 +31,7 @@ func newServeCommand() *cobra.Command {
 	var f serveFlags
 	var replicated bool
 	var heartbeat time.Duration
+	var secure tlsFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve flags from a Postgres whose schema is up to date",
@@ -57,11 +58,16 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			defer db.Close()
+			certificate, err := secure.open(log)
+			if err != nil {
+				return err
+			}
 			listener, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			config := serverConfig(db, log)
+			config.Certificate = certificate
 			config.Heartbeat = heartbeat
 			if err := f.clients.configure(&config, listener.Addr()); err != nil {
 				return errors.Join(err, listener.Close())
@@ -70,11 +76,12 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return errors.Join(err, listener.Close())
 			}
-			log.LogAttrs(cmd.Context(), slog.LevelInfo, "serving", slog.String("url", localURL(listener.Addr())))
+			log.LogAttrs(cmd.Context(), slog.LevelInfo, "serving", slog.String("url", secure.url(listener.Addr())))
 			return serve(cmd.Context(), listener, open, config, nil)
 		},
 	}
 	f.register(cmd.Flags(), slog.LevelInfo)
+	secure.register(cmd.Flags())
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", 15*time.Second,
 		"how often a stream carries something at the latest; clients take one for dead after three times that")
 	cmd.Flags().BoolVar(&replicated, "require-sync-replication", false,
@@ -136,7 +143,7 @@ func parseMasterKey(source, text string) (store.MasterKey, error) {
 }
 
 func (f *serveFlags) open(ctx context.Context) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(ctx, "tcp", cmp.Or(f.listen, os.Getenv("GUIDON_LISTEN"), defaultListen))
+	return listen(ctx, cmp.Or(f.listen, os.Getenv("GUIDON_LISTEN"), defaultListen))
 }
 
 // openCurrent opens a database whose schema this build knows, and refuses

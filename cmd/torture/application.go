@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,6 +148,8 @@ func (p *crowd) run(ctx context.Context, in io.Reader, out io.Writer) error {
 			}
 		case "rest":
 			end()
+			groups = nil
+			debug.FreeOSMemory()
 			if now, err = rested(ctx, before); err != nil {
 				return err
 			}

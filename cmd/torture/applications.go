@@ -11,10 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -56,14 +59,34 @@ func (c *Cluster) Applications(ctx context.Context, all crowd) (*Applications, e
 	return a, a.Await(ctx, "all applications have flags", func(h heard, n int) bool { return h.Ready == n })
 }
 
-// publishAlways makes the flag that applications read.
+// publishAlways makes the flag that applications read, and waits until all
+// servers have it.
 func (c *Cluster) publishAlways(ctx context.Context) error {
 	if c.published {
 		return nil
 	}
 	c.published = true
-	_, err := c.apply(ctx, 0, setFlag(watchedEnvironment, always, 1), watchedEnvironment)
-	return err
+	revision, err := c.apply(ctx, c.Pick(0), setFlag(watchedEnvironment, always, 1), watchedEnvironment)
+	if err != nil {
+		return err
+	}
+	for _, s := range c.Alive() {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		client := guidonv1connect.NewEnvironmentServiceClient(c.http, s.URL, c.keyed())
+		for held := int64(0); held < revision; {
+			res, err := client.Get(ctx, &guidonv1.EnvironmentServiceGetRequest{Name: watchedEnvironment})
+			if err != nil {
+				return err
+			}
+			if held = res.GetEnvironment().GetRevision(); held < revision {
+				if err := pause(ctx, 10*time.Millisecond); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // LaunchApplications is Applications without the wait.
@@ -191,6 +214,16 @@ func (a *Applications) When(ctx context.Context, what string, holds func(h heard
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// at counts the applications that hold a revision.
+func (h heard) at(revision int64) (n int) {
+	for held, count := range h.Held {
+		if strings.HasSuffix(held, fmt.Sprintf(" at %d", revision)) {
+			n += count
+		}
+	}
+	return n
 }
 
 // kill ends the process without a word.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,10 +59,14 @@ type Cluster struct {
 	applications []*Applications
 	fronts       []*front
 	networks     []*network
+	groups       []string // control groups that were made
+	files        []io.Closer
 	published    bool   // the flag that applications read
 	sdkKey       string // of applications
 	rest         *atRest
 	streams      int // of applications that are gone
+	ticks        int
+	callTimeout  time.Duration // of writers, where it is not the usual one
 
 	mu      sync.Mutex
 	servers []*Server
@@ -171,6 +176,30 @@ func (c *Cluster) Exec(ctx context.Context, sql string) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	_, err = conn.Exec(ctx, sql)
 	return err
+}
+
+// DatabaseOverTCP is a front before Postgres, which itself has no port.
+func (c *Cluster) DatabaseOverTCP(ctx context.Context) (*front, error) {
+	config, err := pgx.ParseConfig(c.url)
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port))
+	return c.Front(ctx, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	})
+}
+
+// databaseAt is the URL of the database where an address leads to it.
+func (c *Cluster) databaseAt(address string) (string, error) {
+	config, err := pgx.ParseConfig(c.url)
+	if err != nil {
+		return "", err
+	}
+	return (&url.URL{
+		Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: address, Path: config.Database,
+		RawQuery: "sslmode=disable",
+	}).String(), nil
 }
 
 // Server is one process of guidon serve.
@@ -375,6 +404,12 @@ func (c *Cluster) close() {
 		if s.cmd.Process != nil {
 			s.Kill()
 		}
+	}
+	for _, f := range c.files {
+		_ = f.Close() // whatever it was
+	}
+	for _, dir := range c.groups {
+		_ = os.Remove(dir) // empty, now that its server is gone
 	}
 	for _, n := range c.networks {
 		n.close()

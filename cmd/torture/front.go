@@ -23,7 +23,12 @@ type front struct {
 
 // Front opens one on an address of its own, until the cluster is closed.
 func (c *Cluster) Front(ctx context.Context, dial func(context.Context) (net.Conn, error)) (*front, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	return c.FrontAt(ctx, "127.0.0.1:0", dial)
+}
+
+// FrontAt is Front on a given address.
+func (c *Cluster) FrontAt(ctx context.Context, address string, dial func(context.Context) (net.Conn, error)) (*front, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -22,9 +22,12 @@ func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	if err := c.Begin(ctx, 3); err != nil {
 		return nil, err
 	}
-	rounds := 100
+	rounds, n := 100, 100
 	if c.settings.short {
-		rounds = 4
+		rounds, n = 4, 10
+	}
+	if _, err := c.Follow(ctx, n); err != nil {
+		return nil, err
 	}
 	w := c.Write(ctx, 16, 0)
 	var recovery spread
@@ -60,9 +63,12 @@ func restartPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	if err := c.Begin(ctx, 3); err != nil {
 		return nil, err
 	}
-	restarts, terminations := 50, 200
+	restarts, terminations, n := 50, 200, 100
 	if c.settings.short {
-		restarts, terminations = 2, 10
+		restarts, terminations, n = 2, 10, 10
+	}
+	if _, err := c.Follow(ctx, n); err != nil {
+		return nil, err
 	}
 	w := c.Write(ctx, 16, 0)
 	readers := c.read(ctx)
@@ -117,6 +123,9 @@ func failpoints(ctx context.Context, c *Cluster) (map[string]any, error) {
 		for _, action := range []string{"exit", "panic", "stall", "error"} {
 			cells = append(cells, point+"="+action)
 		}
+	}
+	if _, err := c.Follow(ctx, 10); err != nil {
+		return nil, err
 	}
 	rounds := 4
 	if c.settings.short {
@@ -215,6 +224,9 @@ func fillDisk(ctx context.Context, c *Cluster) (map[string]any, error) {
 	}
 	c.volume = volume
 	if err := c.Begin(ctx, 2); err != nil {
+		return nil, err
+	}
+	if _, err := c.Follow(ctx, 10); err != nil {
 		return nil, err
 	}
 	w := c.Write(ctx, 16, 0)
@@ -326,12 +338,19 @@ type spread []time.Duration
 
 func (s *spread) add(d time.Duration) { *s = append(*s, d) }
 
+// at is what a share of them is not above.
+func (s *spread) at(share float64) time.Duration {
+	slices.Sort(*s)
+	if len(*s) == 0 {
+		return 0
+	}
+	return (*s)[int(share*float64(len(*s)-1))]
+}
+
 // summary is in milliseconds.
 func (s *spread) summary() map[string]int64 {
-	sorted := slices.Sorted(slices.Values(*s))
-	if len(sorted) == 0 {
+	if len(*s) == 0 {
 		return nil
 	}
-	at := func(q float64) int64 { return sorted[int(q*float64(len(sorted)-1))].Milliseconds() }
-	return map[string]int64{"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1)}
+	return map[string]int64{"p50_ms": s.at(0.5).Milliseconds(), "p99_ms": s.at(0.99).Milliseconds(), "max_ms": s.at(1).Milliseconds()}
 }
