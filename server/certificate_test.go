@@ -61,13 +61,13 @@ func TestCertificateIsReplaced(t *testing.T) {
 	g := start(t, func(o *options) { o.server.Certificate = certificate })
 	url := "https" + strings.TrimPrefix(g.url, "http") + "/healthz"
 	connect := func() *http.Client {
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true} //nolint:gosec // what is looked at is the certificate
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}
 	}
 	shown := func(client *http.Client) int64 {
 		t.Helper()
-		response, err := client.Get(url) //nolint:noctx // a moment
+		response, err := client.Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestCertificateIsReplaced(t *testing.T) {
 	}
 	pair(t, dir, 3)
 	eventually(t, "the third certificate is shown", func() bool { return shown(connect()) == 3 })
-	if response, err := http.Get(g.url + "/healthz"); err == nil { //nolint:noctx // a moment
+	if response, err := http.Get(g.url + "/healthz"); err == nil {
 		_ = response.Body.Close()
 		if response.StatusCode == http.StatusOK {
 			t.Error("plain HTTP is answered where there is a certificate")

@@ -228,7 +228,7 @@ func (p *crowd) open(ctx context.Context) (groups []*watched, end func(), err er
 	for _, spec := range p.Groups {
 		g := &watched{heard: heard{Name: spec.Name, Values: map[int64]int64{}, Digests: map[int64]string{}}}
 		groups = append(groups, g)
-		options := append(options[:len(options):len(options)], guidon.WithKey(spec.Key), guidon.WithService(spec.Name))
+		options := append(slices.Clip(options), guidon.WithKey(spec.Key), guidon.WithService(spec.Name))
 		if spec.Cache != "" {
 			options = append(options, guidon.WithCache(spec.Cache))
 		}

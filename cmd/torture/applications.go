@@ -103,7 +103,7 @@ func (c *Cluster) LaunchApplications(ctx context.Context, all crowd, environment
 		return nil, err
 	}
 	a := &Applications{lines: make(chan []byte)}
-	a.cmd = exec.CommandContext(context.WithoutCancel(ctx), program, applicationsCommand) //nolint:gosec // this program
+	a.cmd = exec.CommandContext(context.WithoutCancel(ctx), program, applicationsCommand)
 	a.cmd.Env = append(os.Environ(), environment...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for torture alone
 	a.cmd.Stderr = &a.stderr
@@ -229,7 +229,8 @@ func (h heard) at(revision int64) (n int) {
 // kill ends the process without a word.
 func (a *Applications) kill() {
 	_ = a.cmd.Process.Kill() // it may have ended
-	for range a.lines { //nolint:revive // until it has
+	for range a.lines {
+		continue // until it has
 	}
 }
 

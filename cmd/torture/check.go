@@ -11,13 +11,13 @@ import (
 
 // verdict is what the checker found. It must find no problems.
 type verdict struct {
-	Acked      int      `json:"acked"`
-	Refused    int      `json:"refused"`
-	Unknown    int      `json:"unknown"`
-	Lost       int      `json:"lost"`
-	Duplicated int      `json:"duplicated"`
-	Revisions  int64    `json:"revisions"`
-	Entries    int64    `json:"entries"`
+	Acked      int   `json:"acked"`
+	Refused    int   `json:"refused"`
+	Unknown    int   `json:"unknown"`
+	Lost       int   `json:"lost"`
+	Duplicated int   `json:"duplicated"`
+	Revisions  int64 `json:"revisions"`
+	Entries    int64 `json:"entries"`
 	// Invariants are those that were checked, and held but for the problems.
 	Invariants []invariant `json:"invariants"`
 	Problems   []string    `json:"problems,omitempty"`

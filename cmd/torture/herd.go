@@ -144,7 +144,7 @@ func (c *Cluster) stampede(ctx context.Context, a *Applications, killed []*Serve
 	most := int64(len(environments) * len(killed))
 	figures["snapshot_queries"], figures["snapshot_queries_at_most"] = queries, most
 	if queries > most {
-		return nil, fmt.Errorf("Postgres was asked for flags %d times, want %d at most", queries, most)
+		return nil, fmt.Errorf("flags were read from Postgres %d times, want %d at most", queries, most)
 	}
 	refused := 0.0
 	for _, s := range started {
@@ -176,7 +176,7 @@ func slots(d time.Duration) float64 {
 
 // refuseAll answers for servers that are gone, 401 to everybody, for a while. It
 // says how many asked, and in the worst second after the first.
-func refuseAll(ctx context.Context, gone []*Server, lasts time.Duration) (attempts int64, worst int64, err error) {
+func refuseAll(ctx context.Context, gone []*Server, lasts time.Duration) (attempts, worst int64, err error) {
 	var seconds [600]atomic.Int64
 	began := time.Now()
 	web := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -205,8 +205,7 @@ func (r *slowReaders) open(ctx context.Context, s *Server, key string, rate int)
 	if err != nil {
 		return err
 	}
-	envelope := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // a few bytes
-	body := append(envelope, message...)
+	body := slices.Concat(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message)
 	var request bytes.Buffer
 	fmt.Fprintf(&request, "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/connect+proto\r\n"+
 		"Connect-Protocol-Version: 1\r\nContent-Length: %d\r\n\r\n", guidonv1connect.SyncServiceSyncProcedure, s.address, key, len(body))
