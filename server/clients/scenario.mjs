@@ -1,11 +1,13 @@
-// Clients that Guidon did not write, against a real server: URL and ADMIN_KEY
-// are those of a `guidon dev`, GUIDON its binary, FLAGD an address without a key.
+// Clients that Guidon did not write, against a real server and against a relay of
+// a relay of it: URL and ADMIN_KEY are those of a `guidon dev`, GUIDON its
+// binary, FLAGD an address without a key.
 import assert from 'node:assert/strict';
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
-import { after, before, test } from 'node:test';
+import { createInterface } from 'node:readline';
+import { after, test } from 'node:test';
 
 import { FlagdProvider } from '@openfeature/flagd-provider';
 import { FlagdWebProvider } from '@openfeature/flagd-web-provider';
@@ -27,16 +29,42 @@ const cli = (args, input) =>
 const keyOf = (...args) => JSON.parse(cli(['key', 'create', '--environment', environment, '--output', 'json', ...args])).text;
 const setDefault = (variant) => cli(['flag', 'set-default', 'clients.switch', variant, '--environment', environment]);
 
-let serverKey;
-let clientKey;
-before(() => {
-  cli(['import', '--environment', environment, '-'], JSON.stringify({ flags: scenarios.flags }));
-  for (const key of Object.keys(scenarios.flags)) {
-    if (!scenarios.hidden.includes(key)) cli(['flag', 'set', key, '--client-visible', '--environment', environment]);
+cli(['import', '--environment', environment, '-'], JSON.stringify({ flags: scenarios.flags }));
+for (const key of Object.keys(scenarios.flags)) {
+  if (!scenarios.hidden.includes(key)) cli(['flag', 'set', key, '--client-visible', '--environment', environment]);
+}
+const serverKey = keyOf('--kind', 'server');
+const clientKey = keyOf('--kind', 'client', '--origin', '*');
+const relayKey = keyOf('--kind', 'relay');
+
+// relay runs a relay until it is killed or the tests end.
+async function relay(upstream, listen = '127.0.0.1:0') {
+  const args = ['relay', '--upstream', upstream, '--key', relayKey, '--listen', listen, '--flagd-ports', '0', '--open-environment', environment];
+  const child = spawn(guidon, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  process.on('exit', () => child.kill('SIGKILL'));
+  const found = {};
+  for await (const line of createInterface({ input: child.stderr })) {
+    const said = JSON.parse(line);
+    if (said.msg === 'relaying') found.url = said.url;
+    if (said.msg === "serving flagd's clients") found.flagd = said.address;
+    if (found.url && found.flagd) break;
   }
-  serverKey = keyOf('--kind', 'server');
-  clientKey = keyOf('--kind', 'client', '--origin', '*');
-});
+  assert.ok(found.flagd, `the relay of ${upstream} ended before it served`);
+  child.stderr.resume();
+  const kill = () => new Promise((resolve) => { child.on('exit', resolve); child.kill('SIGKILL'); });
+  return { ...found, kill };
+}
+
+const near = await relay(url);
+const far = await relay(near.url);
+const targets = {
+  server: { url, flagd },
+  'relay of a relay': { url: far.url, flagd: far.flagd },
+};
+
+const ask = (at, path, body, headers) =>
+  fetch(`${at}${path}`, { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', ...headers } });
+const bearer = (key) => ({ Authorization: `Bearer ${key}` });
 
 // proxy is a way to the server that can be cut.
 async function proxy(target) {
@@ -92,126 +120,156 @@ async function eventually(what, condition) {
   }
 }
 
-const [flagdHost, flagdPort] = flagd.split(':');
-const servers = {
-  'flagd rpc': (port = flagdPort) =>
-    new FlagdProvider({ host: flagdHost, port: Number(port), deadlineMs: 10_000, retryBackoffMs: 50, retryBackoffMaxMs: 200, cache: 'lru' }),
-  'flagd in-process': (port = flagdPort) =>
-    new FlagdProvider({ host: flagdHost, port: Number(port), resolverType: 'in-process', deadlineMs: 10_000, retryBackoffMs: 50, retryBackoffMaxMs: 200 }),
-  ofrep: (port) =>
-    new OFREPProvider({ baseUrl: port ? `http://127.0.0.1:${port}` : url, headers: { Authorization: `Bearer ${serverKey}` } }),
-};
-
-for (const [name, provider] of Object.entries(servers)) {
-  test(`${name}: values, variants, reasons, errors`, async () => {
-    await OpenFeature.setProviderAndWait(name, provider());
-    const client = OpenFeature.getClient(name);
-    for (const c of scenarios.cases) compare(name, c, await details[c.type](client, c));
-  });
+// What a relay serves it has to have heard of: keys last.
+for (const key of [serverKey, clientKey]) {
+  await eventually('the relays know the keys', async () => (await ask(far.url, '/ofrep/v1/evaluate/flags/clients.plain', {}, bearer(key))).status === 200);
 }
 
-for (const name of ['flagd rpc', 'flagd in-process']) {
-  test(`${name}: a change, and a cut`, async () => {
-    const way = await proxy(flagd);
-    const domain = `${name} cut`;
-    await OpenFeature.setProviderAndWait(domain, servers[name](way.port));
+const hostOf = (address) => ({ host: address.split(':')[0], port: Number(address.split(':')[1]) });
+const retries = { deadlineMs: 10_000, retryBackoffMs: 50, retryBackoffMaxMs: 200 };
+
+// Each is a provider of a target, or of the way to it that at says: a port.
+const servers = {
+  'flagd rpc': (target, at) => new FlagdProvider({ ...hostOf(target.flagd), ...at, ...retries, cache: 'lru' }),
+  'flagd in-process': (target, at) => new FlagdProvider({ ...hostOf(target.flagd), ...at, ...retries, resolverType: 'in-process' }),
+  ofrep: (target, at) => new OFREPProvider({ baseUrl: at ? `http://127.0.0.1:${at.port}` : target.url, headers: bearer(serverKey) }),
+};
+const webs = {
+  'ofrep-web': (target, at) =>
+    new OFREPWebProvider({ baseUrl: at ? `http://127.0.0.1:${at.port}` : target.url, headers: Object.entries(bearer(clientKey)), cacheMode: 'disabled' }),
+  'flagd-web': (target, at) => new FlagdWebProvider({ ...hostOf(target.flagd), ...at, tls: false, maxDelay: 200 }),
+};
+
+for (const [where, target] of Object.entries(targets)) {
+  for (const [name, provider] of Object.entries(servers)) {
+    test(`${name}, ${where}: values, variants, reasons, errors`, async () => {
+      const domain = `${name} ${where}`;
+      await OpenFeature.setProviderAndWait(domain, provider(target));
+      const client = OpenFeature.getClient(domain);
+      for (const c of scenarios.cases) compare(name, c, await details[c.type](client, c));
+    });
+  }
+
+  for (const name of ['flagd rpc', 'flagd in-process']) {
+    test(`${name}, ${where}: a change, and a cut`, async () => {
+      const way = await proxy(target.flagd);
+      const domain = `${name} ${where} cut`;
+      setDefault('one');
+      await OpenFeature.setProviderAndWait(domain, servers[name](target, { port: way.port }));
+      const client = OpenFeature.getClient(domain);
+      const value = () => client.getStringValue('clients.switch', '?', {});
+      await eventually('the first value is there', async () => (await value()) === 'one');
+      const changed = once(client, ProviderEvents.ConfigurationChanged, 'the change');
+      setDefault('two');
+      await changed;
+      await eventually('the change is there', async () => (await value()) === 'two');
+
+      const lost = Promise.race([once(client, ProviderEvents.Stale, 'stale'), once(client, ProviderEvents.Error, 'error')]);
+      way.cut();
+      await lost;
+      setDefault('three');
+      await way.restore();
+      await eventually('what was missed is there', async () => (await value()) === 'three');
+    });
+  }
+
+  test(`ofrep, ${where}: a change, and a cut`, async () => {
+    const way = await proxy(target.url.replace('http://', ''));
+    const domain = `ofrep ${where} cut`;
+    await OpenFeature.setProviderAndWait(domain, servers.ofrep(target, { port: way.port }));
     const client = OpenFeature.getClient(domain);
     const value = () => client.getStringValue('clients.switch', '?', {});
     setDefault('one');
     await eventually('the first value is there', async () => (await value()) === 'one');
-    const changed = once(client, ProviderEvents.ConfigurationChanged, 'the change');
+    way.cut();
+    assert.equal((await client.getStringDetails('clients.switch', '?', {})).value, '?');
     setDefault('two');
-    await changed;
+    await way.restore();
     await eventually('the change is there', async () => (await value()) === 'two');
-
-    const lost = Promise.race([once(client, ProviderEvents.Stale, 'stale'), once(client, ProviderEvents.Error, 'error')]);
-    way.cut();
-    await lost;
-    setDefault('three');
-    await way.restore();
-    await eventually('what was missed is there', async () => (await value()) === 'three');
-  });
-}
-
-test('ofrep: a change, and a cut', async () => {
-  const way = await proxy(url.replace('http://', ''));
-  await OpenFeature.setProviderAndWait('ofrep cut', servers.ofrep(way.port));
-  const client = OpenFeature.getClient('ofrep cut');
-  setDefault('one');
-  assert.equal(await client.getStringValue('clients.switch', '?', {}), 'one');
-  way.cut();
-  assert.equal((await client.getStringDetails('clients.switch', '?', {})).value, '?');
-  setDefault('two');
-  await way.restore();
-  assert.equal(await client.getStringValue('clients.switch', '?', {}), 'two');
-});
-
-// The snippet of sdk/propagate/LANGUAGES.md.
-test('ofrep: at the pin of a request', async () => {
-  const requests = new AsyncLocalStorage();
-  const pin = () => requests.getStore() ?? {};
-  await OpenFeature.setProviderAndWait(
-    'ofrep pinned',
-    new OFREPProvider({ baseUrl: url, headersFactory: () => Object.entries({ Authorization: `Bearer ${serverKey}`, ...pin() }) }),
-  );
-  const client = OpenFeature.getClient('ofrep pinned');
-  const value = () => client.getStringValue('clients.switch', '?', {});
-  setDefault('one');
-  const rooted = await fetch(`${url}/guidon/v1/state`, { method: 'POST', headers: { Authorization: `Bearer ${serverKey}` }, body: '{"targetingKey":"ada"}' });
-  const { header } = await rooted.json();
-  setDefault('two');
-  const [here, there] = await Promise.all([requests.run({ guidon: header }, value), value()]);
-  assert.deepEqual({ here, there }, { here: 'one', there: 'two' });
-});
-
-const webs = {
-  'ofrep-web': (port) =>
-    new OFREPWebProvider({ baseUrl: port ? `http://127.0.0.1:${port}` : url, headers: [['Authorization', `Bearer ${clientKey}`]], cacheMode: 'disabled' }),
-  'flagd-web': (port = flagdPort) =>
-    new FlagdWebProvider({ host: flagdHost, port: Number(port), tls: false, maxDelay: 200 }),
-};
-
-for (const [name, provider] of Object.entries(webs)) {
-  test(`${name}: values, variants, reasons, errors`, async () => {
-    await Web.setProviderAndWait(name, provider());
-    const client = Web.getClient(name);
-    for (const c of scenarios.cases) {
-      await Web.setContext(name, c.context);
-      compare(name, c, details[c.type](client, c));
-    }
-    const hidden = client.getBooleanDetails(scenarios.hidden[0], false);
-    assert.equal(hidden.value, name !== 'ofrep-web', `${name}: a client key sees ${JSON.stringify(hidden)}`);
   });
 
-  test(`${name}: a change, and a cut`, async () => {
-    const way = await proxy(name === 'ofrep-web' ? url.replace('http://', '') : flagd);
-    const domain = `${name} cut`;
+  // The snippet of sdk/propagate/LANGUAGES.md.
+  test(`ofrep, ${where}: at the pin of a request`, async () => {
+    const requests = new AsyncLocalStorage();
+    const pin = () => requests.getStore() ?? {};
+    const domain = `ofrep ${where} pinned`;
+    await OpenFeature.setProviderAndWait(
+      domain,
+      new OFREPProvider({ baseUrl: target.url, headersFactory: () => Object.entries({ ...bearer(serverKey), ...pin() }) }),
+    );
+    const client = OpenFeature.getClient(domain);
+    const details = () => client.getStringDetails('clients.switch', '?', {});
+    const newest = async () => (await details()).value;
     setDefault('one');
-    await Web.setProviderAndWait(domain, provider(way.port));
-    const client = Web.getClient(domain);
-    const value = () => client.getStringValue('clients.switch', '?');
-    await eventually('the first value is there', () => value() === 'one');
-    const changed = once(client, WebEvents.ConfigurationChanged, 'the change');
-    setDefault('two');
-    await changed;
-    await eventually('the change is there', () => value() === 'two');
-    way.cut();
-    setDefault('three');
-    await way.restore();
-    await eventually('what was missed is there', () => value() === 'three');
+    await eventually('the first value is there', async () => (await newest()) === 'one');
+    const { header, revision } = await (await ask(url, '/guidon/v1/state', { targetingKey: 'ada' }, bearer(serverKey))).json();
+    for (const variant of ['two', 'three', 'two']) {
+      setDefault(variant);
+      await eventually('the change is there', async () => (await newest()) === variant);
+      const pinned = await requests.run({ guidon: header }, details);
+      assert.deepEqual([pinned.value, pinned.flagMetadata.pinnedRevision], ['one', revision]);
+    }
+  });
+
+  for (const [name, provider] of Object.entries(webs)) {
+    test(`${name}, ${where}: values, variants, reasons, errors`, async () => {
+      const domain = `${name} ${where}`;
+      await Web.setProviderAndWait(domain, provider(target));
+      const client = Web.getClient(domain);
+      for (const c of scenarios.cases) {
+        await Web.setContext(domain, c.context);
+        compare(name, c, details[c.type](client, c));
+      }
+      const hidden = client.getBooleanDetails(scenarios.hidden[0], false);
+      assert.equal(hidden.value, name !== 'ofrep-web', `${name}: a client key sees ${JSON.stringify(hidden)}`);
+    });
+
+    test(`${name}, ${where}: a change, and a cut`, async () => {
+      const way = await proxy(name === 'ofrep-web' ? target.url.replace('http://', '') : target.flagd);
+      const domain = `${name} ${where} cut`;
+      setDefault('one');
+      await Web.setProviderAndWait(domain, provider(target, { port: way.port }));
+      const client = Web.getClient(domain);
+      const value = () => client.getStringValue('clients.switch', '?');
+      await eventually('the first value is there', () => value() === 'one');
+      const changed = once(client, WebEvents.ConfigurationChanged, 'the change');
+      setDefault('two');
+      await changed;
+      await eventually('the change is there', () => value() === 'two');
+      way.cut();
+      setDefault('three');
+      await way.restore();
+      await eventually('what was missed is there', () => value() === 'three');
+    });
+  }
+
+  test(`ofrep-web, ${where}: another context is another answer, by ETag`, async () => {
+    const bulk = (context, tag) => ask(target.url, '/ofrep/v1/evaluate/flags', { context }, { ...bearer(clientKey), ...(tag && { 'If-None-Match': tag }) });
+    const first = await bulk({ targetingKey: 'ada', plan: 'pro' });
+    const tag = first.headers.get('etag');
+    assert.equal((await bulk({ plan: 'pro', targetingKey: 'ada' }, tag)).status, 304);
+    assert.equal((await bulk({ plan: 'free', targetingKey: 'ada' }, tag)).status, 200);
   });
 }
 
-test('ofrep-web: another context is another answer, by ETag', async () => {
-  const ask = (context, tag) =>
-    fetch(`${url}/ofrep/v1/evaluate/flags`, {
-      method: 'POST', body: JSON.stringify({ context }),
-      headers: { Authorization: `Bearer ${clientKey}`, 'Content-Type': 'application/json', ...(tag && { 'If-None-Match': tag }) },
-    });
-  const first = await ask({ targetingKey: 'ada', plan: 'pro' });
-  const tag = first.headers.get('etag');
-  assert.equal((await ask({ plan: 'pro', targetingKey: 'ada' }, tag)).status, 304);
-  assert.equal((await ask({ plan: 'free', targetingKey: 'ada' }, tag)).status, 200);
+test('a relay outlives its upstream, and hears what it missed', async () => {
+  const clients = {};
+  const connect = async (name, when) => {
+    const domain = `${name} ${when}`;
+    await OpenFeature.setProviderAndWait(domain, servers[name](targets['relay of a relay']));
+    clients[domain] = OpenFeature.getClient(domain);
+  };
+  const all = (want) => async () =>
+    (await Promise.all(Object.values(clients).map((c) => c.getStringValue('clients.switch', '?', {})))).every((v) => v === want);
+  for (const name of Object.keys(servers)) await connect(name, 'before the loss');
+  setDefault('one');
+  await eventually('all have the first value', all('one'));
+  await near.kill();
+  setDefault('two');
+  for (const name of Object.keys(servers)) await connect(name, 'after the loss');
+  assert.ok(await all('one')(), 'while the upstream is lost, the relay serves what it has');
+  await relay(url, near.url.replace('http://', ''));
+  await eventually('all have what they missed', all('two'));
 });
 
 after(async () => {
