@@ -21,5 +21,6 @@ COPY --from=build /guidon /guidon
 USER nonroot:nonroot
 ENV GUIDON_LISTEN=0.0.0.0:8080
 EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/guidon", "health"]
 ENTRYPOINT ["/guidon"]
 CMD ["serve"]

@@ -151,6 +151,12 @@ bench-ofrep: postgres ## Print OFREP's speed beside a bare handler's, and what 1
 	$(GO) test -run '^$$' -bench OFREP -benchtime $(BENCHTIME) ./server
 	$(GO) test -run '^$$' -bench Memory -benchtime 1x ./cmd/guidon
 
+# A module of its own, so that Docker's dependencies are not ours.
+.PHONY: image
+image: postgres ## Check Dockerfile and compose.yaml with BuildKit's and Compose's own parsers, and run the image's binary
+	$(GO) test -C cmd/guidon/container ./...
+	$(GO) test -tags image -run '^TestImage$$' ./cmd/guidon
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	@bash .ci/fuzz $(FUZZTIME)
@@ -167,6 +173,7 @@ ci: ## What CI runs: test first, then every check
 	$(MAKE) lint
 	$(MAKE) check-generate
 	$(MAKE) oracle
+	$(MAKE) image
 	$(MAKE) proof
 	$(MAKE) torture-short
 	$(MAKE) fuzz

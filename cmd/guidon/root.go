@@ -102,6 +102,7 @@ func newRootCommand() *cobra.Command {
 		newKeyCommand(&out),
 		newOverrideCommand(&out),
 		newFleetCommand(&out),
+		newHealthCommand(),
 		newVersionCommand(&out),
 	)
 	return root
