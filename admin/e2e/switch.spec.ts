@@ -49,6 +49,31 @@ test("a protected environment asks for the reason, and the log keeps it", async 
 	await expect(version).toContainText("Prices are wrong");
 });
 
+test("off asks what it reaches: everything under way is a kill, until it is lifted", async ({
+	page,
+	flag,
+}) => {
+	await signIn(page, `/admin/flags/${flag}?env=development`);
+	await page.getByRole("button", { name: "Switch off…" }).click();
+	const dialog = page.getByRole("dialog", { name: `Switch ${flag} off` });
+	await expect(dialog.getByRole("button", { name: "Switch off" })).toBeEnabled();
+	await dialog.getByLabel("Reaches").selectOption("off");
+	await expect(dialog).toContainText("those under way and queued messages too");
+	await expect(dialog.getByRole("button", { name: "Kill" })).toBeDisabled();
+	await dialog.getByLabel("Reason").fill("Prices are wrong");
+	await dialog.getByRole("button", { name: "Kill" }).click();
+	const revision = await appliedRevision(page);
+	await expect(dialog).toBeHidden();
+	await expect(page.getByText(`Killed at revision ${revision}`)).toContainText("every request gets “off”");
+	const read = { environment: "development", key: flag };
+	expect((await call("FlagService/Get", read)).flag.killed.variant).toBe("off");
+
+	await page.getByRole("button", { name: "Unkill" }).click();
+	await expect(page.getByText("Killed at revision")).toBeHidden();
+	await expect(page.getByRole("button", { name: "Switch off…" })).toBeVisible();
+	expect((await call("FlagService/Get", read)).flag.killed).toBeUndefined();
+});
+
 test("undo takes a switch back, and says so in the log", async ({ page, flag }) => {
 	await signIn(page, `/admin/flags?q=${flag}`);
 	const development = switchOf(page, flag, "development");

@@ -12,7 +12,7 @@ export function AppliedNote({
 	revision: bigint;
 	onUndo: () => void;
 }) {
-	const state = wish.on ? "on" : "off";
+	const state = wish.kill === undefined ? (wish.on ? "on" : "off") : wish.on ? "alive" : "killed";
 	return (
 		<div className={css.note}>
 			<div>

@@ -1,4 +1,4 @@
-import { Button, Modal, Textarea } from "@mantine/core";
+import { Button, Modal, NativeSelect, Textarea } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { EnvironmentName } from "../environment/name.tsx";
 import type { Fault } from "../session/fault.ts";
@@ -23,13 +23,16 @@ interface Properties {
 export function SwitchDialog({ wish, needsReason, fault, onConfirm, onClose }: Properties) {
 	const { pending } = useProgress(wish.environment, wish.key);
 	const [reason, setReason] = useState(wish.reason);
-	const missing = needsReason && reason.trim() === "";
+	const [kill, setKill] = useState(wish.kill);
+	// What an emergency is for is always kept.
+	const explained = needsReason || kill !== undefined;
+	const missing = explained && reason.trim() === "";
 	const conflict = fault?.conflict;
 
 	function confirm(event: FormEvent) {
 		event.preventDefault();
 		if (missing || pending) return;
-		onConfirm({ ...wish, reason: reason.trim(), expected: conflict?.revision ?? wish.expected });
+		onConfirm({ ...wish, kill, reason: reason.trim(), expected: conflict?.revision ?? wish.expected });
 	}
 
 	return (
@@ -43,9 +46,23 @@ export function SwitchDialog({ wish, needsReason, fault, onConfirm, onClose }: P
 			<form onSubmit={confirm} className={css.form}>
 				<p className={css.effect}>
 					<EnvironmentName name={wish.environment} guarded={needsReason} />
-					<span>{effect(wish)}</span>
+					<span>{effect({ ...wish, kill })}</span>
 				</p>
-				{needsReason && (
+				{!wish.on && !conflict && (
+					<NativeSelect
+						label="Reaches"
+						value={kill ?? ""}
+						onChange={(event) => setKill(event.currentTarget.value || undefined)}
+						data={[
+							{ value: "", label: "new requests only" },
+							...wish.variants.map((value) => ({
+								value,
+								label: `everything under way too, with variant ${value}`,
+							})),
+						]}
+					/>
+				)}
+				{explained && (
 					<Textarea
 						label="Reason"
 						description="It is kept in the audit log with this change."
@@ -74,9 +91,9 @@ export function SwitchDialog({ wish, needsReason, fault, onConfirm, onClose }: P
 						type="submit"
 						loading={pending}
 						disabled={missing}
-						color={needsReason ? "carmine" : undefined}
+						color={explained ? "carmine" : undefined}
 					>
-						{action(wish, fault)}
+						{action({ ...wish, kill }, fault)}
 					</Button>
 				</div>
 			</form>
@@ -87,18 +104,24 @@ export function SwitchDialog({ wish, needsReason, fault, onConfirm, onClose }: P
 function Title({ wish }: { wish: Switch }) {
 	return (
 		<>
-			Switch <span className={css.key}>{wish.key}</span> {wish.on ? "on" : "off"}
+			{wish.on && wish.kill !== undefined ? "Unkill" : "Switch"} <span className={css.key}>{wish.key}</span>
+			{wish.kill === undefined && (wish.on ? " on" : " off")}
 		</>
 	);
 }
 
-function effect({ on }: Switch): string {
+function effect({ on, kill }: Switch): string {
+	if (kill !== undefined)
+		return on
+			? "Its definition decides again, for new requests. Those that the kill reached keep to it."
+			: `Every request gets “${kill}” now, those under way and queued messages too, whatever the rules say. It lasts until the flag is let live again.`;
 	return on
 		? "Rules and the default variant decide again, from the next request on."
-		: "Every caller gets its own default, from the next request on. No rule is looked at.";
+		: "Every caller gets its own default, from the next request on; no rule is looked at. Requests under way and queued messages keep what they have.";
 }
 
-function action({ on }: Switch, fault: Fault | undefined): string {
+function action({ on, kill }: Switch, fault: Fault | undefined): string {
 	if (fault?.conflict) return `Switch ${on ? "on" : "off"} at revision ${fault.conflict.revision}`;
+	if (kill !== undefined && !fault) return on ? "Unkill" : "Kill";
 	return fault ? "Try again" : on ? "Switch on" : "Switch off";
 }

@@ -10,6 +10,13 @@ export interface Switch {
 	environment: string;
 	key: string;
 	on: boolean;
+	/** variants are what a kill may have the flag serve. */
+	variants: string[];
+	/**
+	 * kill is the variant that everything under way is to serve too, or to serve
+	 * no longer: an emergency. Without, only new requests change.
+	 */
+	kill?: string | undefined;
 	reason: string;
 	/** expected is the revision of the environment that the author looked at. */
 	expected: bigint;
@@ -41,7 +48,17 @@ export async function apply(client: QueryClient, wish: Switch): Promise<Applied>
 	return { revision };
 }
 
-async function commit({ environment, key, on, reason, expected, idempotencyKey }: Switch): Promise<bigint> {
+async function commit(wish: Switch): Promise<bigint> {
+	const { environment, key, on, kill, reason, idempotencyKey } = wish;
+	if (kill !== undefined) {
+		const said = { environment, reason, idempotencyKey };
+		const { method } = ChangeService;
+		return on
+			? (await callUnaryMethod(transport, method.unkill, { ...said, keys: [key] })).revision
+			: (await callUnaryMethod(transport, method.kill, { ...said, kills: [{ key, variant: kill }] }))
+					.revision;
+	}
+	let { expected } = wish;
 	const state = on ? "ENABLED" : "DISABLED";
 	for (let rebases = 0; ; rebases++) {
 		try {

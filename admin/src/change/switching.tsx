@@ -4,6 +4,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { createContext, lazy, type ReactNode, Suspense, useContext, useRef, useState } from "react";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
+import { isObject } from "../json.ts";
 import { type Fault, faultOf } from "../session/fault.ts";
 import { AppliedNote } from "./applied.tsx";
 import { mutationKey } from "./progress.ts";
@@ -14,7 +15,14 @@ const SwitchDialog = lazy(async () => ({ default: (await import("./dialog.tsx"))
 /** undoTime, in milliseconds, is how long a switch can be taken back by one click. */
 const undoTime = 10_000;
 
-type Begin = (flag: Flag, environment: Environment, on: boolean, expected: bigint) => void;
+/** Begin begins a switch; how says whether what it reaches is asked first, or that it lifts a kill. */
+type Begin = (
+	flag: Flag,
+	environment: Environment,
+	on: boolean,
+	expected: bigint,
+	how?: "ask" | "unkill",
+) => void;
 
 const Switching = createContext<Begin>(() => undefined);
 
@@ -84,16 +92,18 @@ export function SwitchingProvider({ children }: { children: ReactNode }) {
 		});
 	}
 
-	const begin: Begin = (flag, environment, on, expected) => {
+	const begin: Begin = (flag, environment, on, expected, how) => {
 		const wish: Switch = {
 			environment: environment.name,
 			key: flag.key,
 			on,
+			variants: isObject(flag.definition?.variants) ? Object.keys(flag.definition.variants) : [],
+			kill: how === "unkill" ? flag.killed?.variant : undefined,
 			reason: "",
 			expected,
 			idempotencyKey: newIdempotencyKey(),
 		};
-		if (environment.protected) ask({ wish, needsReason: true });
+		if (environment.protected || how === "ask") ask({ wish, needsReason: environment.protected });
 		else void carryOut(wish, false);
 	};
 

@@ -1,5 +1,7 @@
+import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { Actor } from "../audit/actor.tsx";
+import { useSwitching } from "../change/switching.tsx";
 import type { Environment } from "../gen/guidon/v1/environment_pb.ts";
 import type { Flag } from "../gen/guidon/v1/flag_pb.ts";
 import { pretty } from "../json.ts";
@@ -51,13 +53,22 @@ export function FlagInEnvironment({ flagKey, flag: newest, environment, expected
 								since revision {`${flag.revision}`}, <Moment at={flag.updatedAt} />,{" "}
 								<Actor actor={flag.updatedBy} />
 							</p>
-							{flag.state === "ENABLED" && flag.problem && (
+							{!flag.killed && flag.state === "ENABLED" && flag.problem && (
 								<p className={css.quiet}>
 									The definition does not compile, so every caller gets its own default and PARSE_ERROR:{" "}
 									{flag.problem}
 								</p>
 							)}
-							{flag.state !== "ENABLED" && (
+							{flag.killed && (
+								<p className={css.quiet}>
+									Killed at revision {`${flag.killed.revision}`}: every request gets “{flag.killed.variant}”,
+									those under way too. Nothing below is looked at.
+								</p>
+							)}
+							{revision === undefined && flag.kind !== "config" && !flag.archived && (
+								<Emergency flag={flag} environment={environment} expected={expected} />
+							)}
+							{!flag.killed && flag.state !== "ENABLED" && (
 								<p className={css.quiet}>
 									Off: every caller gets its own default. Nothing below is looked at.
 								</p>
@@ -83,6 +94,38 @@ export function FlagInEnvironment({ flagKey, flag: newest, environment, expected
 				<History environment={environment.name} flagKey={flagKey} current={newest?.revision ?? 0n} />
 			)}
 		</>
+	);
+}
+
+/** Emergency kills a flag, or lets a killed one live again. */
+function Emergency({
+	flag,
+	environment,
+	expected,
+}: {
+	flag: Flag;
+	environment: Environment;
+	expected: bigint;
+}) {
+	const begin = useSwitching();
+	return flag.killed ? (
+		<Button
+			className={css.emergency}
+			variant="default"
+			size="compact-sm"
+			onClick={() => begin(flag, environment, true, expected, "unkill")}
+		>
+			Unkill
+		</Button>
+	) : (
+		<Button
+			className={css.emergency}
+			variant="default"
+			size="compact-sm"
+			onClick={() => begin(flag, environment, false, expected, "ask")}
+		>
+			Switch off…
+		</Button>
 	);
 }
 

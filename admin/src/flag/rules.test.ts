@@ -105,6 +105,7 @@ describe("summaryText", () => {
 		],
 		["on · computed", flag({ var: "variant" })],
 		["off", flag({ if: [isGerman, "green"] }, { state: "DISABLED" })],
+		["killed · blue", flag({ if: [isGerman, "green"] }, { state: "DISABLED", killed: { variant: "blue" } })],
 		["archived", flag(undefined, { state: "DISABLED", archived: true })],
 	])("%s", (text, subject) => {
 		expect(summaryText(summaryOf(subject))).toBe(text);

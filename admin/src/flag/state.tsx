@@ -54,9 +54,10 @@ export function State({ flag, environment, expected }: Properties) {
 export function SummaryLine({ flag }: { flag: Flag }) {
 	const { state, serves, rules } = summaryOf(flag);
 	const value = flag.kind === "config" && state === "on";
+	const look = state === "on" ? css.on : state === "killed" ? css.killed : css.off;
 	return (
 		<div className={css.summary}>
-			{!value && <span className={state === "on" ? css.on : css.off}>{state}</span>}
+			{!value && <span className={look}>{state}</span>}
 			{serves && (
 				<>
 					{!value && <Dot />}

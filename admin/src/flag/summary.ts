@@ -3,19 +3,22 @@ import { type Outcome, rulesOf, type Share } from "./rules.ts";
 
 /** Summary is a flag's state in one environment, short enough for a table cell. */
 export interface Summary {
-	state: "on" | "off" | "invalid" | "archived";
-	/** serves is what a request gets where no rule matches; empty if off. */
+	state: "on" | "off" | "invalid" | "archived" | "killed";
+	/** serves is what a request gets where no rule matches, or of a killed flag every request; empty if off. */
 	serves: string;
 	/** rules says how many rules come before that; empty if none. */
 	rules: string;
 }
 
-type Summarised = Pick<Flag, "state" | "archived" | "problem" | "defaultVariant" | "definition">;
+type Summarised = Pick<Flag, "state" | "archived" | "problem" | "defaultVariant" | "definition"> & {
+	killed?: { variant: string } | undefined;
+};
 
 export const codeDefault = "code default";
 
 export function summaryOf(flag: Summarised): Summary {
 	if (flag.archived) return { state: "archived", serves: "", rules: "" };
+	if (flag.killed) return { state: "killed", serves: flag.killed.variant, rules: "" };
 	if (flag.state !== "ENABLED") return { state: "off", serves: "", rules: "" };
 	if (flag.problem) return { state: "invalid", serves: "", rules: "" };
 	const fallback = flag.defaultVariant || codeDefault;
