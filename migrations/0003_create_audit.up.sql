@@ -27,9 +27,10 @@ CREATE TABLE audit_entries (
     entry_hash  bytea       NOT NULL CHECK (octet_length(entry_hash) = 32),
     payload     bytea       NOT NULL,
     created_at  timestamptz NOT NULL,
-    actor       text        NOT NULL,
+    actor       text        NOT NULL, -- without the name of a person
     actions     text[]      NOT NULL,
     names       text[]      NOT NULL, -- 'flag/checkout.new-pricing'
+    texts       bytea[]     NOT NULL, -- the hashes of texts that the payload holds
     change_id   uuid        NOT NULL,
     correlation text        NOT NULL,
     revision    bigint,               -- null in the installation's chain

@@ -9,6 +9,7 @@ CREATE TABLE api_keys (
     kind         text COLLATE "C" NOT NULL CHECK (kind IN ('server', 'client', 'admin', 'relay')),
     environment  text COLLATE "C" REFERENCES environments (name),
     name         text COLLATE "C" NOT NULL,
+    name_hash    bytea       NOT NULL CHECK (octet_length(name_hash) = 32), -- what the audit log has in its place
     hash         bytea       NOT NULL UNIQUE CHECK (octet_length(hash) = 32),
     hint         text        NOT NULL,
     origins      text[]      NOT NULL DEFAULT '{}',

@@ -17,8 +17,8 @@ import (
 
 // Oldest and Newest bound the schema versions that this build can serve.
 const (
-	Oldest = 9
-	Newest = 9
+	Oldest = 10
+	Newest = 10
 )
 
 //go:embed *.sql

@@ -31,11 +31,12 @@ type Grant struct {
 func Grants() []Grant {
 	const all = "SELECT, INSERT, UPDATE, DELETE"
 	return []Grant{
-		{"api_keys", all, ""},
+		{"api_keys", all, "SELECT (id, kind, environment, name, name_hash, hint, origins, created_at, created_by, expires_at, revoked_at, last_used_at, propagates)"},
 		{"audit_checkpoints", "SELECT, INSERT (environment, size, head, edge, note, created_at), DELETE", "SELECT"},
 		{"audit_entries", "SELECT, INSERT", "SELECT"},
+		{"audit_texts", "SELECT, INSERT, DELETE", "SELECT"},
 		{"changes", all, "SELECT"},
-		{"checkpoint_keys", "SELECT, INSERT", ""},
+		{"checkpoint_keys", "SELECT, INSERT", "SELECT (name, verifier, created_at)"},
 		{"environments", "SELECT, INSERT, UPDATE", "SELECT"},
 		{"flag_versions", all, "SELECT"},
 		{"flags", "SELECT, INSERT, UPDATE", "SELECT"},
@@ -43,11 +44,11 @@ func Grants() []Grant {
 		{"installation", "SELECT, UPDATE", "SELECT"},
 		{"kill_reports", all, "SELECT"},
 		{"lost_revisions", "SELECT, INSERT", "SELECT"},
-		{"override_keys", "SELECT, INSERT", ""},
+		{"override_keys", "SELECT, INSERT", "SELECT (environment, kid, created_at)"},
 		{"overrides", all, "SELECT"},
 		{"projects", "SELECT, INSERT, UPDATE", "SELECT"},
-		{"propagation_keys", "SELECT, INSERT, UPDATE", ""},
-		{"revisions", "SELECT, INSERT, DELETE", "SELECT"},
+		{"propagation_keys", "SELECT, INSERT, UPDATE, DELETE", "SELECT (environment, kid, created_at, activated_at, retired_at)"},
+		{"revisions", "SELECT, INSERT, UPDATE (actor, reason), DELETE", "SELECT"},
 		{"schema_migrations", "SELECT", "SELECT"},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -149,10 +150,25 @@ const (
 	outcomeCheckpoint = "checkpoint"
 )
 
+// maxVerifying bounds the verifications under way, each of which keeps a core
+// and a connection to the database busy; others wait.
+const maxVerifying = 2
+
 func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequest) (*guidonv1.AuditServiceVerifyResponse, error) {
 	name, err := s.chain(ctx, req.GetEnvironment())
 	if err != nil {
 		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		control := callOf(ctx).control
+		_ = control.SetReadDeadline(time.Time{})
+		_ = control.SetWriteDeadline(deadline.Add(callTimeout)) // to say that it is over
+	}
+	select {
+	case s.verifying <- struct{}{}:
+		defer func() { <-s.verifying }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	verifier, err := s.store.CheckpointVerifier(ctx)
 	if err != nil {
@@ -189,4 +205,19 @@ func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequ
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
+}
+
+func (s audits) Erase(ctx context.Context, req *guidonv1.AuditServiceEraseRequest) (*guidonv1.AuditServiceEraseResponse, error) {
+	erased, err := s.store.Erase(ctx, store.Erasure{
+		Person: req.GetPerson(), DryRun: req.GetDryRun(), Reason: req.GetReason(),
+		Actor: auth.FromContext(ctx).String(), CorrelationID: callOf(ctx).correlationID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !req.GetDryRun() {
+		s.log.LogAttrs(ctx, slog.LevelInfo, "person erased", slog.Int("reasons", erased.Reasons), slog.Int64("rows", erased.Rows),
+			slog.String("key_id", auth.FromContext(ctx).KeyID))
+	}
+	return &guidonv1.AuditServiceEraseResponse{Names: int32(erased.Names), Reasons: int32(erased.Reasons), Rows: erased.Rows}, nil //nolint:gosec // of one person
 }

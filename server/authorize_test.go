@@ -107,7 +107,7 @@ func TestMatrix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{KeyID: revokedKey.ID, Actor: "test"}); err != nil {
+	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: revokedKey.ID, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	revoked := text.Reveal()

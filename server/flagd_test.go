@@ -243,7 +243,7 @@ func TestFlagdEventStream(t *testing.T) {
 		if got := shop.next(t); !cmp.Equal(map[string]any{"flags": map[string]any{"b": map[string]any{"type": "update"}}}, got.GetData().AsMap()) {
 			t.Errorf("under a selector: %v", got)
 		}
-		if _, err := g.db.RevokeKey(t.Context(), store.Revocation{KeyID: id, Actor: "test"}); err != nil {
+		if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "test"}); err != nil {
 			t.Fatal(err)
 		}
 		for revoked.Receive() {

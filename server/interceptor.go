@@ -8,11 +8,25 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server/auth"
 )
 
-// callTimeout bounds a unary call, whatever its client asks for.
-const callTimeout = 30 * time.Second
+const (
+	// callTimeout bounds a unary call, whatever its client asks for.
+	callTimeout = 30 * time.Second
+	// verifyTimeout bounds a call that reads a chain of the audit log whole and
+	// whose client asks for more.
+	verifyTimeout = time.Hour
+)
+
+// timeout is how long a call may take. Its client's own deadline holds besides.
+func timeout(ctx context.Context, procedure string) time.Duration {
+	if _, asked := ctx.Deadline(); asked && procedure == guidonv1connect.AuditServiceVerifyProcedure {
+		return verifyTimeout
+	}
+	return callTimeout
+}
 
 // gate lets a call through if its key may make it. It runs before the message
 // is read: a caller without a key makes us read its headers and no more.
@@ -41,7 +55,7 @@ type interceptor struct{}
 
 func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		ctx, cancel := context.WithTimeout(ctx, timeout(ctx, request.Spec().Procedure))
 		defer cancel()
 		c := callOf(ctx)
 		if err := auth.Authorize(auth.FromContext(ctx), request.Spec().Procedure); err != nil {

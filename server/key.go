@@ -53,7 +53,7 @@ func (s keys) List(ctx context.Context, req *guidonv1.KeyServiceListRequest) (*g
 
 func (s keys) Revoke(ctx context.Context, req *guidonv1.KeyServiceRevokeRequest) (*guidonv1.KeyServiceRevokeResponse, error) {
 	key, err := s.store.RevokeKey(ctx, store.Revocation{
-		KeyID: req.GetId(), Actor: auth.FromContext(ctx).String(), CorrelationID: callOf(ctx).correlationID,
+		ID: req.GetId(), Actor: auth.FromContext(ctx).String(), CorrelationID: callOf(ctx).correlationID,
 	})
 	if err != nil {
 		return nil, err

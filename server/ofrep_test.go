@@ -450,7 +450,7 @@ func TestOFREPEvents(t *testing.T) {
 			}
 		}
 		// The stream ends with the key.
-		if _, err := g.db.RevokeKey(t.Context(), store.Revocation{KeyID: id, Actor: "test"}); err != nil {
+		if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "test"}); err != nil {
 			t.Fatal(err)
 		}
 		for err := error(nil); err == nil; {

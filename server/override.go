@@ -104,8 +104,8 @@ func (s overrides) List(ctx context.Context, req *guidonv1.OverrideServiceListRe
 }
 
 func (s overrides) Revoke(ctx context.Context, req *guidonv1.OverrideServiceRevokeRequest) (*guidonv1.OverrideServiceRevokeResponse, error) {
-	ended, err := s.store.RevokeOverride(ctx, store.OverrideRevocation{
-		OverrideID: req.GetId(), Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
+	ended, err := s.store.RevokeOverride(ctx, store.Revocation{
+		ID: req.GetId(), Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
 	})
 	if err != nil {
 		return nil, err

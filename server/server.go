@@ -125,6 +125,7 @@ type Server struct {
 	admission   *admission
 	relayKeys   relayKeys
 	rates       rates
+	verifying   chan struct{} // holds one for each verification under way
 }
 
 // New returns a server. It starts nothing; see [Server.Serve].
@@ -161,7 +162,8 @@ func New(cfg Config) *Server {
 		cfg.Now = time.Now
 	}
 	s := &Server{
-		cfg: cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
+		verifying: make(chan struct{}, maxVerifying),
+		cfg:       cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
 		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
 		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector}),
 		admission: newAdmission(cfg.StreamRate, time.Now),

@@ -355,3 +355,48 @@ func TestKeys(t *testing.T) {
 		return connect.CodeOf(err) == connect.CodeUnauthenticated
 	})
 }
+
+func TestErase(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	keys := guidonv1connect.NewKeyServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	made, err := keys.Create(t.Context(), &guidonv1.KeyServiceCreateRequest{Kind: "admin", Name: "Ada Lovelace"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.post(t, applyPath, made.GetText(), `{"operations":[{"putFlag":{"environment":"staging","key":"a","definition":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}}}],"reason":"ada lovelace wants it"}`); a.status != http.StatusOK {
+		t.Fatal(a.body)
+	}
+	client := guidonv1connect.NewAuditServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	newest := func() *guidonv1.AuditEntry {
+		t.Helper()
+		res, err := client.List(t.Context(), &guidonv1.AuditServiceListRequest{Environment: "staging"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.GetEntries()[0]
+	}
+	if e := newest(); !strings.HasSuffix(e.GetActor(), " Ada Lovelace") || e.GetReason() != "ada lovelace wants it" {
+		t.Errorf("the entry is by %q because %q", e.GetActor(), e.GetReason())
+	}
+	request := &guidonv1.AuditServiceEraseRequest{Person: "Ada Lovelace", Reason: "she asked", DryRun: true}
+	for range 2 {
+		res, err := client.Erase(t.Context(), request)
+		if err != nil || res.GetNames() != 1 || res.GetReasons() != 1 || res.GetRows() < 3 {
+			t.Fatalf("Erase = %v, %v, want a name, a reason, and rows of a key, a flag, a revision and a change set", res, err)
+		}
+		request.DryRun = false
+	}
+	if _, err := client.Erase(t.Context(), request); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("Erase of nobody: %v, want not found", err)
+	}
+	if e := newest(); !strings.HasSuffix(e.GetActor(), " erased") || e.GetReason() != "erased" {
+		t.Errorf("the entry is by %q because %q, want both erased", e.GetActor(), e.GetReason())
+	}
+	for _, chain := range []string{"staging", ""} {
+		res, err := client.Verify(t.Context(), &guidonv1.AuditServiceVerifyRequest{Environment: chain})
+		if err != nil || res.GetOutcome() != "ok" {
+			t.Errorf("Verify of %q = %v, %v", chain, res, err)
+		}
+	}
+}

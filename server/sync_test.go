@@ -167,7 +167,7 @@ func TestRevokedStreamEnds(t *testing.T) {
 	}
 	f := g.follow(t, text.Reveal(), nil)
 	f.reach(1)
-	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{KeyID: key.ID, Actor: "test"}); err != nil {
+	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: key.ID, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	for f.stream.Receive() {

@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
-	"github.com/guidon-flags/guidon/store/audit"
 )
 
 const (
@@ -38,6 +37,11 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	r, err := prepare(cs)
 	if err != nil {
 		return Applied{}, err
+	}
+	if !cs.DryRun {
+		if r.record, err = db.pseudonymous(ctx, r.record); err != nil {
+			return Applied{}, err
+		}
 	}
 	var applied Applied
 	err = db.tries(ctx, "apply", func(ctx context.Context, tx pgx.Tx) error {
@@ -117,7 +121,7 @@ func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) err
 
 // prepare checks what can be checked without the database.
 func prepare(cs ChangeSet) (request, error) {
-	r := request{ChangeSet: cs, id: newID()}
+	r := newRequest(cs)
 	if err := cs.check(); err != nil {
 		return r, err
 	}
@@ -448,7 +452,8 @@ func (d *draft) write(b *pgx.Batch, r request, flags []*flagDraft, environments 
 	for _, f := range flags {
 		f.write(b, r.Actor, d.at)
 	}
-	record := audit.Record{Actor: r.Actor, Reason: r.Reason, Change: r.id, Correlation: r.CorrelationID, Time: d.at}
+	record := r.record
+	record.Time = d.at
 	writeVersions(b, environments)
 	for _, e := range environments {
 		entry := record

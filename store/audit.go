@@ -48,24 +48,28 @@ type entryRow struct {
 	Payload             []byte
 	CreatedAt           time.Time
 	Found               int
+	textColumns
 }
 
 func (r entryRow) entry() audit.Entry {
-	return audit.Entry{Scope: r.Environment, Seq: r.Seq, Prev: audit.Hash(r.PrevHash), Hash: audit.Hash(r.EntryHash), Payload: r.Payload}
+	return audit.Entry{
+		Scope: r.Environment, Seq: r.Seq, Prev: audit.Hash(r.PrevHash), Hash: audit.Hash(r.EntryHash), Payload: r.Payload, Texts: r.list(),
+	}
 }
 
 const selectEntries = `
-SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found, salts, said
 FROM (
-	SELECT environment, seq, prev_hash, entry_hash, payload, created_at, count(*) OVER () AS found,
+	SELECT environment, seq, prev_hash, entry_hash, payload, texts, created_at, count(*) OVER () AS found,
 		sum(octet_length(payload)) OVER (ORDER BY created_at DESC, environment DESC, seq DESC) - octet_length(payload) AS bytes_before
 	FROM (
-		SELECT environment, seq, prev_hash, entry_hash, payload, created_at
+		SELECT environment, seq, prev_hash, entry_hash, payload, texts, created_at
 		FROM audit_entries
 		WHERE (NOT @paged OR (created_at, environment, seq) < (@at::timestamptz, @environment, @seq::bigint))
 			AND (@every OR environment = ANY(@environments))
 			AND (@names::text[] IS NULL OR names && @names::text[])
 			AND (@actor = '' OR actor = @actor)
+			AND (@person = '' OR texts && ARRAY(SELECT hash FROM audit_texts WHERE person AND md5(text) = md5(@person) AND text = @person))
 			AND (@action = '' OR @action = ANY(actions))
 			AND (@change = '' OR change_id = NULLIF(@change, '')::uuid)
 			AND (@key = '' OR actor = 'key:' || @key OR starts_with(actor, 'key:' || @key || ' '))
@@ -73,11 +77,12 @@ FROM (
 			AND (@before::timestamptz IS NULL OR created_at < @before)
 			AND (@revision = 0::bigint OR revision = @revision)
 			AND (@correlation = '' OR correlation = @correlation)
-			AND (@text = '' OR position(@text IN convert_from(payload, 'UTF8')) > 0)
+			AND (@text = '' OR position(@text IN convert_from(payload, 'UTF8')) > 0
+				OR EXISTS (SELECT FROM audit_texts t WHERE t.hash = ANY(texts) AND position(@text IN t.text) > 0))
 		ORDER BY created_at DESC, environment DESC, seq DESC
 		LIMIT @limit + 1
 	) matching
-) page
+) page` + joinTexts + `
 WHERE bytes_before < @bytes
 ORDER BY created_at DESC, environment DESC, seq DESC
 LIMIT @limit`
@@ -105,10 +110,14 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	if filter.Flag != "" {
 		names = []string{eval.KindFlag.String() + "/" + filter.Flag, eval.KindEmergency.String() + "/" + filter.Flag}
 	}
+	principal, person := audit.SplitActor(filter.Actor)
+	if principal != "" {
+		person = "" // a key's ID says it all
+	}
 	rows, err := read[entryRow](ctx, db, "audit log", selectEntries, pgx.StrictNamedArgs{
 		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
 		"every": filter.Environments == nil, "environments": filter.Environments,
-		"names": names, "actor": filter.Actor, "action": filter.Action, "change": filter.ChangeID,
+		"names": names, "actor": principal, "person": person, "action": filter.Action, "change": filter.ChangeID,
 		"key": filter.Key, "after": nullTime(filter.After), "before": nullTime(filter.Before), "revision": filter.Revision,
 		"correlation": filter.CorrelationID, "text": filter.Text,
 	})
@@ -136,8 +145,8 @@ func nullTime(t time.Time) *time.Time {
 }
 
 const selectEntry = `
-SELECT environment, seq, prev_hash, entry_hash, payload, created_at, 1 AS found
-FROM audit_entries
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, 1 AS found, salts, said
+FROM audit_entries` + joinTexts + `
 WHERE environment = @environment AND seq = @seq`
 
 // AuditEntry returns one entry of a chain, or [ErrNotFound].
@@ -151,18 +160,18 @@ func (db *DB) AuditEntry(ctx context.Context, environment string, seq int64) (au
 }
 
 const selectChain = `
-SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found
+SELECT environment, seq, prev_hash, entry_hash, payload, created_at, found, salts, said
 FROM (
-	SELECT environment, seq, prev_hash, entry_hash, payload, created_at, 0 AS found,
+	SELECT environment, seq, prev_hash, entry_hash, payload, texts, created_at, 0 AS found,
 		sum(octet_length(payload)) OVER (ORDER BY seq) - octet_length(payload) AS bytes_before
 	FROM (
-		SELECT environment, seq, prev_hash, entry_hash, payload, created_at
+		SELECT environment, seq, prev_hash, entry_hash, payload, texts, created_at
 		FROM audit_entries
 		WHERE environment = @environment AND seq > @seq AND seq <= @last
 		ORDER BY seq
 		LIMIT @limit
 	) matching
-) page
+) page` + joinTexts + `
 WHERE bytes_before < @bytes
 ORDER BY seq`
 
@@ -204,6 +213,9 @@ const lockInstallation = `
 WITH locked AS MATERIALIZED (SELECT audit_seq, audit_head, updated_at FROM installation FOR NO KEY UPDATE)
 SELECT audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM locked`
 
+const selectInstallation = `
+SELECT audit_seq, audit_head, updated_at, clock_timestamp() AS now FROM installation`
+
 const updateInstallation = `
 UPDATE installation SET audit_seq = @seq, audit_head = @head, updated_at = @at`
 
@@ -220,6 +232,10 @@ func (db *DB) installation(ctx context.Context, doing string, r audit.Record, do
 func (db *DB) installationAfter(ctx context.Context, doing string, r audit.Record, lock func(context.Context, pgx.Tx) error,
 	do func(tx pgx.Tx, at time.Time) ([]audit.Operation, error),
 ) error {
+	r, err := db.pseudonymous(ctx, r)
+	if err != nil {
+		return err
+	}
 	return db.tries(ctx, doing, func(ctx context.Context, tx pgx.Tx) error {
 		if lock != nil {
 			if err := lock(ctx, tx); err != nil {
@@ -256,11 +272,12 @@ func (i *installationRow) append(b *pgx.Batch, r audit.Record) error {
 }
 
 const insertEntry = `
-INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, change_id, correlation, revision)
-VALUES (@environment, @seq, @prev, @hash, @payload, @at, @actor, @actions, @names, @change, @correlation, NULLIF(@revision, 0::bigint))`
+INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, texts, change_id, correlation, revision)
+VALUES (@environment, @seq, @prev, @hash, @payload, @at, @actor, @actions, @names, @texts, @change, @correlation, NULLIF(@revision, 0::bigint))`
 
 // appendEntry queues the entry that follows head and returns the new head. The
-// caller holds the lock of the row that keeps the head.
+// caller holds the lock of the row that keeps the head, and made the record
+// [DB.pseudonymous].
 func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, error) {
 	var actions, names []string
 	for _, o := range r.Operations {
@@ -272,6 +289,7 @@ func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, err
 	if len(actions) == 1 {
 		r.Action = actions[0]
 	}
+	hideReason(b, &r)
 	payload, err := r.Payload()
 	if err != nil {
 		return head, err
@@ -279,7 +297,7 @@ func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, err
 	e := head.Next(r.Environment, payload)
 	b.Queue(insertEntry, pgx.StrictNamedArgs{
 		"environment": e.Scope, "seq": e.Seq, "prev": e.Prev[:], "hash": e.Hash[:], "payload": e.Payload, "at": r.Time,
-		"actor": r.Actor, "actions": actions, "names": names, "change": r.Change, "correlation": r.Correlation, "revision": r.Revision,
+		"actor": r.Actor, "actions": actions, "names": names, "texts": textsOf(r), "change": r.Change, "correlation": r.Correlation, "revision": r.Revision,
 	})
 	return audit.Head{Seq: e.Seq, Hash: e.Hash}, nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 // request is a change set made ready to be tried, more than once if need be:
@@ -14,9 +16,16 @@ import (
 // is recognised by the next.
 type request struct {
 	ChangeSet
-	id    string
-	hash  [32]byte
-	steps []step
+	id   string
+	hash [32]byte
+	// record is what the entries of the change set have in common.
+	record audit.Record
+	steps  []step
+}
+
+func newRequest(cs ChangeSet) request {
+	id := newID()
+	return request{ChangeSet: cs, id: id, record: audit.Record{Actor: cs.Actor, Reason: cs.Reason, Change: id, Correlation: cs.CorrelationID}}
 }
 
 // hashOf is what a repeated change set must have in common with the first. The
@@ -99,3 +108,9 @@ func (r request) remember(b *pgx.Batch, applied Applied, at time.Time) error {
 	b.Queue(deleteExpiredChanges, pgx.StrictNamedArgs{"at": at})
 	return nil
 }
+
+// An idempotency key is its actor's; what has no actor left has none.
+var eraseChanges = `
+UPDATE changes SET actor = ` + anonymous("actor") + `, reason = ` + unsaid("reason") + `,
+	idempotency_key = CASE WHEN actor = @name THEN NULL ELSE idempotency_key END
+WHERE ` + named("actor") + ` OR ` + holdsName("reason")

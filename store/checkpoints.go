@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -119,6 +120,12 @@ func (db *DB) Chains(ctx context.Context) ([]Chain, error) {
 const selectCheckpointKey = `
 SELECT name, verifier, sealed FROM checkpoint_keys ORDER BY created_at DESC, name LIMIT 1`
 
+const selectVerifiers = `
+SELECT name, verifier FROM checkpoint_keys ORDER BY created_at DESC, name`
+
+// verifierRow is what of a checkpoint key is no secret.
+type verifierRow struct{ Name, Verifier string }
+
 type checkpointKeyRow struct {
 	Name     string
 	Verifier string
@@ -128,7 +135,7 @@ type checkpointKeyRow struct {
 // CheckpointVerifier returns the public key of the checkpoints, as the database
 // has it; empty before the first.
 func (db *DB) CheckpointVerifier(ctx context.Context) (string, error) {
-	rows, err := read[checkpointKeyRow](ctx, db, "checkpoint key", selectCheckpointKey, nil)
+	rows, err := read[verifierRow](ctx, db, "checkpoint key", selectVerifiers, nil)
 	if err != nil || len(rows) == 0 {
 		return "", err
 	}
@@ -184,7 +191,21 @@ func (db *DB) createCheckpointKey(ctx context.Context) error {
 		_, err = tx.Exec(ctx, insertCheckpointKey, pgx.StrictNamedArgs{
 			"name": name, "verifier": key.VerifierText(), "sealed": db.master.seal(seed, forCheckpoints, audit.Installation, name), "at": at,
 		})
-		return []audit.Operation{{Action: audit.ActionCreateCheckpointKey, Kind: "checkpoint_key", Name: name}}, driver(err)
+		return []audit.Operation{{
+			Action: audit.ActionCreateCheckpointKey, Kind: kindCheckpointKey, Name: name, After: verifierRecord(key.VerifierText()),
+		}}, driver(err)
+	})
+}
+
+// verifierRecord is what the audit log says of a checkpoint key.
+func verifierRecord(verifier string) json.RawMessage {
+	raw, _ := json.Marshal(map[string]string{"verifier": verifier}) // strings always encode
+	return raw
+}
+
+func checkpointKeyStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	return states(ctx, tx, selectVerifiers, func(r verifierRow) stateRow {
+		return stateRow{kind: kindCheckpointKey, name: r.Name, document: verifierRecord(r.Verifier)}
 	})
 }
 

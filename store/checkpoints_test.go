@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -167,6 +168,98 @@ func TestVerifyAuditOfTheInstallation(t *testing.T) {
 	if _, err := db.VerifyAudit(t.Context(), "nowhere", ""); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("VerifyAudit of nowhere: %v", err)
 	}
+}
+
+// TestInstallationIsReplayed does everything that the installation's chain
+// records, and then changes each table behind its back.
+func TestInstallationIsReplayed(t *testing.T) {
+	t.Parallel()
+	tamperings := []struct{ statement, want string }{
+		{`UPDATE environments SET protected = false WHERE name = 'production'`, "environment/production is there, and no entry made it"},
+		{`UPDATE environments SET retention = 30 WHERE name = 'qa'`, "environment/qa is not what"},
+		{`UPDATE projects SET archived_at = NULL WHERE name = 'old'`, "project/old is not what"},
+		{`UPDATE projects SET description = 'x' WHERE name = 'made-with-a-flag'`, "project/made-with-a-flag is there, and no entry made it"},
+		{`INSERT INTO projects (name) VALUES ('x')`, "project/x is there"},
+		{`UPDATE flags SET owner = 'eve' WHERE key = 'a'`, "flag/a is not what"},
+		{`UPDATE flags SET description = 'x' WHERE key = 'b'`, "flag/b is there, and no entry made it"},
+		{`UPDATE api_keys SET kind = 'client' WHERE kind = 'server'`, "is not what"},
+		{`UPDATE api_keys SET revoked_at = NULL`, "is not what"},
+		{`UPDATE api_keys SET name = 'eve' WHERE kind = 'server'`, "is not what"},
+		{`DELETE FROM api_keys WHERE kind = 'server'`, "was made and is not there"},
+		{`INSERT INTO api_keys (id, kind, name, name_hash, hash, hint, created_at, created_by)
+			SELECT gen_random_uuid(), 'admin', 'eve', name_hash, decode(repeat('00', 32), 'hex'), 'abcd', now(), 'eve' FROM api_keys LIMIT 1`, "is there, and no entry made it"},
+		{`DELETE FROM propagation_keys WHERE retired_at IS NOT NULL`, "was made and is not there"},
+		{`UPDATE propagation_keys SET retired_at = now() WHERE retired_at IS NULL`, "is not what"},
+		{`DELETE FROM overrides`, "was made and is not there"},
+		{`UPDATE overrides SET variant = 'off'`, "is not what"},
+		{`INSERT INTO override_keys SELECT environment, 'x', sealed, created_at FROM override_keys`, "override_key/x is there"},
+		{`UPDATE checkpoint_keys SET verifier = 'x'`, "is not what"},
+	}
+	db := storetest.New(t)
+	checkpointKey(t, db)
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	described := put("staging", "a", onOff)
+	described.Owner, described.Description, described.Overridable = "team <a> & b", "\u2028 <b>", new(true)
+	apply(t, db, described)
+	plain := put("staging", "b", onOff)
+	plain.Project = "made-with-a-flag"
+	apply(t, db, plain)
+	owner := "team b"
+	apply(t, db, store.DescribeFlag{Key: "a", Owner: &owner})
+	check(db.CreateEnvironment(t.Context(), store.NewEnvironment{Name: "qa", Retention: 40, Actor: "ada"}))
+	_, err := db.UpdateEnvironment(t.Context(), store.EnvironmentUpdate{Name: "staging", Protected: new(true), Actor: "ada", Reason: "why not"})
+	check(err)
+	check(db.CreateProject(t.Context(), store.NewProject{Name: "old", Description: "an old one", Actor: "ada"}))
+	check(db.ArchiveProject(t.Context(), store.NewProject{Name: "old", Actor: "ada"}))
+	_, _, err = db.CreateKey(t.Context(), store.NewKey{Kind: store.KeyServer, Environment: "staging", Name: "shop", Expires: time.Now().Add(time.Hour), Actor: "ada"})
+	check(err)
+	revoked, _, err := db.CreateKey(t.Context(), store.NewKey{Kind: store.KeyClient, Environment: "staging", Name: "page", Origins: []string{"*"}, Actor: "ada"})
+	check(err)
+	_, err = db.RevokeKey(t.Context(), store.Revocation{ID: revoked.ID, Actor: "ada"})
+	check(err)
+	rotation := store.Rotation{Environment: "staging", Actor: "ada", Reason: "time"}
+	kid, err := db.RotatePropagationKey(t.Context(), rotation)
+	check(err)
+	check(db.SwitchPropagationKey(t.Context(), rotation, kid))
+	for range 2 {
+		o, _, err := db.CreateOverride(t.Context(), store.NewOverride{Environment: "staging", Flag: "a", Variant: "on", Audience: "shop.example", Actor: "ada", Reason: "a test"})
+		check(err)
+		_, err = db.RevokeOverride(t.Context(), store.Revocation{ID: o.ID, Actor: "ada"})
+		check(err)
+	}
+	_, err = db.VerifyAudit(t.Context(), audit.Installation, "")
+	check(err)
+	check(verifyExport(exported(t, db, audit.Installation)))
+
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	check(err)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tables := []string{"environments", "projects", "flags", "api_keys", "propagation_keys", "override_keys", "overrides", "checkpoint_keys"}
+	for _, table := range tables {
+		_, err := conn.Exec(t.Context(), "CREATE TABLE kept_"+table+" AS TABLE "+table)
+		check(err)
+	}
+	_, err = conn.Exec(t.Context(), "SET session_replication_role = replica") // no foreign keys while tables are put back
+	check(err)
+	for _, c := range tamperings {
+		_, err := conn.Exec(t.Context(), c.statement)
+		check(err)
+		_, err = db.VerifyAudit(t.Context(), audit.Installation, "")
+		if state, ok := errors.AsType[*audit.StateError](err); !ok || !strings.Contains(state.Error(), c.want) {
+			t.Errorf("after %s: %v, want %q", c.statement, err, c.want)
+		}
+		for _, table := range tables {
+			_, err := conn.Exec(t.Context(), "DELETE FROM "+table+"; INSERT INTO "+table+" SELECT * FROM kept_"+table)
+			check(err)
+		}
+	}
+	_, err = db.VerifyAudit(t.Context(), audit.Installation, "")
+	check(err)
 }
 
 func exported(t *testing.T, db *store.DB, environment string) []byte {

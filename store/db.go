@@ -57,6 +57,7 @@ type DB struct {
 	master              MasterKey
 	hint                hint
 	count               counters
+	people              people
 	replicated          bool // is required
 	unreplicated        atomic.Pointer[error]
 }

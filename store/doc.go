@@ -30,6 +30,7 @@
 //	flags.go         flags, projects
 //	changes.go       changes
 //	audit.go         audit_entries, installation
+//	texts.go         audit_texts
 //	checkpoints.go   audit_checkpoints, checkpoint_keys
 //	recover.go       installation, lost_revisions
 //	retention.go     audit_checkpoints, audit_entries

@@ -241,7 +241,7 @@ func (db *DB) CreateEnvironment(ctx context.Context, n NewEnvironment) error {
 			return nil, driver(err)
 		}
 		after := lockedEnvironment{Protected: n.Protected, Retention: n.Retention}.record()
-		return []audit.Operation{{Action: audit.ActionCreateEnvironment, Kind: "environment", Name: n.Name, After: after}}, nil
+		return []audit.Operation{{Action: audit.ActionCreateEnvironment, Kind: kindEnvironment, Name: n.Name, After: after}}, nil
 	})
 	if err == nil {
 		db.notify()
@@ -294,7 +294,7 @@ func (db *DB) UpdateEnvironment(ctx context.Context, u EnvironmentUpdate) (chang
 		if after.Archived && !before.Archived {
 			action = audit.ActionArchiveEnvironment
 		}
-		return []audit.Operation{{Action: action, Kind: "environment", Name: u.Name, Before: before.record(), After: after.record()}}, nil
+		return []audit.Operation{{Action: action, Kind: kindEnvironment, Name: u.Name, Before: before.record(), After: after.record()}}, nil
 	})
 	if err == nil && changed {
 		db.notify()
@@ -330,3 +330,21 @@ WHERE r.revision > e.oldest AND NOT (SELECT COALESCE(lineage <> guidon_lineage()
 ORDER BY e.name`
 
 const updateOldest = `UPDATE environments SET oldest = @oldest WHERE name = @name AND oldest < @oldest`
+
+const selectEnvironmentStates = `
+SELECT name, archived_at IS NOT NULL AS archived, protected, retention FROM environments`
+
+func environmentStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	type row struct {
+		Name                string
+		Archived, Protected bool
+		Retention           int
+	}
+	return states(ctx, tx, selectEnvironmentStates, func(r row) stateRow {
+		migrated := map[string]row{
+			"development": {"development", false, false, 90}, "staging": {"staging", false, false, 90}, "production": {"production", false, true, 90},
+		}
+		document := lockedEnvironment{Archived: r.Archived, Protected: r.Protected, Retention: r.Retention}.record()
+		return stateRow{kind: kindEnvironment, name: r.Name, document: document, unmade: migrated[r.Name] == r}
+	})
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store/audit"
 )
 
@@ -252,9 +254,11 @@ type flagRow struct {
 	Lifecycle                       string
 }
 
-const selectFlagRows = `
+const selectAllFlagRows = `
 SELECT key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle
-FROM flags
+FROM flags`
+
+const selectFlagRows = selectAllFlagRows + `
 WHERE key = ANY(@keys)`
 
 const insertProject = `INSERT INTO projects (name, created_at) VALUES (@project, @at) ON CONFLICT (name) DO NOTHING`
@@ -267,6 +271,9 @@ const updateFlag = `
 UPDATE flags SET type = @type, owner = @owner, description = @description, tags = @tags, links = @links, schema = @schema,
 	lifecycle = @lifecycle
 WHERE key = @key`
+
+var eraseFlags = `
+UPDATE flags SET created_by = ` + anonymous("created_by") + ` WHERE ` + named("created_by")
 
 // write queues a key that is new or changed.
 func (f *flagDraft) write(b *pgx.Batch, actor string, at time.Time) {
@@ -351,8 +358,7 @@ func (db *DB) CreateProject(ctx context.Context, n NewProject) error {
 		if tag.RowsAffected() == 0 {
 			return nil, fmt.Errorf("project %q: %w", n.Name, ErrExists)
 		}
-		after, err := json.Marshal(map[string]string{"description": n.Description})
-		return []audit.Operation{{Action: audit.ActionCreateProject, Kind: "project", Name: n.Name, After: after}}, err
+		return []audit.Operation{{Action: audit.ActionCreateProject, Kind: kindProject, Name: n.Name, After: projectRecord(n.Description, false)}}, nil
 	})
 }
 
@@ -384,8 +390,8 @@ func (db *DB) ArchiveProject(ctx context.Context, n NewProject) error {
 			return nil, driver(err)
 		}
 		return []audit.Operation{{
-			Action: audit.ActionArchiveProject, Kind: "project", Name: n.Name,
-			Before: json.RawMessage(`{"archived":false}`), After: json.RawMessage(`{"archived":true}`),
+			Action: audit.ActionArchiveProject, Kind: kindProject, Name: n.Name,
+			Before: projectRecord(found[0].Description, false), After: projectRecord(found[0].Description, true),
 		}}, nil
 	})
 }
@@ -411,4 +417,38 @@ func (d *draft) projectsOpen(ctx context.Context, tx pgx.Tx, flags []*flagDraft)
 		err = fmt.Errorf("%w: %q", ErrArchivedProject, archived[0].Name)
 	}
 	return err
+}
+
+// projectRecord is what the audit log says of a project.
+func projectRecord(description string, archived bool) json.RawMessage {
+	raw, _ := json.Marshal(map[string]any{"archived": archived, "description": description}) // always encodes
+	return raw
+}
+
+const selectProjectStates = `
+SELECT name, description, archived_at IS NOT NULL AS archived,
+	name = 'default' OR EXISTS (SELECT FROM flags WHERE project = name) AS needed
+FROM projects`
+
+// A project that nobody made was made with its first flag.
+func projectStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	type row struct {
+		Name, Description string
+		Archived, Needed  bool
+	}
+	return states(ctx, tx, selectProjectStates, func(r row) stateRow {
+		return stateRow{
+			kind: kindProject, name: r.Name, document: projectRecord(r.Description, r.Archived),
+			unmade: r.Needed && r.Description == "" && !r.Archived,
+		}
+	})
+}
+
+// A flag that nobody described is made by the chain of an environment alone.
+func flagStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	undescribed := (&flagRow{Tags: []string{}}).description()
+	return states(ctx, tx, selectAllFlagRows, func(r flagRow) stateRow {
+		document := r.description()
+		return stateRow{kind: eval.KindFlag.String(), name: r.Key, document: document, unmade: bytes.Equal(document, undescribed)}
+	})
 }

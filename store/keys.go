@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,13 +73,14 @@ type NewKey struct {
 const maxLiveKeys = 10_000
 
 const selectKey = `
-SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, hint, origins, created_at, created_by,
+SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, name_hash, hint, origins, created_at, created_by,
 	expires_at, revoked_at, last_used_at, propagates
 FROM api_keys`
 
 // keyRow is Key as the table has it.
 type keyRow struct {
 	ID, Kind, Environment, Name, Hint string
+	NameHash                          []byte
 	Origins                           []string
 	CreatedAt                         time.Time
 	CreatedBy                         string
@@ -103,18 +103,19 @@ func (r keyRow) key() Key {
 	}
 }
 
-// record is what the audit log says of a key: everything but the secret.
-func (k Key) record() json.RawMessage {
+// record is what the audit log says of a key: everything but the secret, and the
+// name as its hash.
+func (k Key) record(nameHash audit.Hash) json.RawMessage {
 	raw, err := json.Marshal(struct {
 		Kind        KeyKind   `json:"kind"`
 		Environment string    `json:"environment,omitempty"`
-		Name        string    `json:"name"`
+		NameHash    string    `json:"name_hash"`
 		Hint        string    `json:"hint"`
 		Origins     []string  `json:"origins,omitempty"`
 		Expires     time.Time `json:"expires,omitzero"`
 		Revoked     time.Time `json:"revoked,omitzero"`
 		Propagates  bool      `json:"propagates,omitzero"`
-	}{k.Kind, k.Environment, k.Name, k.Hint, k.Origins, k.ExpiresAt, k.RevokedAt, k.Propagates})
+	}{k.Kind, k.Environment, nameHash.String(), k.Hint, k.Origins, k.ExpiresAt.UTC(), k.RevokedAt.UTC(), k.Propagates})
 	if err != nil {
 		panic(err) // strings and times always encode
 	}
@@ -126,8 +127,12 @@ SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS live, max(created_at) FILTE
 FROM api_keys`
 
 const insertKey = `
-INSERT INTO api_keys (id, kind, environment, name, hash, hint, origins, created_at, created_by, expires_at, propagates)
-VALUES (@id, @kind, NULLIF(@environment, ''), @name, @hash, @hint, @origins, @at, @actor, @expires, @propagates)`
+INSERT INTO api_keys (id, kind, environment, name, name_hash, hash, hint, origins, created_at, created_by, expires_at, propagates)
+VALUES (@id, @kind, NULLIF(@environment, ''), @name, @name_hash, @hash, @hint, @origins, @at, @actor, @expires, @propagates)`
+
+var eraseKeys = `
+UPDATE api_keys SET name = CASE WHEN name = @name THEN '` + audit.Erased + `' ELSE name END, created_by = ` + anonymous("created_by") + `
+WHERE name = @name OR ` + named("created_by")
 
 // CreateKey makes an API key and returns its text, which nobody can ask for
 // again. An environment that does not exist is ErrNotFound.
@@ -147,8 +152,12 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 		Origins:   append([]string{}, n.Origins...), // none is no NULL
 		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond), Propagates: n.Propagates,
 	}
+	nameHash, err := db.person(ctx, n.Name)
+	if err != nil {
+		return Key{}, KeyText{}, err
+	}
 	r := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
-	err := db.installation(ctx, "create key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+	err = db.installation(ctx, "create key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
 		type count struct {
 			Live int
 			Made *time.Time
@@ -173,10 +182,10 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 			return nil, &FieldError{"expires_at", "is in the past"}
 		}
 		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
-			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "hash": hash[:], "hint": k.Hint, "origins": k.Origins,
+			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "name_hash": nameHash[:], "hash": hash[:], "hint": k.Hint, "origins": k.Origins,
 			"at": at, "actor": n.Actor, "expires": expires, "propagates": k.Propagates,
 		})
-		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: "key", Name: k.ID, After: k.record()}}, driver(err)
+		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: kindKey, Name: k.ID, After: k.record(nameHash)}}, driver(err)
 	})
 	if err != nil {
 		return Key{}, KeyText{}, err
@@ -239,79 +248,31 @@ func (n NewKey) checkOrigins() error {
 // Keys lists all API keys, newest first, revoked and expired ones too, with
 // the token of the next page.
 func (db *DB) Keys(ctx context.Context, page Page) ([]Key, string, error) {
-	var after struct{ ID string }
-	paged, err := page.after(&after)
-	if err != nil {
-		return nil, "", err
-	}
-	if paged && !isID(after.ID) {
-		return nil, "", errPageToken
-	}
-	limit, err := page.limit()
-	if err != nil {
-		return nil, "", err
-	}
-	// The IDs are UUIDv7: their order is that of creation.
-	const list = selectKey + `
-		WHERE @after = '' OR id < NULLIF(@after, '')::uuid
-		ORDER BY id DESC
-		LIMIT @limit + 1`
-	rows, err := read[keyRow](ctx, db, "keys", list, pgx.StrictNamedArgs{"after": after.ID, "limit": limit})
-	if err != nil {
-		return nil, "", err
-	}
-	next := ""
-	if len(rows) > limit {
-		rows = rows[:limit]
-		after.ID = rows[limit-1].ID
-		next = pageToken(after)
-	}
-	keys := make([]Key, len(rows))
-	for i, r := range rows {
-		keys[i] = r.key()
-	}
-	return keys, next, nil
-}
-
-// A Revocation asks for the end of an API key.
-type Revocation struct {
-	KeyID string
-	// Actor and Reason are for the audit log. Actor is required.
-	Actor, Reason string
-	// CorrelationID ties the audit entry to the request.
-	CorrelationID string
+	return listByID(ctx, db, "api_keys", selectKey+` WHERE true`, nil, page, keyRow.key, func(k Key) string { return k.ID })
 }
 
 // RevokeKey ends an API key at once. Revoking a revoked key changes nothing.
 func (db *DB) RevokeKey(ctx context.Context, asked Revocation) (Key, error) {
-	if strings.TrimSpace(asked.Actor) == "" {
-		return Key{}, &FieldError{"actor", "is required"}
-	}
-	err := cmp.Or(checkText("actor", asked.Actor, MaxTextBytes), checkText("reason", asked.Reason, MaxTextBytes),
-		checkText("correlation_id", asked.CorrelationID, MaxNameBytes))
-	if err != nil {
+	if err := asked.check(kindKey); err != nil {
 		return Key{}, err
 	}
-	if !isID(asked.KeyID) {
-		return Key{}, fmt.Errorf("key %.128q: %w", asked.KeyID, ErrNotFound)
-	}
 	var k Key
-	r := audit.Record{Actor: asked.Actor, Reason: asked.Reason, Correlation: asked.CorrelationID}
-	err = db.installation(ctx, "revoke key", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		rows, err := writing[keyRow](ctx, tx, selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.KeyID})
+	err := db.installation(ctx, "revoke key", asked.record(), func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+		rows, err := writing[keyRow](ctx, tx, selectKey+` WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.ID})
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {
-			return nil, fmt.Errorf("key %.128q: %w", asked.KeyID, ErrNotFound)
+			return nil, asked.notFound(kindKey)
 		}
 		if k = rows[0].key(); !k.RevokedAt.IsZero() {
 			return nil, nil
 		}
-		before := k.record()
+		nameHash := audit.Hash(rows[0].NameHash)
+		before := k.record(nameHash)
 		k.RevokedAt = at
-		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.KeyID, "at": at})
-		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: "key", Name: k.ID, Before: before, After: k.record()}}, driver(err)
+		_, err = tx.Exec(ctx, `UPDATE api_keys SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": asked.ID, "at": at})
+		return []audit.Operation{{Action: audit.ActionRevokeKey, Kind: kindKey, Name: k.ID, Before: before, After: k.record(nameHash)}}, driver(err)
 	})
 	if err != nil {
 		return Key{}, err
@@ -389,4 +350,23 @@ func (db *DB) noteUse(ctx context.Context, id string) {
 	if err != nil && ctx.Err() == nil {
 		db.log.LogAttrs(ctx, slog.LevelWarn, "use of key not noted", slog.String("key_id", id), slog.Any("error", err))
 	}
+}
+
+const selectKeyStates = `
+SELECT k.*, COALESCE(t.text, k.name) AS said
+FROM (` + selectKey + `) k
+LEFT JOIN audit_texts t ON t.hash = k.name_hash`
+
+func keyStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	type row struct {
+		keyRow
+		Said string
+	}
+	return states(ctx, tx, selectKeyStates, func(r row) stateRow {
+		hash := audit.Hash(r.NameHash)
+		if r.Said != r.Name {
+			hash = audit.Hash{} // renamed behind the log's back
+		}
+		return stateRow{kind: kindKey, name: r.ID, document: r.key().record(hash)}
+	})
 }

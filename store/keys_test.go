@@ -57,7 +57,7 @@ func TestKeyThatIsRefused(t *testing.T) {
 	live, text := createKey(t, db, serverKey("live"))
 	_ = live
 	revoked, revokedText := createKey(t, db, serverKey("revoked"))
-	if _, err := db.RevokeKey(t.Context(), store.Revocation{KeyID: revoked.ID, Actor: "grace", Reason: "leaked"}); err != nil {
+	if _, err := db.RevokeKey(t.Context(), store.Revocation{ID: revoked.ID, Actor: "grace", Reason: "leaked"}); err != nil {
 		t.Fatal(err)
 	}
 	n := serverKey("expired")
@@ -156,7 +156,7 @@ func TestKeysAreAuditedWithoutTheSecret(t *testing.T) {
 	db := storetest.New(t)
 	k, text := createKey(t, db, serverKey("a"))
 	for range 2 { // the second changes nothing
-		if got, err := db.RevokeKey(t.Context(), store.Revocation{KeyID: k.ID, Actor: "grace", Reason: "leaked"}); err != nil || got.RevokedAt.IsZero() {
+		if got, err := db.RevokeKey(t.Context(), store.Revocation{ID: k.ID, Actor: "grace", Reason: "leaked"}); err != nil || got.RevokedAt.IsZero() {
 			t.Fatalf("RevokeKey = %+v, %v", got, err)
 		}
 	}
@@ -200,11 +200,11 @@ func TestBadKeyRequests(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "x", "0190a0a0-0000-7000-8000-000000000000", "urn:uuid:0190a0a0-0000-7000-8000-000000000000"} {
-		if _, err := db.RevokeKey(t.Context(), store.Revocation{KeyID: id, Actor: "ada"}); !errors.Is(err, store.ErrNotFound) {
+		if _, err := db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "ada"}); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("RevokeKey(%q): %v, want ErrNotFound", id, err)
 		}
 	}
-	if _, err := db.RevokeKey(t.Context(), store.Revocation{KeyID: "x"}); !errors.Is(err, eval.ErrInvalid) {
+	if _, err := db.RevokeKey(t.Context(), store.Revocation{ID: "x"}); !errors.Is(err, eval.ErrInvalid) {
 		t.Errorf("RevokeKey by nobody: %v, want ErrInvalid", err)
 	}
 	if head := verify(t, db, audit.Installation); head.Seq != 0 {

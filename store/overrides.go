@@ -124,7 +124,7 @@ func (o Override) record() json.RawMessage {
 		Audience    string    `json:"audience"`
 		Expires     time.Time `json:"expires"`
 		Revoked     time.Time `json:"revoked,omitzero"`
-	}{o.Environment, o.Flag, o.Variant, o.Audience, o.ExpiresAt, o.RevokedAt})
+	}{o.Environment, o.Flag, o.Variant, o.Audience, o.ExpiresAt.UTC(), o.RevokedAt.UTC()})
 	if err != nil {
 		panic(err) // strings and times always encode
 	}
@@ -194,11 +194,18 @@ const insertOverride = `
 INSERT INTO overrides (id, environment, flag, variant, audience, reason, kid, created_at, created_by, expires_at)
 VALUES (@id, @environment, @flag, @variant, @audience, @reason, @kid, @at, @actor, @expires)`
 
+var eraseOverrides = `
+UPDATE overrides SET created_by = ` + anonymous("created_by") + `, reason = ` + unsaid("reason") + `
+WHERE ` + named("created_by") + ` OR ` + holdsName("reason")
+
+// keepEndedOverrides is how long overrides are there after their end.
+const keepEndedOverrides = 30 * 24 * time.Hour
+
 // Each new override removes more than it adds.
 const deleteEndedOverrides = `
 DELETE FROM overrides WHERE id IN (
 	SELECT id FROM overrides
-	WHERE expires_at < @at::timestamptz - interval '30 days'
+	WHERE expires_at < @at::timestamptz - @keep::interval
 	ORDER BY expires_at
 	LIMIT 4
 )`
@@ -246,8 +253,8 @@ func (db *DB) CreateOverride(ctx context.Context, n NewOverride) (Override, Over
 			"id": id, "environment": o.Environment, "flag": o.Flag, "variant": o.Variant, "audience": o.Audience,
 			"reason": o.Reason, "kid": o.KeyID, "at": at, "actor": o.CreatedBy, "expires": o.ExpiresAt,
 		})
-		b.Queue(deleteEndedOverrides, pgx.StrictNamedArgs{"at": at})
-		operations = append(operations, audit.Operation{Action: audit.ActionCreateOverride, Kind: "override", Name: id, After: o.record()})
+		b.Queue(deleteEndedOverrides, pgx.StrictNamedArgs{"at": at, "keep": keepEndedOverrides})
+		operations = append(operations, audit.Operation{Action: audit.ActionCreateOverride, Kind: kindOverride, Name: id, After: o.record()})
 		return operations, driver(tx.SendBatch(ctx, b).Close())
 	})
 	if err != nil {
@@ -336,9 +343,8 @@ func (db *DB) overrideSigner(ctx context.Context, tx pgx.Tx, env string, at time
 	_, err = tx.Exec(ctx, insertOverrideKey, pgx.StrictNamedArgs{
 		"environment": env, "kid": kid, "sealed": db.master.seal(seed, forOverrides, env, kid), "at": at,
 	})
-	after, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
 	return OverrideKey{ID: kid, private: ed25519.NewKeyFromSeed(seed[:])},
-		[]audit.Operation{{Action: audit.ActionCreateOverrideKey, Kind: "override_key", Name: kid, After: after}}, driver(err)
+		[]audit.Operation{{Action: audit.ActionCreateOverrideKey, Kind: kindOverrideKey, Name: kid, After: overrideKeyRecord(env)}}, driver(err)
 }
 
 // OverrideFilter narrows a list of overrides.
@@ -351,77 +357,27 @@ type OverrideFilter struct {
 
 // Overrides lists overrides, newest first, with the token of the next page.
 func (db *DB) Overrides(ctx context.Context, filter OverrideFilter, page Page) ([]Override, string, error) {
-	var after struct{ ID string }
-	paged, err := page.after(&after)
-	if err != nil {
-		return nil, "", err
-	}
-	if paged && !isID(after.ID) {
-		return nil, "", errPageToken
-	}
-	limit, err := page.limit()
-	if err != nil {
-		return nil, "", err
-	}
-	// The IDs are UUIDv7: their order is that of creation.
 	const list = selectOverride + `
-		WHERE (@environment = '' OR environment = @environment)
-			AND (@ended OR revoked_at IS NULL AND expires_at > now())
-			AND (@after = '' OR id < NULLIF(@after, '')::uuid)
-		ORDER BY overrides.id DESC
-		LIMIT @limit + 1`
-	rows, err := read[overrideRow](ctx, db, "overrides", list, pgx.StrictNamedArgs{
-		"environment": filter.Environment, "ended": filter.Ended, "after": after.ID, "limit": limit,
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	next := ""
-	if len(rows) > limit {
-		rows = rows[:limit]
-		after.ID = rows[limit-1].ID
-		next = pageToken(after)
-	}
-	out := make([]Override, len(rows))
-	for i, r := range rows {
-		out[i] = r.override()
-	}
-	return out, next, nil
-}
-
-// An OverrideRevocation asks for the end of an override.
-type OverrideRevocation struct {
-	OverrideID string
-	// Actor and Reason are for the audit log. Actor is required.
-	Actor, Reason string
-	// CorrelationID ties the audit entry to the request.
-	CorrelationID string
+		WHERE (@environment = '' OR environment = @environment) AND (@ended OR revoked_at IS NULL AND expires_at > now())`
+	args := pgx.StrictNamedArgs{"environment": filter.Environment, "ended": filter.Ended}
+	return listByID(ctx, db, "overrides", list, args, page, overrideRow.override, func(o Override) string { return o.ID })
 }
 
 // RevokeOverride ends an override: edges hear of it over the stream. One that
 // is revoked or expired already stays as it is.
-func (db *DB) RevokeOverride(ctx context.Context, asked OverrideRevocation) (Override, error) {
-	if strings.TrimSpace(asked.Actor) == "" {
-		return Override{}, &FieldError{"actor", "is required"}
-	}
-	err := cmp.Or(checkText("actor", asked.Actor, MaxTextBytes), checkText("reason", asked.Reason, MaxTextBytes),
-		checkText("correlation_id", asked.CorrelationID, MaxNameBytes))
-	if err != nil {
+func (db *DB) RevokeOverride(ctx context.Context, asked Revocation) (Override, error) {
+	if err := asked.check(kindOverride); err != nil {
 		return Override{}, err
 	}
-	id := asked.OverrideID
-	if !isID(id) {
-		return Override{}, fmt.Errorf("override %.128q: %w", id, ErrNotFound)
-	}
+	id := asked.ID
 	var o Override
-	r := audit.Record{Actor: asked.Actor, Reason: asked.Reason, Correlation: asked.CorrelationID}
-	err = db.installation(ctx, "revoke override", r, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
+	err := db.installation(ctx, "revoke override", asked.record(), func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
 		rows, err := writing[overrideRow](ctx, tx, selectOverride+` WHERE id = @id`, pgx.StrictNamedArgs{"id": id})
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {
-			return nil, fmt.Errorf("override %.128q: %w", id, ErrNotFound)
+			return nil, asked.notFound(kindOverride)
 		}
 		if o = rows[0].override(); !o.RevokedAt.IsZero() || !o.ExpiresAt.After(at) {
 			return nil, nil
@@ -429,11 +385,30 @@ func (db *DB) RevokeOverride(ctx context.Context, asked OverrideRevocation) (Ove
 		before := o.record()
 		o.RevokedAt = at
 		_, err = tx.Exec(ctx, `UPDATE overrides SET revoked_at = @at WHERE id = @id`, pgx.StrictNamedArgs{"id": id, "at": at})
-		return []audit.Operation{{Action: audit.ActionRevokeOverride, Kind: "override", Name: id, Before: before, After: o.record()}}, driver(err)
+		return []audit.Operation{{Action: audit.ActionRevokeOverride, Kind: kindOverride, Name: id, Before: before, After: o.record()}}, driver(err)
 	})
 	if err != nil {
 		return Override{}, err
 	}
 	db.notify()
 	return o, nil
+}
+
+// overrideKeyRecord is what the audit log says of an override key.
+func overrideKeyRecord(env string) json.RawMessage {
+	raw, _ := json.Marshal(map[string]string{"environment": env}) // strings always encode
+	return raw
+}
+
+func overrideKeyStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	type row struct{ Environment, Kid string }
+	return states(ctx, tx, `SELECT environment, kid FROM override_keys`, func(r row) stateRow {
+		return stateRow{kind: kindOverrideKey, name: r.Kid, document: overrideKeyRecord(r.Environment)}
+	})
+}
+
+func overrideStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	return states(ctx, tx, selectOverride, func(r overrideRow) stateRow {
+		return stateRow{kind: kindOverride, name: r.ID, document: r.override().record()}
+	})
 }

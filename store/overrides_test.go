@@ -59,11 +59,11 @@ func TestOverride(t *testing.T) {
 		t.Error("the key that is handed out does not verify what was signed")
 	}
 
-	ended, err := db.RevokeOverride(t.Context(), store.OverrideRevocation{OverrideID: o.ID, Actor: "bob", Reason: "seen"})
+	ended, err := db.RevokeOverride(t.Context(), store.Revocation{ID: o.ID, Actor: "bob", Reason: "seen"})
 	if err != nil || ended.RevokedAt.IsZero() {
 		t.Fatalf("RevokeOverride = %+v, %v", ended, err)
 	}
-	again, err := db.RevokeOverride(t.Context(), store.OverrideRevocation{OverrideID: o.ID, Actor: "bob"})
+	again, err := db.RevokeOverride(t.Context(), store.Revocation{ID: o.ID, Actor: "bob"})
 	if err != nil || !again.RevokedAt.Equal(ended.RevokedAt) {
 		t.Errorf("revoked again: %+v, %v, want it as it was", again, err)
 	}
@@ -144,11 +144,11 @@ func TestOverridesAreRefused(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "x", "0190a0a0-0000-7000-8000-000000000000"} {
-		if _, err := db.RevokeOverride(t.Context(), store.OverrideRevocation{OverrideID: id, Actor: "ada"}); !errors.Is(err, store.ErrNotFound) {
+		if _, err := db.RevokeOverride(t.Context(), store.Revocation{ID: id, Actor: "ada"}); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("RevokeOverride(%q): %v, want ErrNotFound", id, err)
 		}
 	}
-	if _, err := db.RevokeOverride(t.Context(), store.OverrideRevocation{OverrideID: "x"}); !errors.Is(err, eval.ErrInvalid) {
+	if _, err := db.RevokeOverride(t.Context(), store.Revocation{ID: "x"}); !errors.Is(err, eval.ErrInvalid) {
 		t.Errorf("RevokeOverride by nobody: %v, want ErrInvalid", err)
 	}
 	if after := verify(t, db, audit.Installation); after != before {
@@ -214,7 +214,7 @@ func TestOverridesAreListedNewestFirst(t *testing.T) {
 		}
 		made = append([]string{o.ID}, made...)
 	}
-	if _, err := db.RevokeOverride(t.Context(), store.OverrideRevocation{OverrideID: made[1], Actor: "ada"}); err != nil {
+	if _, err := db.RevokeOverride(t.Context(), store.Revocation{ID: made[1], Actor: "ada"}); err != nil {
 		t.Fatal(err)
 	}
 	live := slices.Delete(slices.Clone(made), 1, 2)

@@ -2,8 +2,12 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A Page asks for one piece of a list.
@@ -61,4 +65,42 @@ func pageToken(key any) string {
 		panic(err) // keys are structs of strings and numbers
 	}
 	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// listByID reads one page of a table whose IDs are UUIDv7, so that their order is
+// that of creation, the newest first. The statement ends in a condition, to
+// which what makes the page is added; id tells the ID of an element.
+func listByID[R, T any](ctx context.Context, db *DB, table, sql string, args pgx.StrictNamedArgs, page Page,
+	element func(R) T, id func(T) string,
+) ([]T, string, error) {
+	var after struct{ ID string }
+	paged, err := page.after(&after)
+	if err != nil {
+		return nil, "", err
+	}
+	if paged && !isID(after.ID) {
+		return nil, "", errPageToken
+	}
+	limit, err := page.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	all := pgx.StrictNamedArgs{"after": after.ID, "limit": limit}
+	maps.Copy(all, args)
+	rows, err := read[R](ctx, db, table, sql+`
+		AND (@after = '' OR id < NULLIF(@after, '')::uuid)
+		ORDER BY `+table+`.id DESC
+		LIMIT @limit + 1`, all)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]T, 0, min(len(rows), limit))
+	for _, r := range rows[:min(len(rows), limit)] {
+		out = append(out, element(r))
+	}
+	if len(rows) <= limit {
+		return out, "", nil
+	}
+	after.ID = id(out[limit-1])
+	return out, pageToken(after), nil
 }

@@ -121,7 +121,7 @@ func (db *DB) insertPropagationKey(ctx context.Context, tx pgx.Tx, env string, a
 		"environment": env, "kid": kid, "sealed": db.master.seal(secret, forPropagation, env, kid), "at": at, "activated": activated,
 	})
 	return kid, audit.Operation{
-		Action: audit.ActionCreatePropagationKey, Kind: "propagation_key", Name: kid, After: keyRecord(env, activated != nil),
+		Action: audit.ActionCreatePropagationKey, Kind: kindPropagationKey, Name: kid, After: keyRecord(env, activated != nil),
 	}, driver(err)
 }
 
@@ -235,12 +235,12 @@ func (db *DB) SwitchPropagationKey(ctx context.Context, asked Rotation, kid stri
 			return nil, driver(err)
 		}
 		operations := []audit.Operation{{
-			Action: audit.ActionSwitchPropagationKey, Kind: "propagation_key", Name: kid,
+			Action: audit.ActionSwitchPropagationKey, Kind: kindPropagationKey, Name: kid,
 			Before: keyRecord(asked.Environment, false), After: keyRecord(asked.Environment, true),
 		}}
 		for _, r := range retired {
 			operations = append(operations, audit.Operation{
-				Action: audit.ActionSwitchPropagationKey, Kind: "propagation_key", Name: r.Kid,
+				Action: audit.ActionSwitchPropagationKey, Kind: kindPropagationKey, Name: r.Kid,
 				Before: keyRecord(asked.Environment, true), After: keyRecord(asked.Environment, false),
 			})
 		}
@@ -271,3 +271,16 @@ func (k PropagationKey) LogValue() slog.Value { return slog.StringValue(k.String
 
 // MarshalJSON hides the secret.
 func (k PropagationKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
+
+const selectPropagationKeyStates = `
+SELECT environment, kid, activated_at IS NOT NULL AND retired_at IS NULL AS signs FROM propagation_keys`
+
+func propagationKeyStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
+	type row struct {
+		Environment, Kid string
+		Signs            bool
+	}
+	return states(ctx, tx, selectPropagationKeyStates, func(r row) stateRow {
+		return stateRow{kind: kindPropagationKey, name: r.Kid, document: keyRecord(r.Environment, r.Signs)}
+	})
+}

@@ -76,9 +76,13 @@ func (db *DB) Recover(ctx context.Context, asked Recovery) ([]Recovered, error) 
 			return nil, err
 		}
 	}
-	r := request{ChangeSet: ChangeSet{Actor: asked.Actor, Reason: asked.Reason}, id: newID()}
+	r := newRequest(ChangeSet{Actor: asked.Actor, Reason: asked.Reason})
+	var err error
+	if r.record, err = db.pseudonymous(ctx, r.record); err != nil {
+		return nil, err
+	}
 	var out []Recovered
-	err := db.tries(ctx, "recover", func(ctx context.Context, tx pgx.Tx) (err error) {
+	err = db.tries(ctx, "recover", func(ctx context.Context, tx pgx.Tx) (err error) {
 		out, err = recoverAll(ctx, tx, r, asked.Force)
 		return err
 	})
@@ -137,10 +141,9 @@ func recoverAll(ctx context.Context, tx pgx.Tx, r request, force bool) ([]Recove
 				Action: audit.ActionRecover, Kind: name.Kind.String(), Name: name.Name, After: document,
 			})
 		}
-		head, err := appendEntry(b, e.head(), audit.Record{
-			Actor: r.Actor, Reason: r.Reason, Change: r.id, Time: at, Environment: e.Name, Revision: done.Revision,
-			Operations: operations,
-		})
+		entry := r.record
+		entry.Time, entry.Environment, entry.Revision, entry.Operations = at, e.Name, done.Revision, operations
+		head, err := appendEntry(b, e.head(), entry)
 		if err != nil {
 			return nil, err
 		}
@@ -148,7 +151,9 @@ func recoverAll(ctx context.Context, tx pgx.Tx, r request, force bool) ([]Recove
 		writeRevision(b, e.Name, done.Revision, r, at)
 		e.publish(b, head, size, at)
 	}
-	if err := chain[0].append(b, audit.Record{Actor: r.Actor, Reason: r.Reason, Change: r.id, Time: at, Operations: whole}); err != nil {
+	entry := r.record
+	entry.Time, entry.Operations = at, whole
+	if err := chain[0].append(b, entry); err != nil {
 		return nil, err
 	}
 	b.Queue(updateLineage)
@@ -162,7 +167,7 @@ func (r Recovered) operation() audit.Operation {
 		return raw
 	}
 	return audit.Operation{
-		Action: audit.ActionRecover, Kind: "environment", Name: r.Environment,
+		Action: audit.ActionRecover, Kind: kindEnvironment, Name: r.Environment,
 		Before: encode(map[string]int64{"revision": r.Before}),
 		After:  encode(map[string]any{"revision": r.Revision, "lost": []int64{r.Before + 1, r.Revision - 1}}),
 	}

@@ -70,6 +70,9 @@ func (db *DB) DropAudit(ctx context.Context, c Checkpoint, actor, reason string)
 		}
 		return []audit.Operation{{Action: audit.ActionDropAudit, Kind: "audit", Name: fmt.Sprintf("%s/%d", c.Environment, c.Head.Seq), After: after}}, nil
 	})
+	if err == nil {
+		err = db.dropReasons(ctx, c.Environment, c.Head.Seq)
+	}
 	for err == nil {
 		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 		tag, execErr := db.exec(ctx, dropEntries, args)

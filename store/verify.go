@@ -42,7 +42,13 @@ func (db *DB) chain(ctx context.Context, environment string) (Chain, error) {
 // Verifier is the public key of the checkpoints. Empty takes the database's own
 // word for it, which proves nothing against whoever can write there.
 func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, known ...checkpoint.Checkpoint) (audit.Verified, error) {
+	var state installationState
 	c, err := db.chain(ctx, environment)
+	if err == nil && environment == audit.Installation {
+		// As of one moment, so that what is made meanwhile is no difference.
+		state, err = db.installationState(ctx)
+		c.Head = state.head
+	}
 	if err != nil {
 		return audit.Verified{}, err
 	}
@@ -56,13 +62,14 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 		}
 	}
 	replay := &audit.Replay{Kinds: RowKinds()}
+	if environment == audit.Installation {
+		replay = InstallationReplay(state.now)
+	}
 	l := audit.Log{
 		Scope: environment, Start: audit.Start{Head: anchor.Head, Tree: anchor.Tree},
 		Entries:     db.Entries(ctx, environment, anchor.Head.Seq, c.Head.Seq),
 		Checkpoints: merged(db.opened(ctx, c, anchor.Head.Seq, verifier), known),
-	}
-	if environment != audit.Installation {
-		l.Replay = replay
+		Replay:      replay,
 	}
 	v, err := l.Verify()
 	if err != nil {
@@ -72,7 +79,7 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 		return v, &audit.BrokenError{Scope: environment, Seq: v.Head.Seq + 1, Reason: fmt.Sprintf("the chain does not end where its head says, at entry %d", c.Head.Seq)}
 	}
 	if environment == audit.Installation {
-		return v, nil
+		return v, state.compare(replay)
 	}
 	return v, db.compare(ctx, c, replay)
 }

@@ -429,3 +429,7 @@ USING (
 	LIMIT @limit
 ) old
 WHERE r.environment = old.environment AND r.revision = old.revision`
+
+var eraseRevisions = `
+UPDATE revisions SET actor = ` + anonymous("actor") + `, reason = ` + unsaid("reason") + `
+WHERE ` + named("actor") + ` OR ` + holdsName("reason")

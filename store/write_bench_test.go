@@ -165,9 +165,11 @@ INSERT INTO revisions (environment, revision, change_id, actor, reason, created_
 VALUES ('e' || :e::int, :rev::bigint + 1, gen_random_uuid(), 'ada', 'because', now());
 INSERT INTO changes (id, actor, idempotency_key, request_hash, reason, result, created_at)
 VALUES (gen_random_uuid(), 'bare', gen_random_uuid(), decode(repeat('00', 32), 'hex'), 'because', convert_to(repeat('x', 300), 'UTF8'), now());
-INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, change_id, correlation, revision)
+INSERT INTO audit_texts (hash, salt, person, text)
+VALUES (decode(md5(random()::text) || md5(random()::text), 'hex'), decode(md5('salt'), 'hex'), false, 'because');
+INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, texts, change_id, correlation, revision)
 VALUES ('e' || :e::int, :seq::bigint + 1, decode(repeat('00', 32), 'hex'), decode(repeat('00', 32), 'hex'), convert_to(repeat('x', 500), 'UTF8'),
-	now(), 'ada', '{flag.put}', ARRAY['flag/bare-' || :f::int], gen_random_uuid(), '', :rev::bigint + 1);
+	now(), 'ada', '{flag.put}', ARRAY['flag/bare-' || :f::int], '{}', gen_random_uuid(), '', :rev::bigint + 1);
 UPDATE environments SET revision = :rev::bigint + 1, audit_seq = :seq::bigint + 1, updated_at = now() WHERE name = 'e' || :e::int;
 COMMIT;
 \endpipeline

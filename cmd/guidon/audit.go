@@ -18,7 +18,7 @@ func newAuditCommand(out *output) *cobra.Command {
 		Short: "Read the audit log, export it and prove that it is whole",
 	}
 	r.register(cmd.PersistentFlags())
-	cmd.AddCommand(newAuditListCommand(out, &r), newAuditShowCommand(out, &r), newAuditExportCommand(&r), newAuditVerifyCommand(out, &r), newAuditDropCommand(out))
+	cmd.AddCommand(newAuditListCommand(out, &r), newAuditShowCommand(out, &r), newAuditExportCommand(&r), newAuditVerifyCommand(out, &r), newAuditDropCommand(out), newAuditEraseCommand(out, &r))
 	return cmd
 }
 

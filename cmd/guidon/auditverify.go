@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,10 @@ const (
 	exitState      = 11
 	exitCheckpoint = 12
 )
+
+// verifyTimeout is how long the server may take to read a chain whole: the
+// longest that it allows.
+const verifyTimeout = time.Hour
 
 // findingError is what audit verify found. It has been printed.
 type findingError struct{ code int }
@@ -92,6 +97,9 @@ func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
 			case databaseURL != "":
 				v, err = verifyDatabase(cmd.Context(), databaseURL, environment, verifier, notes)
 			default:
+				if !cmd.Flags().Changed("timeout") {
+					r.timeout = verifyTimeout
+				}
 				v, err = verifyRemote(cmd.Context(), r, environment, notes)
 			}
 			if err != nil {
@@ -232,7 +240,7 @@ func verifyFile(path, verifier string, notes []string) (verification, error) {
 
 func replayOf(scope string) *audit.Replay {
 	if scope == audit.Installation {
-		return nil
+		return store.InstallationReplay(time.Now())
 	}
 	return &audit.Replay{Kinds: store.RowKinds()}
 }

@@ -28,6 +28,7 @@ const (
 	ActionChange             Action = "change"
 	ActionKill               Action = "kill"
 	ActionReadAudit          Action = "audit.read"
+	ActionEraseAudit         Action = "audit.erase"
 	ActionReadKeys           Action = "keys.read"
 	ActionManageKeys         Action = "keys.manage"
 	ActionReadFleet          Action = "fleet.read"
@@ -117,6 +118,7 @@ var permissions = map[string]permission{
 	guidonv1connect.AuditServiceGetProcedure:    {ActionReadAudit, adminOnly},
 	guidonv1connect.AuditServiceExportProcedure: {ActionReadAudit, adminOnly},
 	guidonv1connect.AuditServiceVerifyProcedure: {ActionReadAudit, adminOnly},
+	guidonv1connect.AuditServiceEraseProcedure:  {ActionEraseAudit, adminOnly},
 
 	guidonv1connect.FleetServiceListProcedure: {ActionReadFleet, adminOnly},
 

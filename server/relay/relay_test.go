@@ -214,7 +214,7 @@ func TestChain(t *testing.T) {
 	})
 
 	// A key that is revoked at the server ends its streams at the far relay.
-	if _, err := db.RevokeKey(t.Context(), store.Revocation{KeyID: id, Actor: "test"}); err != nil {
+	if _, err := db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the stream of a revoked key has ended", func() bool { return !c.Status().Connected && c.Status().LastError != "" })

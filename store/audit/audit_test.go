@@ -35,15 +35,26 @@ func chain(t *testing.T, scope string, n int) []audit.Entry {
 	var entries []audit.Entry
 	var head audit.Head
 	for i := range n {
-		payload, err := record(i + 1).Payload()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := head.Next(scope, payload)
+		e := texted(t, head, scope, record(i+1), byte(i))
 		entries = append(entries, e)
 		head = audit.Head{Seq: e.Seq, Hash: e.Hash}
 	}
 	return entries
+}
+
+// texted makes the entry of a record whose name and reason are texts of their own.
+func texted(t testing.TB, head audit.Head, scope string, r audit.Record, salt byte) audit.Entry {
+	t.Helper()
+	texts := []audit.Text{{Salt: [16]byte{salt}, Text: r.Reason}, {Salt: [16]byte{15: 1}, Text: r.Actor}}
+	r.ReasonHash, r.PersonHash, r.Reason, r.Actor = texts[0].Hash().String(), texts[1].Hash().String(), "", "key:1"
+	payload, err := r.Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := head.Next(scope, payload)
+	slices.SortFunc(texts, func(a, b audit.Text) int { return strings.Compare(a.Hash().String(), b.Hash().String()) })
+	e.Texts = texts
+	return e
 }
 
 func yield(entries []audit.Entry) iter.Seq2[audit.Entry, error] {
@@ -154,6 +165,13 @@ var tamperings = map[string]func(r *rand.Rand, entries []audit.Entry) []audit.En
 		es[i], es[i+1] = es[i+1], es[i]
 		return es
 	},
+	"change a name":   func(r *rand.Rand, es []audit.Entry) []audit.Entry { return changeText(r, es, "ada") },
+	"change a reason": func(r *rand.Rand, es []audit.Entry) []audit.Entry { return changeText(r, es, "because") },
+	"swap the texts of two entries": func(r *rand.Rand, es []audit.Entry) []audit.Entry {
+		i := r.IntN(len(es) - 1)
+		es[i].Texts, es[i+1].Texts = es[i+1].Texts, es[i].Texts
+		return es
+	},
 	"rewrite one entry with a right hash": func(r *rand.Rand, es []audit.Entry) []audit.Entry {
 		i := r.IntN(len(es) - 1) // as above
 		e := &es[i]
@@ -161,6 +179,72 @@ var tamperings = map[string]func(r *rand.Rand, entries []audit.Entry) []audit.En
 		e.Hash = audit.EntryHash(e.Scope, e.Seq, e.Prev, e.Payload)
 		return es
 	},
+}
+
+// changeText puts another text in the place of one, with the right salt.
+func changeText(r *rand.Rand, es []audit.Entry, text string) []audit.Entry {
+	e := &es[r.IntN(len(es))]
+	e.Texts = slices.Clone(e.Texts)
+	for i := range e.Texts {
+		if e.Texts[i].Text == text {
+			e.Texts[i].Text = "eve"
+		}
+	}
+	return es
+}
+
+func TestErasedTextsKeepTheChain(t *testing.T) {
+	t.Parallel()
+	entries := chain(t, "production", 10)
+	r, err := entries[3].Record()
+	if err != nil || r.Actor != "key:1 ada" || r.Reason != "because" || r.PersonHash != "" || r.ReasonHash != "" {
+		t.Errorf("record = %+v, %v, want its texts in their places", r, err)
+	}
+	for i := range entries {
+		entries[i].Texts = slices.DeleteFunc(slices.Clone(entries[i].Texts), func(text audit.Text) bool { return i%3 == 0 || text.Text == "ada" })
+	}
+	if head, err := audit.Verify("production", audit.Head{}, yield(entries)); err != nil || head.Seq != 10 {
+		t.Errorf("Verify = %d, %v, want 10", head.Seq, err)
+	}
+	for i, want := range map[int]string{3: audit.Erased, 4: "because"} {
+		if r, err := entries[i].Record(); err != nil || r.Actor != "key:1 erased" || r.Reason != want {
+			t.Errorf("record %d = %+v, %v, want reason %q", i, r, err, want)
+		}
+	}
+	named := audit.Record{Operations: []audit.Operation{{Kind: "key", Name: "1", After: json.RawMessage(`{"hint":"abcd","name_hash":"00"}`)}}}
+	payload, err := named.Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := (audit.Entry{Payload: payload}).Record(); err != nil || string(r.Operations[0].After) != `{"hint":"abcd","name":"erased"}` {
+		t.Errorf("a key whose name was erased: %s, %v", r.Operations[0].After, err)
+	}
+}
+
+// The vector was computed outside Go from the definition of Text.Hash.
+func TestTextHashIsPinned(t *testing.T) {
+	t.Parallel()
+	got := audit.Text{Salt: [16]byte{0: 1, 15: 2}, Text: "Ada Lovelace"}.Hash()
+	if want := "1431c46485575e1df64007dc73100a1a02b7ff7f35437fc7ea64ea68ba54e222"; got.String() != want {
+		t.Errorf("Hash = %s, want %s", got, want)
+	}
+}
+
+func TestSplitActor(t *testing.T) {
+	t.Parallel()
+	for actor, want := range map[string][2]string{
+		"guidon":               {"guidon", ""},
+		"database: guidon dev": {"database: guidon dev", ""},
+		"key:1 Ada Lovelace":   {"key:1", "Ada Lovelace"},
+		"key:1 erased":         {"key:1 erased", ""},
+		"key:1":                {"key:1", ""},
+		"ada":                  {"", "ada"},
+		"erased":               {"erased", ""},
+	} {
+		if principal, person := audit.SplitActor(actor); principal != want[0] || person != want[1] {
+			t.Errorf("SplitActor(%q) = %q, %q, want %q", actor, principal, person, want)
+		}
+	}
 }
 
 func TestVerifyFindsEveryTampering(t *testing.T) {
@@ -178,7 +262,7 @@ func TestVerifyFindsEveryTampering(t *testing.T) {
 			// The place is named: everything before it is as it was, but for
 			// an entry that got a hash of its own.
 			for j := range broken.Seq - 2 {
-				if was, is := entries[j], forged[j]; was.Hash != is.Hash || !bytes.Equal(was.Payload, is.Payload) {
+				if was, is := entries[j], forged[j]; was.Hash != is.Hash || !bytes.Equal(was.Payload, is.Payload) || !slices.Equal(was.Texts, is.Texts) {
 					t.Fatalf("%s, round %d: named %d, but %d differs", name, i, broken.Seq, j+1)
 				}
 			}

@@ -27,6 +27,9 @@ type Entry struct {
 	Hash Hash
 	// Payload is a [Record] in canonical JSON.
 	Payload []byte
+	// Texts are those whose hashes the payload holds, by hash, except for those
+	// that were erased.
+	Texts []Text
 }
 
 // Head is how far a chain goes: what the next entry builds on. The zero value
@@ -39,7 +42,7 @@ type Head struct {
 // Next makes the entry that follows head.
 func (head Head) Next(scope string, payload []byte) Entry {
 	seq := head.Seq + 1
-	return Entry{scope, seq, head.Hash, EntryHash(scope, seq, head.Hash, payload), payload}
+	return Entry{Scope: scope, Seq: seq, Prev: head.Hash, Hash: EntryHash(scope, seq, head.Hash, payload), Payload: payload}
 }
 
 // EntryHash is SHA-256 over "guidon.audit.v1", the scope, the number (8 bytes,

@@ -63,7 +63,14 @@ type entryLine struct {
 	Seq     int64           `json:"seq"`
 	Prev    string          `json:"prev"`
 	Hash    string          `json:"hash"`
+	Texts   []textMember    `json:"texts"`
 	Payload json.RawMessage `json:"payload"`
+}
+
+// textMember is a [Text] in the line of an entry.
+type textMember struct {
+	Salt string `json:"salt"`
+	Text string `json:"text"`
 }
 
 type checkpointLine struct {
@@ -88,7 +95,17 @@ func AppendEntry(b []byte, e Entry) []byte {
 	b = hex.AppendEncode(b, e.Prev[:])
 	b = append(b, `","hash":"`...)
 	b = hex.AppendEncode(b, e.Hash[:])
-	b = append(b, `","payload":`...)
+	b = append(b, '"')
+	if len(e.Texts) > 0 {
+		texts := make([]textMember, len(e.Texts))
+		for i, t := range e.Texts {
+			texts[i] = textMember{hex.EncodeToString(t.Salt[:]), t.Text}
+		}
+		b = append(b, `,"texts":`...)
+		b = appendLine(b, texts)
+		b = b[:len(b)-1]
+	}
+	b = append(b, `,"payload":`...)
 	b = append(b, e.Payload...)
 	return append(b, "}\n"...)
 }
@@ -277,10 +294,21 @@ func decodeEntry(line []byte) (Entry, error) {
 	var err, prevErr error
 	e.Hash, err = parseHash(l.Hash)
 	e.Prev, prevErr = parseHash(l.Prev)
+	for _, t := range l.Texts {
+		var salt [16]byte
+		copy(salt[:], decodeHex(t.Salt)) // one that is not whole is written otherwise below
+		e.Texts = append(e.Texts, Text{salt, t.Text})
+	}
 	if err != nil || prevErr != nil || !bytes.Equal(AppendEntry(nil, e), line) {
 		return Entry{}, errors.New("a line cannot be read")
 	}
 	return e, nil
+}
+
+// decodeHex returns what can be read of hex.
+func decodeHex(text string) []byte {
+	raw, _ := hex.DecodeString(text)
+	return raw
 }
 
 func parseHash(text string) (Hash, error) {

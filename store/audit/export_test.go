@@ -184,8 +184,31 @@ var forgeries = map[string]func(*testing.T, *rand.Rand, log, []byte) []byte{
 	},
 	"change a payload and chain again": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
 		e := &l.entries[r.IntN(len(l.entries))]
-		e.Payload = bytes.Replace(e.Payload, []byte(`"ada"`), []byte(`"eve"`), 1)
+		e.Payload = bytes.Replace(e.Payload, []byte(`"key:1"`), []byte(`"key:2"`), 1)
 		l.entries = rechained(l.entries)
+		return l.file()
+	},
+	"change a name": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
+		l.entries = changeText(r, l.entries, "ada")
+		return l.file()
+	},
+	"change a reason": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
+		l.entries = changeText(r, l.entries, "because")
+		return l.file()
+	},
+	"show another's texts": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
+		l.entries[r.IntN(len(l.entries))].Texts = l.entries[r.IntN(len(l.entries))].Texts
+		return l.file()
+	},
+	"show a text twice": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
+		e := &l.entries[r.IntN(len(l.entries))]
+		e.Texts = append(slices.Clone(e.Texts), e.Texts[r.IntN(len(e.Texts))])
+		return l.file()
+	},
+	"turn the texts round": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
+		e := &l.entries[r.IntN(len(l.entries))]
+		e.Texts = slices.Clone(e.Texts)
+		slices.Reverse(e.Texts)
 		return l.file()
 	},
 	"chain again and drop the checkpoints": func(_ *testing.T, r *rand.Rand, l log, _ []byte) []byte {
@@ -221,6 +244,7 @@ func rechainedAs(scope string, entries []audit.Entry) []audit.Entry {
 	var head audit.Head
 	for i, e := range entries {
 		entries[i] = head.Next(scope, e.Payload)
+		entries[i].Texts = e.Texts
 		head = audit.Head{Seq: entries[i].Seq, Hash: entries[i].Hash}
 	}
 	return entries
@@ -260,7 +284,11 @@ func TestEveryForgeryIsFound(t *testing.T) {
 	}
 	for i := range whole {
 		n := 1 + r.IntN(size)
-		clean, last := newLog(t, k, entries[:n])
+		kept := slices.Clone(entries[:n])
+		for j := range kept { // with and without texts that were erased
+			kept[j].Texts = slices.DeleteFunc(slices.Clone(kept[j].Texts), func(audit.Text) bool { return r.IntN(4) == 0 })
+		}
+		clean, last := newLog(t, k, kept)
 		if _, err := verifyFile(clean.file(), k, last); err != nil {
 			t.Fatalf("log %d, of %d entries: %v, want no alarm", i, n, err)
 		}
@@ -376,11 +404,7 @@ func FuzzAuditExport(f *testing.F) {
 	var entries []audit.Entry
 	var head audit.Head
 	for i := range 4 {
-		payload, err := record(i + 1).Payload()
-		if err != nil {
-			f.Fatal(err)
-		}
-		e := head.Next("production", payload)
+		e := texted(f, head, "production", record(i+1), byte(i))
 		entries, head = append(entries, e), audit.Head{Seq: e.Seq, Hash: e.Hash}
 	}
 	l, last := newLog(f, k, entries)

@@ -38,7 +38,9 @@ const (
 	ActionCreatePropagationKey = "propagation_key.create"
 	ActionSwitchPropagationKey = "propagation_key.switch"
 	ActionCreateCheckpointKey  = "checkpoint_key.create"
+	ActionRemovePropagationKey = "propagation_key.remove"
 	ActionDropAudit            = "audit.drop"
+	ActionEraseAudit           = "audit.erase"
 	ActionCreateOverrideKey    = "override_key.create"
 	ActionCreateOverride       = "override.create"
 	ActionRevokeOverride       = "override.revoke"
@@ -49,7 +51,12 @@ const (
 
 // Record is what an entry says: who did what, when and why.
 type Record struct {
-	Actor string `json:"actor"`
+	Actor string `json:"actor,omitempty"`
+	// PersonHash is the hash of the name that ends the actor, and ReasonHash
+	// that of the reason, where they stand in a payload as [Text]s; see
+	// [Entry.Record].
+	PersonHash string `json:"person_hash,omitempty"`
+	ReasonHash string `json:"reason_hash,omitempty"`
 	// Action is that of the operations if they agree, else ActionChange.
 	Action string `json:"action"`
 	Reason string `json:"reason,omitempty"`
@@ -82,18 +89,32 @@ func (r Record) Payload() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit record: %w", err)
 	}
-	payload, err := jcs.Transform(raw)
+	payload, err := Canonical(raw)
 	if err != nil {
 		return nil, fmt.Errorf("audit record: %w", err)
 	}
 	return payload, nil
 }
 
-// Record decodes the payload of the entry.
+// Canonical is a document as it stands in payloads.
+func Canonical(document []byte) ([]byte, error) { return jcs.Transform(document) }
+
+// Record decodes the payload of the entry, with its texts in their places and
+// [Erased] where there is none any more.
 func (e Entry) Record() (Record, error) {
-	var r Record
-	if err := json.Unmarshal(e.Payload, &r); err != nil {
+	r, err := e.stored()
+	if err == nil {
+		err = r.open(e.Texts)
+	}
+	if err != nil {
 		return Record{}, fmt.Errorf("audit entry %d of %q: %w", e.Seq, e.Scope, err)
 	}
 	return r, nil
+}
+
+// stored decodes the payload as it is.
+func (e Entry) stored() (Record, error) {
+	var r Record
+	err := json.Unmarshal(e.Payload, &r)
+	return r, err
 }

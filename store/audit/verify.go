@@ -50,6 +50,9 @@ func Verify(scope string, from Head, entries iter.Seq2[Entry, error]) (Head, err
 		case e.Hash != EntryHash(e.Scope, e.Seq, e.Prev, e.Payload):
 			return broken("its hash is not that of its content")
 		}
+		if reason := e.foreignText(); reason != "" {
+			return broken(reason)
+		}
 		head = Head{e.Seq, e.Hash}
 	}
 	return head, nil

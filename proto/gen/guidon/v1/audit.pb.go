@@ -32,7 +32,8 @@ type AuditEntry struct {
 	// revision that the change made; 0 in the installation's chain.
 	Revision   int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
-	// actor is who: "key:<id> <name>".
+	// actor is who: "key:<id> <name>". Where the name stood is "erased" once
+	// somebody erased it, and so is the reason.
 	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// action is what the operations of the entry have in common: flag.put,
 	// flag.state, flag.default, flag.attributes, flag.archive, flag.restore,
@@ -40,8 +41,9 @@ type AuditEntry struct {
 	// segment.delete, settings.put, key.create, key.revoke,
 	// propagation_key.create,
 	// propagation_key.switch,
-	// override_key.create, override.create, override.revoke; change if they have
-	// nothing in common.
+	// propagation_key.remove, override_key.create, override.create,
+	// override.revoke, audit.drop, audit.erase; change if they have nothing in
+	// common.
 	Action   string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	Reason   string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	ChangeId string `protobuf:"bytes,8,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
@@ -498,7 +500,8 @@ func (x *AuditServiceGetRequest) GetId() string {
 type AuditServiceGetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Entry *AuditEntry            `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
-	// payload is what was hashed, to the byte: canonical JSON.
+	// payload is what was hashed, to the byte: canonical JSON. It holds the actor's
+	// name and the reason as hashes.
 	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -793,6 +796,133 @@ func (x *AuditServiceVerifyResponse) GetVerifier() string {
 	return ""
 }
 
+type AuditServiceEraseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// person is a name as it stands behind the key's ID in actors, and as the name
+	// of keys. At least 3 bytes.
+	Person string `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"`
+	// reason is for the log, which keeps it: it must not hold the name.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// dry_run counts what would be erased.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceEraseRequest) Reset() {
+	*x = AuditServiceEraseRequest{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceEraseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceEraseRequest) ProtoMessage() {}
+
+func (x *AuditServiceEraseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceEraseRequest.ProtoReflect.Descriptor instead.
+func (*AuditServiceEraseRequest) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AuditServiceEraseRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *AuditServiceEraseRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuditServiceEraseRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type AuditServiceEraseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// names is 1 if the log knew the person.
+	Names int32 `protobuf:"varint,1,opt,name=names,proto3" json:"names,omitempty"`
+	// reasons of entries held the name.
+	Reasons int32 `protobuf:"varint,2,opt,name=reasons,proto3" json:"reasons,omitempty"`
+	// rows of keys, revisions, flags, overrides and change sets named the person.
+	Rows          int64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditServiceEraseResponse) Reset() {
+	*x = AuditServiceEraseResponse{}
+	mi := &file_guidon_v1_audit_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditServiceEraseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditServiceEraseResponse) ProtoMessage() {}
+
+func (x *AuditServiceEraseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_audit_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditServiceEraseResponse.ProtoReflect.Descriptor instead.
+func (*AuditServiceEraseResponse) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_audit_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AuditServiceEraseResponse) GetNames() int32 {
+	if x != nil {
+		return x.Names
+	}
+	return 0
+}
+
+func (x *AuditServiceEraseResponse) GetReasons() int32 {
+	if x != nil {
+		return x.Reasons
+	}
+	return 0
+}
+
+func (x *AuditServiceEraseResponse) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 var File_guidon_v1_audit_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_audit_proto_rawDesc = "" +
@@ -858,12 +988,21 @@ const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\aentries\x18\x03 \x01(\x03R\aentries\x12\x12\n" +
 	"\x04head\x18\x04 \x01(\tR\x04head\x12\x18\n" +
 	"\acovered\x18\x05 \x01(\x03R\acovered\x12\x1a\n" +
-	"\bverifier\x18\x06 \x01(\tR\bverifier2\xe5\x02\n" +
+	"\bverifier\x18\x06 \x01(\tR\bverifier\"c\n" +
+	"\x18AuditServiceEraseRequest\x12\x16\n" +
+	"\x06person\x18\x01 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"_\n" +
+	"\x19AuditServiceEraseResponse\x12\x14\n" +
+	"\x05names\x18\x01 \x01(\x05R\x05names\x12\x18\n" +
+	"\areasons\x18\x02 \x01(\x05R\areasons\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows2\xbb\x03\n" +
 	"\fAuditService\x12Q\n" +
 	"\x04List\x12\".guidon.v1.AuditServiceListRequest\x1a#.guidon.v1.AuditServiceListResponse\"\x00\x12N\n" +
 	"\x03Get\x12!.guidon.v1.AuditServiceGetRequest\x1a\".guidon.v1.AuditServiceGetResponse\"\x00\x12Y\n" +
 	"\x06Export\x12$.guidon.v1.AuditServiceExportRequest\x1a%.guidon.v1.AuditServiceExportResponse\"\x000\x01\x12W\n" +
-	"\x06Verify\x12$.guidon.v1.AuditServiceVerifyRequest\x1a%.guidon.v1.AuditServiceVerifyResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
+	"\x06Verify\x12$.guidon.v1.AuditServiceVerifyRequest\x1a%.guidon.v1.AuditServiceVerifyResponse\"\x00\x12T\n" +
+	"\x05Erase\x12#.guidon.v1.AuditServiceEraseRequest\x1a$.guidon.v1.AuditServiceEraseResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
 var (
 	file_guidon_v1_audit_proto_rawDescOnce sync.Once
@@ -877,7 +1016,7 @@ func file_guidon_v1_audit_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_audit_proto_rawDescData
 }
 
-var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_guidon_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_guidon_v1_audit_proto_goTypes = []any{
 	(*AuditEntry)(nil),                 // 0: guidon.v1.AuditEntry
 	(*AuditChange)(nil),                // 1: guidon.v1.AuditChange
@@ -889,27 +1028,31 @@ var file_guidon_v1_audit_proto_goTypes = []any{
 	(*AuditServiceExportResponse)(nil), // 7: guidon.v1.AuditServiceExportResponse
 	(*AuditServiceVerifyRequest)(nil),  // 8: guidon.v1.AuditServiceVerifyRequest
 	(*AuditServiceVerifyResponse)(nil), // 9: guidon.v1.AuditServiceVerifyResponse
-	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
-	(*FieldChange)(nil),                // 11: guidon.v1.FieldChange
+	(*AuditServiceEraseRequest)(nil),   // 10: guidon.v1.AuditServiceEraseRequest
+	(*AuditServiceEraseResponse)(nil),  // 11: guidon.v1.AuditServiceEraseResponse
+	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
+	(*FieldChange)(nil),                // 13: guidon.v1.FieldChange
 }
 var file_guidon_v1_audit_proto_depIdxs = []int32{
-	10, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
+	12, // 0: guidon.v1.AuditEntry.occurred_at:type_name -> google.protobuf.Timestamp
 	1,  // 1: guidon.v1.AuditEntry.changes:type_name -> guidon.v1.AuditChange
-	11, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
-	10, // 3: guidon.v1.AuditServiceListRequest.after:type_name -> google.protobuf.Timestamp
-	10, // 4: guidon.v1.AuditServiceListRequest.before:type_name -> google.protobuf.Timestamp
+	13, // 2: guidon.v1.AuditChange.fields:type_name -> guidon.v1.FieldChange
+	12, // 3: guidon.v1.AuditServiceListRequest.after:type_name -> google.protobuf.Timestamp
+	12, // 4: guidon.v1.AuditServiceListRequest.before:type_name -> google.protobuf.Timestamp
 	0,  // 5: guidon.v1.AuditServiceListResponse.entries:type_name -> guidon.v1.AuditEntry
 	0,  // 6: guidon.v1.AuditServiceGetResponse.entry:type_name -> guidon.v1.AuditEntry
 	2,  // 7: guidon.v1.AuditService.List:input_type -> guidon.v1.AuditServiceListRequest
 	4,  // 8: guidon.v1.AuditService.Get:input_type -> guidon.v1.AuditServiceGetRequest
 	6,  // 9: guidon.v1.AuditService.Export:input_type -> guidon.v1.AuditServiceExportRequest
 	8,  // 10: guidon.v1.AuditService.Verify:input_type -> guidon.v1.AuditServiceVerifyRequest
-	3,  // 11: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
-	5,  // 12: guidon.v1.AuditService.Get:output_type -> guidon.v1.AuditServiceGetResponse
-	7,  // 13: guidon.v1.AuditService.Export:output_type -> guidon.v1.AuditServiceExportResponse
-	9,  // 14: guidon.v1.AuditService.Verify:output_type -> guidon.v1.AuditServiceVerifyResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
+	10, // 11: guidon.v1.AuditService.Erase:input_type -> guidon.v1.AuditServiceEraseRequest
+	3,  // 12: guidon.v1.AuditService.List:output_type -> guidon.v1.AuditServiceListResponse
+	5,  // 13: guidon.v1.AuditService.Get:output_type -> guidon.v1.AuditServiceGetResponse
+	7,  // 14: guidon.v1.AuditService.Export:output_type -> guidon.v1.AuditServiceExportResponse
+	9,  // 15: guidon.v1.AuditService.Verify:output_type -> guidon.v1.AuditServiceVerifyResponse
+	11, // 16: guidon.v1.AuditService.Erase:output_type -> guidon.v1.AuditServiceEraseResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -927,7 +1070,7 @@ func file_guidon_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_audit_proto_rawDesc), len(file_guidon_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/audit.proto.
  */
 export const file_guidon_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKTAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJEgoKAmlkGAwgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlIscCChdBdWRpdFNlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEg0KBWFjdG9yGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEgsKA2tleRgGIAEoCRIOCgZhY3Rpb24YByABKAkSKQoFYWZ0ZXIYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YCiABKAMSFgoOY29ycmVsYXRpb25faWQYCyABKAkSEQoJY2hhbmdlX2lkGAwgASgJEgwKBHRleHQYDSABKAkSFAoMaW5zdGFsbGF0aW9uGA4gASgIIlsKGEF1ZGl0U2VydmljZUxpc3RSZXNwb25zZRImCgdlbnRyaWVzGAEgAygLMhUuZ3VpZG9uLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiQKFkF1ZGl0U2VydmljZUdldFJlcXVlc3QSCgoCaWQYASABKAkiUAoXQXVkaXRTZXJ2aWNlR2V0UmVzcG9uc2USJAoFZW50cnkYASABKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIPCgdwYXlsb2FkGAIgASgMIkAKGUF1ZGl0U2VydmljZUV4cG9ydFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGZm9ybWF0GAIgASgJIioKGkF1ZGl0U2VydmljZUV4cG9ydFJlc3BvbnNlEgwKBGRhdGEYASABKAwiRQoZQXVkaXRTZXJ2aWNlVmVyaWZ5UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtjaGVja3BvaW50cxgCIAMoCSJ/ChpBdWRpdFNlcnZpY2VWZXJpZnlSZXNwb25zZRIPCgdvdXRjb21lGAEgASgJEg4KBmRldGFpbBgCIAEoCRIPCgdlbnRyaWVzGAMgASgDEgwKBGhlYWQYBCABKAkSDwoHY292ZXJlZBgFIAEoAxIQCgh2ZXJpZmllchgGIAEoCTLlAgoMQXVkaXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuQXVkaXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgASTgoDR2V0EiEuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZUdldFJlcXVlc3QaIi5ndWlkb24udjEuQXVkaXRTZXJ2aWNlR2V0UmVzcG9uc2UiABJZCgZFeHBvcnQSJC5ndWlkb24udjEuQXVkaXRTZXJ2aWNlRXhwb3J0UmVxdWVzdBolLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VFeHBvcnRSZXNwb25zZSIAMAESVwoGVmVyaWZ5EiQuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZVZlcmlmeVJlcXVlc3QaJS5ndWlkb24udjEuQXVkaXRTZXJ2aWNlVmVyaWZ5UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_timestamp, file_guidon_v1_field]);
+  fileDesc("ChVndWlkb24vdjEvYXVkaXQucHJvdG8SCWd1aWRvbi52MSKTAgoKQXVkaXRFbnRyeRITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxIvCgtvY2N1cnJlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBSABKAkSDgoGYWN0aW9uGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIRCgljaGFuZ2VfaWQYCCABKAkSFgoOY29ycmVsYXRpb25faWQYCSABKAkSJwoHY2hhbmdlcxgKIAMoCzIWLmd1aWRvbi52MS5BdWRpdENoYW5nZRIMCgRoYXNoGAsgASgJEgoKAmlkGAwgASgJImEKC0F1ZGl0Q2hhbmdlEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSJgoGZmllbGRzGAQgAygLMhYuZ3VpZG9uLnYxLkZpZWxkQ2hhbmdlIscCChdBdWRpdFNlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRmbGFnGAIgASgJEg0KBWFjdG9yGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEgsKA2tleRgGIAEoCRIOCgZhY3Rpb24YByABKAkSKQoFYWZ0ZXIYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YCiABKAMSFgoOY29ycmVsYXRpb25faWQYCyABKAkSEQoJY2hhbmdlX2lkGAwgASgJEgwKBHRleHQYDSABKAkSFAoMaW5zdGFsbGF0aW9uGA4gASgIIlsKGEF1ZGl0U2VydmljZUxpc3RSZXNwb25zZRImCgdlbnRyaWVzGAEgAygLMhUuZ3VpZG9uLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiQKFkF1ZGl0U2VydmljZUdldFJlcXVlc3QSCgoCaWQYASABKAkiUAoXQXVkaXRTZXJ2aWNlR2V0UmVzcG9uc2USJAoFZW50cnkYASABKAsyFS5ndWlkb24udjEuQXVkaXRFbnRyeRIPCgdwYXlsb2FkGAIgASgMIkAKGUF1ZGl0U2VydmljZUV4cG9ydFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGZm9ybWF0GAIgASgJIioKGkF1ZGl0U2VydmljZUV4cG9ydFJlc3BvbnNlEgwKBGRhdGEYASABKAwiRQoZQXVkaXRTZXJ2aWNlVmVyaWZ5UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtjaGVja3BvaW50cxgCIAMoCSJ/ChpBdWRpdFNlcnZpY2VWZXJpZnlSZXNwb25zZRIPCgdvdXRjb21lGAEgASgJEg4KBmRldGFpbBgCIAEoCRIPCgdlbnRyaWVzGAMgASgDEgwKBGhlYWQYBCABKAkSDwoHY292ZXJlZBgFIAEoAxIQCgh2ZXJpZmllchgGIAEoCSJLChhBdWRpdFNlcnZpY2VFcmFzZVJlcXVlc3QSDgoGcGVyc29uGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIPCgdkcnlfcnVuGAMgASgIIkkKGUF1ZGl0U2VydmljZUVyYXNlUmVzcG9uc2USDQoFbmFtZXMYASABKAUSDwoHcmVhc29ucxgCIAEoBRIMCgRyb3dzGAMgASgDMrsDCgxBdWRpdFNlcnZpY2USUQoETGlzdBIiLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VMaXN0UmVxdWVzdBojLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VMaXN0UmVzcG9uc2UiABJOCgNHZXQSIS5ndWlkb24udjEuQXVkaXRTZXJ2aWNlR2V0UmVxdWVzdBoiLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VHZXRSZXNwb25zZSIAElkKBkV4cG9ydBIkLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VFeHBvcnRSZXF1ZXN0GiUuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZUV4cG9ydFJlc3BvbnNlIgAwARJXCgZWZXJpZnkSJC5ndWlkb24udjEuQXVkaXRTZXJ2aWNlVmVyaWZ5UmVxdWVzdBolLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VWZXJpZnlSZXNwb25zZSIAElQKBUVyYXNlEiMuZ3VpZG9uLnYxLkF1ZGl0U2VydmljZUVyYXNlUmVxdWVzdBokLmd1aWRvbi52MS5BdWRpdFNlcnZpY2VFcmFzZVJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_guidon_v1_field]);
 
 /**
  * AuditEntry says who did what, when, why and from where.
@@ -49,7 +49,8 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
   occurredAt?: Timestamp | undefined;
 
   /**
-   * actor is who: "key:<id> <name>".
+   * actor is who: "key:<id> <name>". Where the name stood is "erased" once
+   * somebody erased it, and so is the reason.
    *
    * @generated from field: string actor = 5;
    */
@@ -62,8 +63,9 @@ export type AuditEntry = Message<"guidon.v1.AuditEntry"> & {
    * segment.delete, settings.put, key.create, key.revoke,
    * propagation_key.create,
    * propagation_key.switch,
-   * override_key.create, override.create, override.revoke; change if they have
-   * nothing in common.
+   * propagation_key.remove, override_key.create, override.create,
+   * override.revoke, audit.drop, audit.erase; change if they have nothing in
+   * common.
    *
    * @generated from field: string action = 6;
    */
@@ -300,7 +302,8 @@ export type AuditServiceGetResponse = Message<"guidon.v1.AuditServiceGetResponse
   entry?: AuditEntry | undefined;
 
   /**
-   * payload is what was hashed, to the byte: canonical JSON.
+   * payload is what was hashed, to the byte: canonical JSON. It holds the actor's
+   * name and the reason as hashes.
    *
    * @generated from field: bytes payload = 2;
    */
@@ -441,6 +444,73 @@ export const AuditServiceVerifyResponseSchema: GenMessage<AuditServiceVerifyResp
   messageDesc(file_guidon_v1_audit, 9);
 
 /**
+ * @generated from message guidon.v1.AuditServiceEraseRequest
+ */
+export type AuditServiceEraseRequest = Message<"guidon.v1.AuditServiceEraseRequest"> & {
+  /**
+   * person is a name as it stands behind the key's ID in actors, and as the name
+   * of keys. At least 3 bytes.
+   *
+   * @generated from field: string person = 1;
+   */
+  person: string;
+
+  /**
+   * reason is for the log, which keeps it: it must not hold the name.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * dry_run counts what would be erased.
+   *
+   * @generated from field: bool dry_run = 3;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceEraseRequest.
+ * Use `create(AuditServiceEraseRequestSchema)` to create a new message.
+ */
+export const AuditServiceEraseRequestSchema: GenMessage<AuditServiceEraseRequest> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 10);
+
+/**
+ * @generated from message guidon.v1.AuditServiceEraseResponse
+ */
+export type AuditServiceEraseResponse = Message<"guidon.v1.AuditServiceEraseResponse"> & {
+  /**
+   * names is 1 if the log knew the person.
+   *
+   * @generated from field: int32 names = 1;
+   */
+  names: number;
+
+  /**
+   * reasons of entries held the name.
+   *
+   * @generated from field: int32 reasons = 2;
+   */
+  reasons: number;
+
+  /**
+   * rows of keys, revisions, flags, overrides and change sets named the person.
+   *
+   * @generated from field: int64 rows = 3;
+   */
+  rows: bigint;
+};
+
+/**
+ * Describes the message guidon.v1.AuditServiceEraseResponse.
+ * Use `create(AuditServiceEraseResponseSchema)` to create a new message.
+ */
+export const AuditServiceEraseResponseSchema: GenMessage<AuditServiceEraseResponse> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_audit, 11);
+
+/**
  * AuditService reads the audit log: a hash chain for each environment, and one
  * for the installation (keys).
  *
@@ -481,7 +551,8 @@ export const AuditService: GenService<{
   /**
    * Verify follows a chain to its end, holds it against its checkpoints, and
    * replays it against what is stored. What it finds is an answer, not an
-   * error.
+   * error. It takes as long as the caller allows, up to an hour, and 30 seconds
+   * if the caller sets no timeout.
    *
    * @generated from rpc guidon.v1.AuditService.Verify
    */
@@ -489,6 +560,18 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof AuditServiceVerifyRequestSchema;
     output: typeof AuditServiceVerifyResponseSchema;
+  },
+  /**
+   * Erase takes a person's name, and the reasons that hold it, out of the log
+   * and what else names who did something. The entries hold only hashes of
+   * them, so every chain and every export still verifies. It cannot be undone.
+   *
+   * @generated from rpc guidon.v1.AuditService.Erase
+   */
+  erase: {
+    methodKind: "unary";
+    input: typeof AuditServiceEraseRequestSchema;
+    output: typeof AuditServiceEraseResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_guidon_v1_audit, 0);

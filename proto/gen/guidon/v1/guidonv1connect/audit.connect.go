@@ -41,6 +41,8 @@ const (
 	AuditServiceExportProcedure = "/guidon.v1.AuditService/Export"
 	// AuditServiceVerifyProcedure is the fully-qualified name of the AuditService's Verify RPC.
 	AuditServiceVerifyProcedure = "/guidon.v1.AuditService/Verify"
+	// AuditServiceEraseProcedure is the fully-qualified name of the AuditService's Erase RPC.
+	AuditServiceEraseProcedure = "/guidon.v1.AuditService/Erase"
 )
 
 // AuditServiceClient is a client for the guidon.v1.AuditService service.
@@ -54,8 +56,13 @@ type AuditServiceClient interface {
 	Export(context.Context, *v1.AuditServiceExportRequest) (*connect.ServerStreamForClient[v1.AuditServiceExportResponse], error)
 	// Verify follows a chain to its end, holds it against its checkpoints, and
 	// replays it against what is stored. What it finds is an answer, not an
-	// error.
+	// error. It takes as long as the caller allows, up to an hour, and 30 seconds
+	// if the caller sets no timeout.
 	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
+	// Erase takes a person's name, and the reasons that hold it, out of the log
+	// and what else names who did something. The entries hold only hashes of
+	// them, so every chain and every export still verifies. It cannot be undone.
+	Erase(context.Context, *v1.AuditServiceEraseRequest) (*v1.AuditServiceEraseResponse, error)
 }
 
 // NewAuditServiceClient constructs a client for the guidon.v1.AuditService service. By default, it
@@ -93,6 +100,12 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("Verify")),
 			connect.WithClientOptions(opts...),
 		),
+		erase: connect.NewClient[v1.AuditServiceEraseRequest, v1.AuditServiceEraseResponse](
+			httpClient,
+			baseURL+AuditServiceEraseProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("Erase")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -102,6 +115,7 @@ type auditServiceClient struct {
 	get    *connect.Client[v1.AuditServiceGetRequest, v1.AuditServiceGetResponse]
 	export *connect.Client[v1.AuditServiceExportRequest, v1.AuditServiceExportResponse]
 	verify *connect.Client[v1.AuditServiceVerifyRequest, v1.AuditServiceVerifyResponse]
+	erase  *connect.Client[v1.AuditServiceEraseRequest, v1.AuditServiceEraseResponse]
 }
 
 // List calls guidon.v1.AuditService.List.
@@ -136,6 +150,15 @@ func (c *auditServiceClient) Verify(ctx context.Context, req *v1.AuditServiceVer
 	return nil, err
 }
 
+// Erase calls guidon.v1.AuditService.Erase.
+func (c *auditServiceClient) Erase(ctx context.Context, req *v1.AuditServiceEraseRequest) (*v1.AuditServiceEraseResponse, error) {
+	response, err := c.erase.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AuditServiceHandler is an implementation of the guidon.v1.AuditService service.
 type AuditServiceHandler interface {
 	// List pages over entries, newest first.
@@ -147,8 +170,13 @@ type AuditServiceHandler interface {
 	Export(context.Context, *v1.AuditServiceExportRequest, *connect.ServerStream[v1.AuditServiceExportResponse]) error
 	// Verify follows a chain to its end, holds it against its checkpoints, and
 	// replays it against what is stored. What it finds is an answer, not an
-	// error.
+	// error. It takes as long as the caller allows, up to an hour, and 30 seconds
+	// if the caller sets no timeout.
 	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
+	// Erase takes a person's name, and the reasons that hold it, out of the log
+	// and what else names who did something. The entries hold only hashes of
+	// them, so every chain and every export still verifies. It cannot be undone.
+	Erase(context.Context, *v1.AuditServiceEraseRequest) (*v1.AuditServiceEraseResponse, error)
 }
 
 // NewAuditServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -182,6 +210,12 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("Verify")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceEraseHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceEraseProcedure,
+		svc.Erase,
+		connect.WithSchema(auditServiceMethods.ByName("Erase")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/guidon.v1.AuditService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditServiceListProcedure:
@@ -192,6 +226,8 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceExportHandler.ServeHTTP(w, r)
 		case AuditServiceVerifyProcedure:
 			auditServiceVerifyHandler.ServeHTTP(w, r)
+		case AuditServiceEraseProcedure:
+			auditServiceEraseHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -215,4 +251,8 @@ func (UnimplementedAuditServiceHandler) Export(context.Context, *v1.AuditService
 
 func (UnimplementedAuditServiceHandler) Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.Verify is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) Erase(context.Context, *v1.AuditServiceEraseRequest) (*v1.AuditServiceEraseResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("guidon.v1.AuditService.Erase is not implemented"))
 }

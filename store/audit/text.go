@@ -1,0 +1,121 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+)
+
+// Erased stands where a text was that somebody had erased.
+const Erased = "erased"
+
+// Text is a text about a person: a name, or a reason, which is free text. The
+// payload of an entry holds only its hash, so that the text can be erased and
+// the entry still verifies. Without the salt the hash says nothing of it.
+type Text struct {
+	Salt [16]byte
+	Text string
+}
+
+// Hash is SHA-256 over "guidon.audit.text.v1", the salt and the text, each
+// preceded by its length in bytes (4 bytes, big-endian).
+func (t Text) Hash() Hash {
+	var b []byte
+	for _, part := range []string{"guidon.audit.text.v1", string(t.Salt[:]), t.Text} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part))) //nolint:gosec // texts are short
+		b = append(b, part...)
+	}
+	return sha256.Sum256(b)
+}
+
+// SplitActor takes an actor apart into what names no person, "key:<id>" or what
+// the program calls itself, and the name of the person; either may be empty.
+func SplitActor(actor string) (principal, person string) {
+	if actor == "guidon" || strings.HasPrefix(actor, "database: ") {
+		return actor, ""
+	}
+	if strings.HasPrefix(actor, "key:") {
+		principal, actor, _ = strings.Cut(actor, " ")
+	}
+	if actor == Erased {
+		return strings.TrimSpace(principal + " " + Erased), ""
+	}
+	return principal, actor
+}
+
+// named are the kinds of rows whose documents hold a name as name_hash.
+const named = "key"
+
+// open puts the texts in the places of their hashes, and Erased where there is
+// none.
+func (r *Record) open(texts []Text) error {
+	known := make(map[string]string, len(texts))
+	for _, t := range texts {
+		known[t.Hash().String()] = t.Text
+	}
+	text := func(hash string) string {
+		if text, ok := known[hash]; ok {
+			return text
+		}
+		return Erased
+	}
+	if r.PersonHash != "" {
+		r.Actor, r.PersonHash = strings.TrimSpace(r.Actor+" "+text(r.PersonHash)), ""
+	}
+	if r.ReasonHash != "" {
+		r.Reason, r.ReasonHash = text(r.ReasonHash), ""
+	}
+	for i := range r.Operations {
+		if r.Operations[i].Kind != named {
+			continue
+		}
+		for _, document := range []*json.RawMessage{&r.Operations[i].Before, &r.Operations[i].After} {
+			if err := openName(document, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func openName(document *json.RawMessage, text func(hash string) string) error {
+	if !bytes.Contains(*document, []byte(`"name_hash"`)) {
+		return nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(*document, &members); err != nil {
+		return err
+	}
+	var hash string
+	if err := json.Unmarshal(members["name_hash"], &hash); err != nil {
+		return err
+	}
+	name, err := json.Marshal(text(hash))
+	if err != nil {
+		return err
+	}
+	delete(members, "name_hash")
+	members["name"] = name
+	*document, err = json.Marshal(members)
+	return err
+}
+
+// foreignText returns why the texts of an entry are not those that its payload
+// names, in the order of their hashes; empty if they are. One that is missing
+// was erased.
+func (e Entry) foreignText() string {
+	var last Hash
+	for i, t := range e.Texts {
+		hash := t.Hash()
+		if i > 0 && bytes.Compare(last[:], hash[:]) >= 0 {
+			return "its texts are not in order"
+		}
+		if last = hash; !bytes.Contains(e.Payload, []byte(`_hash":"`+hex.EncodeToString(hash[:])+`"`)) {
+			return "a text is not the one that it was made with"
+		}
+	}
+	return ""
+}
