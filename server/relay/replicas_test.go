@@ -39,6 +39,7 @@ var mutations = []string{
 	`{"archiveFlag": {"key": "checkout"}}`,
 	`{"deleteFlag": {"key": "checkout"}}`,
 	`{"deleteSegment": {"environment": "staging", "name": "beta"}}`,
+	`{"removeFlag": {"environment": "staging", "key": "limits"}}`,
 }
 
 // TestReplicasRelaysAndSDKsAgree has three servers on one database, a relay of
