@@ -50,6 +50,7 @@ type Authenticator struct {
 
 	mu       sync.Mutex
 	verdicts map[[32]byte]verdict
+	held     map[[32]byte]*held
 }
 
 // verdict is what the store said about a key.
@@ -60,12 +61,12 @@ type verdict struct {
 	askedAt time.Time
 }
 
-// New returns an authenticator. It starts nothing.
+// New returns an authenticator. It starts nothing, until somebody holds a key.
 func New(cfg Config) *Authenticator {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Authenticator{cfg: cfg, slots: make(chan struct{}, maxLookups), verdicts: map[[32]byte]verdict{}}
+	return &Authenticator{cfg: cfg, slots: make(chan struct{}, maxLookups), verdicts: map[[32]byte]verdict{}, held: map[[32]byte]*held{}}
 }
 
 // Authenticate returns who sends a request with these headers: Authorization
