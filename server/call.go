@@ -42,6 +42,9 @@ type call struct {
 	control *http.ResponseController
 	// header is that of the answer.
 	header http.Header
+	// detachable says that the stream the call may be can leave net/http; see
+	// detached.go.
+	detachable bool
 	// code is how the call ended; 0 for well. err is why, for the operator.
 	code connect.Code
 	err  error
@@ -69,6 +72,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		c.header["X-Content-Type-Options"] = nosniff
 		c.recorder.ResponseWriter = w
 		c.control = http.NewResponseController(&c.recorder)
+		c.detachable = detachable(r)
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares with == too
@@ -78,6 +82,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				}
 			} else if c.code == 0 {
 				c.code = statusCode(c.recorder.status)
+			}
+			if c.recorder.detached {
+				return // it goes on elsewhere
 			}
 			s.report(ctx, c, time.Since(start))
 			if panicked == http.ErrAbortHandler { //nolint:errorlint // see above
@@ -203,6 +210,8 @@ func statusCode(status int) connect.Code {
 type recorder struct {
 	http.ResponseWriter
 	status int
+	// detached says that the connection was taken over; see detached.go.
+	detached bool
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -213,6 +222,9 @@ func (r *recorder) WriteHeader(status int) {
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
+	if r.detached {
+		return 0, http.ErrHijacked // what Connect writes at the end of a call
+	}
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
@@ -220,7 +232,12 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 // Flush is what Connect asks of a writer it streams to.
-func (r *recorder) Flush() { _ = http.NewResponseController(r.ResponseWriter).Flush() }
+func (r *recorder) Flush() {
+	if r.detached {
+		return
+	}
+	_ = http.NewResponseController(r.ResponseWriter).Flush()
+}
 
 // Unwrap is for [http.ResponseController].
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/guidon-flags/guidon/server/hub"
 )
 
 // maxNesting bounds how deep messages of a request may lie in each other,
@@ -56,6 +58,9 @@ func (binaryCodec) Marshal(message any) ([]byte, error) {
 
 // MarshalAppend lets Connect use its own buffers.
 func (binaryCodec) MarshalAppend(b []byte, message any) ([]byte, error) {
+	if event, ok := message.(*hub.Event); ok {
+		return append(b, event.Encoded()...), nil
+	}
 	m, ok := message.(proto.Message)
 	if !ok {
 		return nil, errNotMessage

@@ -58,7 +58,10 @@ func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRe
 		return nil, connect.NewNotModifiedError(header)
 	}
 	events := []*guidonv1.SyncServiceSyncResponse{s.hello(ctx, e, head, req.GetHave().GetHaveCheckpoint())}
-	return &guidonv1.SyncServiceGetDeltaResponse{Events: append(events, head.Since(have.GetHaveRevision(), have.GetHaveDigest())...)}, nil
+	for _, event := range head.Since(have.GetHaveRevision(), have.GetHaveDigest()) {
+		events = append(events, event.SyncServiceSyncResponse)
+	}
+	return &guidonv1.SyncServiceGetDeltaResponse{Events: events}, nil
 }
 
 // headTag is what an answer from a head leaves a client with: the rows and the

@@ -46,7 +46,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(l net.Listener) context.Context {
-			base := context.WithoutCancel(ctx)
+			base := context.WithValue(context.WithoutCancel(ctx), servedKey{}, true)
 			for _, o := range open {
 				if o.Listener == l {
 					return context.WithValue(base, openKey{}, o.Environment)
@@ -85,11 +85,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		if err != nil {
 			_ = web.Close() // what did not end by itself
 		}
-		stopped <- err
+		stopped <- errors.Join(err, s.detached.end(ctx))
 	})
 	if err := accept(l); !errors.Is(err, http.ErrServerClosed) && unlisten() {
 		s.drain()
-		return errors.Join(err, web.Close()) // the listener broke
+		err = errors.Join(err, web.Close()) // the listener broke
+		cut, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = s.detached.end(cut) // which ends at once what is left
+		return err
 	}
 	return <-stopped
 }

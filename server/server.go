@@ -70,7 +70,7 @@ type Config struct {
 	Recheck time.Duration
 	// MaxStreams bounds the Sync streams that are open at a time; further ones
 	// are sent elsewhere, and those that are open stay. Defaults to 20,000, at
-	// about 40 KB each.
+	// about 20 KB each over HTTP/1.1 and 50 KB over HTTP/2.
 	MaxStreams int
 	// StreamRate is how many Sync streams may be opened a second. Those that come
 	// faster are told when to come back. Defaults to 500.
@@ -126,6 +126,7 @@ type Server struct {
 	relayKeys   relayKeys
 	rates       rates
 	verifying   chan struct{} // holds one for each verification under way
+	detached    detached
 }
 
 // New returns a server. It starts nothing; see [Server.Serve].

@@ -1,14 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -40,35 +43,45 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	if req.GetHaveRevision() < 0 {
 		return &store.FieldError{Field: "have_revision", Message: "must not be negative"}
 	}
-	defer s.open.Add(-1)
 	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
+		s.open.Add(-1)
 		s.metrics.refused.Inc()
 		return s.admission.full()
 	}
 	if err := s.admission.admit(); err != nil {
+		s.open.Add(-1)
 		s.metrics.refused.Inc()
 		return err
 	}
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
 	gauge.Inc()
-	defer gauge.Dec()
-	defer s.fleet.Connect(e.Name(), named(ctx, req.GetClient()), req.GetHaveRevision(), req.GetHaveDigest())()
-
-	stream := &stream{Server: s.Server, environment: e, out: out, call: callOf(ctx), have: req.GetHaveRevision(), digest: req.GetHaveDigest(), remembered: req.GetHaveCheckpoint()}
+	leave := s.fleet.Connect(e.Name(), named(ctx, req.GetClient()), req.GetHaveRevision(), req.GetHaveDigest())
+	stream := &stream{
+		Server: s.Server, environment: e, out: out, call: callOf(ctx), began: time.Now(),
+		have: req.GetHaveRevision(), digest: req.GetHaveDigest(), remembered: req.GetHaveCheckpoint(),
+		end: func() {
+			leave()
+			gauge.Dec()
+			s.open.Add(-1)
+		},
+	}
+	detached := false
+	defer func() {
+		if !detached {
+			stream.end()
+		}
+	}()
 	// The request has been read; from here on the connection may be silent, and
 	// each event has its own time to be taken.
 	_ = stream.call.control.SetReadDeadline(time.Time{})
 	_ = stream.call.control.SetWriteDeadline(time.Time{})
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(s.draining, stop)() //nolint:contextcheck // the server's end, besides the call's
-	if err := stream.run(watching); err != nil {
+	if err := stream.begin(ctx); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return ctx.Err() // the client went away
+	if detached = stream.detach(ctx); detached {
+		return nil
 	}
-	return stream.leave(ctx)
+	return stream.run(ctx, ctx.Done())
 }
 
 // stream is one Sync call. One goroutine owns it.
@@ -77,6 +90,14 @@ type stream struct {
 	environment *hub.Environment
 	out         *connect.ServerStream[guidonv1.SyncServiceSyncResponse]
 	call        *call
+	began       time.Time
+	// end takes note that the stream is no more. It is called once.
+	end func()
+	// conn has taken the place of out in a detached stream; parts and scratch
+	// are what one write to it consists of.
+	conn    net.Conn
+	parts   net.Buffers
+	scratch [16]byte
 
 	// have and digest are what the client holds after what was sent.
 	have   int64
@@ -90,42 +111,87 @@ type stream struct {
 	ahead bool
 	// apiKeys is what a relay was told last.
 	apiKeys *guidonv1.APIKeys
-	// sentAt and checkedAt are when something was last sent, and the key last
-	// found to be good.
-	sentAt, checkedAt time.Time
+	// sentAt is when something was last sent.
+	sentAt time.Time
 }
 
-// run sends what the client lacks, and keeps it current until ctx ends.
-func (s *stream) run(ctx context.Context) error {
-	s.checkedAt = s.now()
-	for head := range s.environment.Watch(ctx, s.tick()) {
-		if s.keys == nil {
-			if err := s.greet(ctx, head); err != nil {
-				return err
-			}
-			if err := s.tellKeys(ctx); err != nil {
-				return err
-			}
+// begin sends hello, and what the client lacks.
+func (s *stream) begin(ctx context.Context) error {
+	head := s.environment.Head()
+	if err := s.greet(ctx, head); err != nil {
+		return err
+	}
+	if err := s.tellKeys(ctx); err != nil {
+		return err
+	}
+	_, err := s.update(head)
+	return err
+}
+
+// run keeps the client current until it has left, or the server stops, and
+// returns why.
+func (s *stream) run(ctx context.Context, left <-chan struct{}) error {
+	// One goroutine asks whether a key is still good, for all of its streams.
+	key := s.auth.Hold(s.call.principal, s.cfg.Recheck) //nolint:contextcheck // it outlives this stream if there are others
+	defer key.Release()
+	clock := time.NewTimer(s.patience())
+	defer clock.Stop()
+	for rung := false; ; {
+		if err := key.Err(); err != nil {
+			return err
 		}
-		if now := s.now(); now.Sub(s.checkedAt) >= s.cfg.Recheck-s.tick()/2 {
-			if err := s.auth.Recheck(ctx, s.call.principal); err != nil && ctx.Err() == nil {
-				return err
-			}
-			s.checkedAt = now
-			if err := s.tellKeys(ctx); err != nil {
-				return err
-			}
+		head := s.environment.Head()
+		if err := s.look(ctx, head, rung); err != nil {
+			return err
 		}
-		if err := s.update(ctx, head); err != nil {
+		clock.Reset(s.patience())
+		rung = false
+		select {
+		case <-left:
+			return cmp.Or(ctx.Err(), context.Canceled)
+		case <-s.draining.Done():
+			return s.leave(ctx, left)
+		case <-key.Lost():
+		case <-head.Superseded():
+		case <-clock.C:
+			rung = true
+		}
+	}
+}
+
+// patience is how long a stream is silent before it looks up without news. A
+// change goes to all streams at once; their heartbeats after it do not.
+func (s *stream) patience() time.Duration {
+	if s.call.principal.Kind == auth.Relay {
+		return min(s.cfg.Heartbeat, s.cfg.Recheck) // it is told of new keys, too
+	}
+	return s.cfg.Heartbeat/2 + rand.N(s.cfg.Heartbeat/2+1) //nolint:gosec // spreads load, guards nothing
+}
+
+// look sends what is new. If nothing has been for a while, it tells a relay
+// which keys are good, and sends a heartbeat.
+func (s *stream) look(ctx context.Context, head *hub.Head, silent bool) error {
+	if silent {
+		if err := s.tellKeys(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	sent, err := s.update(head)
+	if err != nil || sent || !silent {
+		return err
+	}
+	if s.call.principal.Kind == auth.Relay && s.now().Sub(s.sentAt) < s.cfg.Heartbeat-s.patience()/2 {
+		return nil
+	}
+	if s.have > head.Revision() && !s.ahead {
+		// Another replica may be a moment ahead, but not for that long.
+		s.ahead = true
+		s.metrics.ahead.Inc()
+		s.log.LogAttrs(ctx, slog.LevelError, "a client holds a revision that the database does not have: was it restored from a backup? see guidon recover",
+			slog.String("environment", s.environment.Name()), slog.Int64("client_revision", s.have), slog.Int64("revision", head.Revision()))
+	}
+	return s.send(head.Heartbeat())
 }
-
-// tick is how often a stream looks up without news. Ticks come a little early
-// or late; what is due within half of one is due.
-func (s *stream) tick() time.Duration { return min(s.cfg.Heartbeat, s.cfg.Recheck) }
 
 func (s *stream) greet(ctx context.Context, head *hub.Head) error {
 	s.keys, s.overrides = head.Keys(), head.OverrideKeys()
@@ -167,76 +233,69 @@ func (s *Server) checkpoint(ctx context.Context, environment string, remembered 
 	return out
 }
 
-// update sends what is new at head; if nothing is, and nothing was for long, a
-// heartbeat.
-func (s *stream) update(ctx context.Context, head *hub.Head) error {
+// update sends what is new at head, and reports whether anything was.
+func (s *stream) update(head *hub.Head) (sent bool, err error) {
 	if keys := head.Keys(); keys != s.keys {
-		s.keys = keys
+		s.keys, sent = keys, true
 		if err := s.send(&guidonv1.SyncServiceSyncResponse{
 			Event: &guidonv1.SyncServiceSyncResponse_PropagationKeys{PropagationKeys: keys},
 		}); err != nil {
-			return err
+			return sent, err
 		}
 	}
 	if overrides := head.OverrideKeys(); overrides != s.overrides {
-		s.overrides = overrides
+		s.overrides, sent = overrides, true
 		if err := s.send(&guidonv1.SyncServiceSyncResponse{
 			Event: &guidonv1.SyncServiceSyncResponse_OverrideKeys{OverrideKeys: overrides},
 		}); err != nil {
-			return err
+			return sent, err
 		}
 	}
-	events := head.Since(s.have, s.digest)
-	for _, event := range events {
+	for _, event := range head.Since(s.have, s.digest) {
 		if err := s.send(event); err != nil {
-			return err
+			return sent, err
 		}
+		s.have, s.digest, sent = head.Revision(), head.Digest(), true
 	}
-	if len(events) > 0 {
-		s.have, s.digest = head.Revision(), head.Digest()
-		return nil
-	}
-	if s.now().Sub(s.sentAt) < s.cfg.Heartbeat-s.tick()/2 {
-		return nil
-	}
-	if s.have > head.Revision() && !s.ahead {
-		// Another replica may be a moment ahead, but not for that long.
-		s.ahead = true
-		s.metrics.ahead.Inc()
-		s.log.LogAttrs(ctx, slog.LevelError, "a client holds a revision that the database does not have: was it restored from a backup? see guidon recover",
-			slog.String("environment", s.environment.Name()), slog.Int64("client_revision", s.have), slog.Int64("revision", head.Revision()))
-	}
-	return s.send(&guidonv1.SyncServiceSyncResponse{
-		Event: &guidonv1.SyncServiceSyncResponse_Heartbeat{Heartbeat: &guidonv1.Heartbeat{Revision: head.Revision()}},
-	})
+	return sent, nil
 }
 
 // send writes one event. A client that takes none of it within Config.Progress
 // is cut off: it would hold memory for nothing, and find out by itself.
-func (s *stream) send(event *guidonv1.SyncServiceSyncResponse) error {
+func (s *stream) send(event proto.Message) error {
 	start := s.now()
-	_ = s.call.control.SetWriteDeadline(start.Add(s.cfg.Progress))
-	if err := s.out.Send(event); err != nil {
+	deadline := start.Add(s.cfg.Progress)
+	var err error
+	if s.conn != nil {
+		_ = s.conn.SetWriteDeadline(deadline) // of the next write, whenever that is
+		err = s.message(event)
+	} else {
+		_ = s.call.control.SetWriteDeadline(deadline)
+		err = s.out.Conn().Send(event)
+	}
+	if err != nil {
 		if s.now().Sub(start) >= s.cfg.Progress {
 			s.metrics.stalled.Inc()
 			return fmt.Errorf("%w: %w", errStalled, err)
 		}
 		return fmt.Errorf("%w: %w", context.Canceled, err)
 	}
-	_ = s.call.control.SetWriteDeadline(time.Time{})
+	if s.conn == nil {
+		_ = s.call.control.SetWriteDeadline(time.Time{}) // over HTTP/2 it would end the stream
+	}
 	s.sentAt = s.now()
 	return nil
 }
 
 // leave tells the client to go elsewhere, at a moment of its own.
-func (s *stream) leave(ctx context.Context) error {
+func (s *stream) leave(ctx context.Context, left <-chan struct{}) error {
 	spread := min(s.cfg.Drain, time.Duration(s.open.Load())*drainPace)
 	wait := time.NewTimer(rand.N(spread + 1)) //nolint:gosec // spreads load, guards nothing
 	defer wait.Stop()
 	select {
 	case <-wait.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-left:
+		return cmp.Or(ctx.Err(), context.Canceled)
 	}
 	err := s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_GoingAway{
 		GoingAway: &guidonv1.GoingAway{RetryAfter: durationpb.New(rand.N(spread + 1))}, //nolint:gosec // see above

@@ -23,13 +23,38 @@ const (
 	compressFrom = 1 << 10
 )
 
+// Event is one event of a stream. It is shared by all clients that get it, and
+// encoded once for them.
+type Event struct {
+	*guidonv1.SyncServiceSyncResponse
+	encoded func() []byte
+}
+
+// newEvent returns an event that is encoded when it is first sent. The message
+// must not change any more.
+func newEvent(message *guidonv1.SyncServiceSyncResponse) *Event {
+	return &Event{message, sync.OnceValue(func() []byte {
+		encoded, err := proto.Marshal(message)
+		if err != nil {
+			panic(fmt.Sprintf("an event cannot be encoded: %v", err)) // its text is valid UTF-8: eval checked it
+		}
+		return encoded
+	})}
+}
+
+// Encoded returns the event in protobuf. It is shared and must not be changed.
+func (e *Event) Encoded() []byte { return e.encoded() }
+
+// Heartbeat returns the event that says that h is still the newest.
+func (h *Head) Heartbeat() *Event { return h.heartbeat }
+
 // Since returns the events that lead a client from what it has to h, encoded
 // once for all clients that have the same: a delta, or a snapshot where the
 // client has nothing, too little, or something with another digest (in hex).
 // Emergencies that are news to it come first, so that nothing large and nothing
 // that the client cannot use keeps them back.
 // Nothing is returned to a client that has h already or something newer.
-func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncResponse {
+func (h *Head) Since(have int64, digest string) []*Event {
 	switch revision := h.Revision(); {
 	case have > revision:
 		return nil
@@ -38,18 +63,18 @@ func (h *Head) Since(have int64, digest string) []*guidonv1.SyncServiceSyncRespo
 	}
 	i, ok := slices.BinarySearchFunc(h.steps, have, func(s step, have int64) int { return cmp.Compare(s.from, have) })
 	if !ok || h.steps[i].digest != digest {
-		return h.encode(0, func() []*guidonv1.SyncServiceSyncResponse { return append(h.emergencies(0), h.whole()...) })
+		return h.encode(0, func() []*Event { return append(h.emergencies(0), h.whole()...) })
 	}
-	return h.encode(have, func() []*guidonv1.SyncServiceSyncResponse {
+	return h.encode(have, func() []*Event {
 		return append(h.emergencies(have), h.encodeDelta(h.steps[i:])...)
 	})
 }
 
 // encode returns what its function returned the first time it was asked for key.
-func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncResponse) []*guidonv1.SyncServiceSyncResponse {
+func (h *Head) encode(key int64, encode func() []*Event) []*Event {
 	h.mu.Lock()
 	if h.encoded == nil {
-		h.encoded = map[int64]func() []*guidonv1.SyncServiceSyncResponse{}
+		h.encoded = map[int64]func() []*Event{}
 	}
 	once, ok := h.encoded[key]
 	if !ok {
@@ -61,18 +86,18 @@ func (h *Head) encode(key int64, encode func() []*guidonv1.SyncServiceSyncRespon
 }
 
 // emergencies returns the emergency log, if it has grown since a revision.
-func (h *Head) emergencies(since int64) []*guidonv1.SyncServiceSyncResponse {
+func (h *Head) emergencies(since int64) []*Event {
 	if h.snapshot.Emergencies().Newest() <= since {
 		return nil
 	}
-	return []*guidonv1.SyncServiceSyncResponse{{Event: &guidonv1.SyncServiceSyncResponse_Emergencies{
+	return []*Event{newEvent(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Emergencies{
 		Emergencies: &guidonv1.SyncServiceGetEmergenciesResponse{Revision: h.Revision(), Rows: Rows(h.snapshot.EmergencyRows())},
-	}}}
+	}})}
 }
 
 // encodeDelta merges steps: each row comes once, as it is now. Where most of
 // the snapshot changed, the snapshot is smaller.
-func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
+func (h *Head) encodeDelta(steps []step) []*Event {
 	names := map[eval.Name]struct{}{}
 	for _, s := range steps {
 		for _, name := range s.names {
@@ -93,26 +118,26 @@ func (h *Head) encodeDelta(steps []step) []*guidonv1.SyncServiceSyncResponse {
 	slices.SortFunc(rows.Upserts, compareNames[*guidonv1.Row])
 	slices.SortFunc(rows.Deletes, compareNames[*guidonv1.RowName])
 	payload, encoding := pack(rows)
-	return []*guidonv1.SyncServiceSyncResponse{{Event: &guidonv1.SyncServiceSyncResponse_Delta{Delta: &guidonv1.Delta{
+	return []*Event{newEvent(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Delta{Delta: &guidonv1.Delta{
 		FromRevision: steps[0].from, ToRevision: h.Revision(), Digest: h.digest,
 		Encoding: encoding, Payload: payload, CommittedAt: timestamppb.New(h.committedAt),
-	}}}}
+	}}})}
 }
 
 // whole is the snapshot, encoded once.
-func (h *Head) whole() []*guidonv1.SyncServiceSyncResponse { return h.encode(-1, h.encodeSnapshot) }
+func (h *Head) whole() []*Event { return h.encode(-1, h.encodeSnapshot) }
 
-func (h *Head) encodeSnapshot() []*guidonv1.SyncServiceSyncResponse {
+func (h *Head) encodeSnapshot() []*Event {
 	payload, encoding := pack(&guidonv1.Rows{Upserts: Rows(h.snapshot.Rows())})
-	var events []*guidonv1.SyncServiceSyncResponse
+	var events []*Event
 	for last := false; !last; {
 		n := min(len(payload), chunkBytes)
 		last = n == len(payload)
-		events = append(events, &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Snapshot{
+		events = append(events, newEvent(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Snapshot{
 			Snapshot: &guidonv1.SnapshotChunk{
 				Revision: h.Revision(), Digest: h.digest, Encoding: encoding, Payload: payload[:n:n], Last: last,
 			},
-		}})
+		}}))
 		payload = payload[n:]
 	}
 	return events

@@ -208,7 +208,7 @@ func (e *Environment) again(ctx context.Context, old *Head) (*Head, error) {
 	}
 	e.hub.history.kept.forget(e.name)
 	head := old.clone()
-	head.snapshot, head.digest, head.steps = snapshot, snapshot.Digest().String(), nil
+	head.snapshot, head.digest, head.steps, head.heartbeat = snapshot, snapshot.Digest().String(), nil, heartbeat(snapshot)
 	return head, nil
 }
 

@@ -25,10 +25,12 @@ type Head struct {
 	// superseded is closed when the next head has been published.
 	superseded chan struct{}
 
+	heartbeat *Event
+
 	// encoded holds what watchers asked for, by the revision they have; 0 is
 	// nothing, -1 stands for the snapshot alone. Whoever asks first encodes.
 	mu      sync.Mutex
-	encoded map[int64]func() []*guidonv1.SyncServiceSyncResponse
+	encoded map[int64]func() []*Event
 }
 
 // step says what changed after one older revision, up to the next step's.
@@ -48,15 +50,22 @@ func (s step) bytes() int {
 }
 
 func newHead(s *eval.Snapshot) *Head {
-	return &Head{snapshot: s, digest: s.Digest().String(), superseded: make(chan struct{})}
+	return &Head{snapshot: s, digest: s.Digest().String(), superseded: make(chan struct{}), heartbeat: heartbeat(s)}
 }
 
 // clone returns a head with the same content that has not been published.
 func (h *Head) clone() *Head {
 	return &Head{
 		snapshot: h.snapshot, digest: h.digest, steps: h.steps, keys: h.keys, next: h.next, overrides: h.overrides, committedAt: h.committedAt,
-		protected: h.protected, superseded: make(chan struct{}),
+		protected: h.protected, superseded: make(chan struct{}), heartbeat: h.heartbeat,
 	}
+}
+
+// heartbeat is the event of a head at a snapshot.
+func heartbeat(s *eval.Snapshot) *Event {
+	return newEvent(&guidonv1.SyncServiceSyncResponse{
+		Event: &guidonv1.SyncServiceSyncResponse_Heartbeat{Heartbeat: &guidonv1.Heartbeat{Revision: s.Revision()}},
+	})
 }
 
 // followedBy returns the head for snapshot, which differs from h in the rows given,
@@ -67,7 +76,7 @@ func (h *Head) followedBy(snapshot *eval.Snapshot, upserts []eval.Row, deletes [
 		last.names = append(last.names, eval.Name{Kind: row.Kind, Name: row.Name})
 	}
 	next := h.clone()
-	next.snapshot, next.digest = snapshot, snapshot.Digest().String()
+	next.snapshot, next.digest, next.heartbeat = snapshot, snapshot.Digest().String(), heartbeat(snapshot)
 	next.steps = append(next.steps, last) // shared with h, which never looks beyond its own length
 	size := 0
 	for i, s := range slices.Backward(next.steps) {
@@ -87,6 +96,9 @@ func (h *Head) Digest() string { return h.digest }
 
 // Snapshot returns the snapshot at the revision.
 func (h *Head) Snapshot() *eval.Snapshot { return h.snapshot }
+
+// Superseded is closed when a newer head has been published.
+func (h *Head) Superseded() <-chan struct{} { return h.superseded }
 
 // Protected reports whether changes to the environment need a reason.
 func (h *Head) Protected() bool { return h.protected }

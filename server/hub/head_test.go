@@ -46,7 +46,7 @@ func grow(t testing.TB, random *rand.Rand, h *Head, limit int) *Head {
 }
 
 // decode returns the rows that events carry, and whether they are a delta.
-func decode(t testing.TB, events []*guidonv1.SyncServiceSyncResponse) (rows *guidonv1.Rows, delta *guidonv1.Delta) {
+func decode(t testing.TB, events []*Event) (rows *guidonv1.Rows, delta *guidonv1.Delta) {
 	t.Helper()
 	var payload []byte
 	encoding := ""
