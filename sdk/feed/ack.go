@@ -55,7 +55,10 @@ func (a *acker) run(ctx context.Context) {
 		case <-again.C:
 		}
 		spread := min(max(time.Duration(a.feed.ackSpread.Load()), 0), mostSpread)
-		wait := max(rand.N(spread+1), time.Until(last.Add(ackApart))) //nolint:gosec // spreads load, guards nothing
+		// Where changes come one after the other, each instance tells once in the
+		// time that the server named, and not after each of them.
+		apart := max(ackApart, spread)
+		wait := max(rand.N(spread+1), time.Until(last.Add(apart))) //nolint:gosec // spreads load, guards nothing
 		select {
 		case <-ctx.Done():
 			return
