@@ -131,14 +131,20 @@ torture-binaries: postgres $(BIN)
 	$(GO) build -o $(BIN)/torture ./cmd/torture
 
 .PHONY: bench-fanout
-bench-fanout: $(BIN) postgres ## Print how long a change takes to 100, 1,000 and 9,500 streams, and what a stream costs
+bench-fanout: $(BIN) postgres ## Print how long a change takes to 100, 1,000 and 9,500 streams, and what a stream costs, beside a bare fan-out
 	$(GO) build -o $(BIN)/ ./cmd/guidon ./cmd/bench
 	$(BIN)/bench fanout --guidon $(BIN)/guidon --data $(DATA)-bench --streams $(STREAMS)
 
 .PHONY: bench-herd
 bench-herd: $(BIN) postgres ## Kill a server with 9,500 streams and print how they come back
 	$(GO) build -o $(BIN)/ ./cmd/guidon ./cmd/bench
-	$(BIN)/bench herd --guidon $(BIN)/guidon --data $(DATA)-bench --streams 9500
+	$(BIN)/bench herd --guidon $(BIN)/guidon --data $(DATA)-bench --replicas 1 --streams 9500
+
+.PHONY: bench-sync
+bench-sync: $(BIN) postgres ## Print what 10,000 flags cost on the wire, in an SDK and at its start from disk, and staleness without notifications
+	$(GO) build -o $(BIN)/ ./cmd/guidon ./cmd/bench
+	$(BIN)/bench sync --guidon $(BIN)/guidon --data $(DATA)-bench --flags 10000
+	$(BIN)/bench fanout --guidon $(BIN)/guidon --data $(DATA)-bench --flags 10000 --streams 100
 
 STREAMS ?= 100,1000,9500
 

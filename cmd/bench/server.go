@@ -17,17 +17,23 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 )
 
+// replica is a `guidon serve`.
+type replica struct {
+	cmd     *exec.Cmd
+	address string
+}
+
 // servers are the processes under measurement.
 type servers struct {
 	binary, data string
 	dev          *exec.Cmd
-	serve        *exec.Cmd
-	address      string // of serve
+	serves       []*replica
 	ready        struct {
 		URL         string `json:"url"`
 		DatabaseURL string `json:"databaseUrl"`
@@ -41,12 +47,13 @@ type servers struct {
 	key     string // of the environment
 	changes guidonv1connect.ChangeServiceClient
 	on      bool
+	newest  int64 // revision
 }
 
 const environment = "development"
 
-// start starts both and waits until they are ready.
-func start(ctx context.Context, binary, data string) (*servers, error) {
+// start starts them and waits until they are ready, with so many flags.
+func start(ctx context.Context, binary, data string, replicas, flags int) (*servers, error) {
 	if err := os.RemoveAll(data); err != nil { //nolint:gosec // of what this program starts
 		return nil, err
 	}
@@ -62,7 +69,7 @@ func start(ctx context.Context, binary, data string) (*servers, error) {
 		return err == nil && json.Unmarshal(content, &s.ready) == nil && s.ready.URL != ""
 	})
 	if err == nil {
-		err = s.begin(ctx)
+		err = s.begin(ctx, replicas, flags)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
@@ -70,21 +77,31 @@ func start(ctx context.Context, binary, data string) (*servers, error) {
 	return s, nil
 }
 
-func (s *servers) begin(ctx context.Context) error {
+func (s *servers) begin(ctx context.Context, replicas, flags int) error {
 	s.key = s.ready.Keys.Development.Server
 	s.changes = guidonv1connect.NewChangeServiceClient(http.DefaultClient, s.ready.URL, connect.WithInterceptors(bearer(s.ready.Keys.Admin)))
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
+	operations := []*guidonv1.Operation{put("bench", 0)}
+	for i := range flags - 1 {
+		operations = append(operations, put(fmt.Sprintf("bench-%05d", i), i))
+	}
+	if err := s.apply(ctx, operations...); err != nil {
 		return err
 	}
-	s.address = l.Addr().String()
-	if err := l.Close(); err != nil {
-		return err
+	for range replicas {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		r := &replica{address: l.Addr().String()}
+		s.serves = append(s.serves, r)
+		if err := l.Close(); err != nil {
+			return err
+		}
+		if err := s.startServe(ctx, r); err != nil {
+			return err
+		}
 	}
-	if _, err := s.change(ctx); err != nil {
-		return err
-	}
-	return s.startServe(ctx)
+	return nil
 }
 
 // command is a process that ends with this one.
@@ -95,14 +112,14 @@ func (s *servers) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (s *servers) startServe(ctx context.Context) error {
-	s.serve = s.command("serve", "--listen", s.address, "--database-url", s.ready.DatabaseURL,
+func (s *servers) startServe(ctx context.Context, r *replica) error {
+	r.cmd = s.command("serve", "--listen", r.address, "--database-url", s.ready.DatabaseURL,
 		"--master-key-file", filepath.Join(s.data, "master.key"), "--log-level", "error")
-	if err := s.serve.Start(); err != nil {
+	if err := r.cmd.Start(); err != nil {
 		return err
 	}
 	return eventually(ctx, time.Minute, "guidon serve is ready", func() bool {
-		response, err := http.Get("http://" + s.address + "/readyz") //nolint:noctx,gosec // a moment, on this machine
+		response, err := http.Get("http://" + r.address + "/readyz") //nolint:noctx,gosec // a moment, on this machine
 		if err != nil {
 			return false
 		}
@@ -111,43 +128,89 @@ func (s *servers) startServe(ctx context.Context) error {
 	})
 }
 
-// kill ends serve as a crash does.
-func (s *servers) kill() {
-	_ = s.serve.Process.Kill()
-	_ = s.serve.Wait() // it was killed
+// kill ends a replica as a crash does.
+func (r *replica) kill() {
+	if r.cmd == nil || r.cmd.Process == nil {
+		return
+	}
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait() // it was killed
 }
 
 func (s *servers) stop() error {
-	if s.serve != nil {
-		s.kill()
+	for _, r := range s.serves {
+		r.kill()
 	}
 	_ = s.dev.Process.Signal(syscall.SIGTERM)
 	return errors.Join(s.dev.Wait(), os.RemoveAll(s.data)) //nolint:gosec // of what this program starts
 }
 
-// change flips a flag and returns the new revision.
-func (s *servers) change(ctx context.Context) (int64, error) {
+func (s *servers) addresses() (all []string) {
+	for _, r := range s.serves {
+		all = append(all, r.address)
+	}
+	return all
+}
+
+func (s *servers) pids() (all []int) {
+	for _, r := range s.serves {
+		all = append(all, r.cmd.Process.Pid)
+	}
+	return all
+}
+
+// memory is what all replicas hold, in bytes.
+func (s *servers) memory() (total int64, err error) {
+	for _, pid := range s.pids() {
+		h, err := memory(pid)
+		if err != nil {
+			return 0, err
+		}
+		total += h.rss
+	}
+	return total, nil
+}
+
+// put makes a flag with a rule, like many.
+func put(key string, i int) *guidonv1.Operation {
+	flag, err := structpb.NewStruct(map[string]any{
+		"state": "ENABLED", "variants": map[string]any{"on": true, "off": false}, "defaultVariant": "off",
+		"targeting": map[string]any{"if": []any{
+			map[string]any{"in": []any{map[string]any{"var": "targetingKey"}, []any{"somebody", fmt.Sprintf("customer-%d", i)}}}, "on",
+		}},
+	})
+	if err != nil {
+		panic(err) // it is made of what a Struct can hold
+	}
+	return &guidonv1.Operation{Operation: &guidonv1.Operation_PutFlag{
+		PutFlag: &guidonv1.PutFlag{Environment: environment, Key: key, Definition: flag},
+	}}
+}
+
+// change flips the default of one flag.
+func (s *servers) change(ctx context.Context) error {
 	s.on = !s.on
 	variant := "off"
 	if s.on {
 		variant = "on"
 	}
-	operation := &guidonv1.Operation{Operation: &guidonv1.Operation_SetDefaultVariant{
+	return s.apply(ctx, &guidonv1.Operation{Operation: &guidonv1.Operation_SetDefaultVariant{
 		SetDefaultVariant: &guidonv1.SetDefaultVariant{Environment: environment, Key: "bench", Variant: variant},
-	}}
-	res, err := s.changes.Apply(ctx, &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{operation}})
-	if connect.CodeOf(err) == connect.CodeNotFound || connect.CodeOf(err) == connect.CodeInvalidArgument {
-		res, err = s.changes.Apply(ctx, &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{definition()}})
-	}
-	if err != nil {
-		return 0, err
-	}
-	return res.GetRevisions()[environment], nil
+	}})
 }
 
-// metric is the sum of a counter of serve.
-func (s *servers) metric(ctx context.Context, name string) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+"/metrics", nil) //nolint:gosec // of what this program starts
+func (s *servers) apply(ctx context.Context, operations ...*guidonv1.Operation) error {
+	res, err := s.changes.Apply(ctx, &guidonv1.ChangeServiceApplyRequest{Operations: operations})
+	if err != nil {
+		return err
+	}
+	s.newest = res.GetRevisions()[environment]
+	return nil
+}
+
+// metric is the sum of a counter of a replica.
+func (r *replica) metric(ctx context.Context, name string) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.address+"/metrics", http.NoBody) //nolint:gosec // of what this program starts
 	if err != nil {
 		return 0, err
 	}
@@ -169,35 +232,4 @@ func (s *servers) metric(ctx context.Context, name string) (float64, error) {
 		}
 	}
 	return sum, err
-}
-
-// usage is what serve holds, in bytes, and the time it has computed.
-func (s *servers) usage() (rss int64, cpu time.Duration, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.serve.Process.Pid)) //nolint:gosec // of what this program starts
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				return 0, 0, err
-			}
-			rss = kb << 10
-		}
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.serve.Process.Pid)) //nolint:gosec // of what this program starts
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	for _, ticks := range fields[11:13] { // user and system time, in hundredths of a second
-		n, err := strconv.ParseInt(ticks, 10, 64)
-		if err != nil {
-			return 0, 0, err
-		}
-		cpu += time.Duration(n) * 10 * time.Millisecond
-	}
-	return rss, cpu, nil
 }
