@@ -113,7 +113,7 @@ func TestDetachedStreamsAreTheSame(t *testing.T) {
 	same("a delta")
 	g.apply(t, "staging", putNoise(1))
 	same("a large delta")
-	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{KeyID: key.ID, Actor: "test"}); err != nil {
+	if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: key.ID, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	if last := same("the last frame"); !strings.Contains(last, `"code":"unauthenticated"`) {
