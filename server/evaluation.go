@@ -75,15 +75,15 @@ func (s evaluations) Explain(ctx context.Context, req *guidonv1.EvaluationServic
 // and for whom.
 func (s evaluations) subject(ctx context.Context, req interface {
 	GetEnvironment() string
-	GetRevision() int64
 	GetContext() *structpb.Struct
+	moment
 },
 ) (*eval.Snapshot, *eval.Context, error) {
 	e, err := s.environment(ctx, req.GetEnvironment())
 	if err != nil {
 		return nil, nil, err
 	}
-	snapshot, err := e.At(ctx, req.GetRevision())
+	snapshot, err := s.snapshot(ctx, e, req)
 	if err != nil {
 		return nil, nil, err
 	}

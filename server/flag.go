@@ -20,7 +20,11 @@ func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*g
 	if err != nil {
 		return nil, err
 	}
-	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
+	revision, err := s.revisionOf(ctx, e, req.GetRevision(), req.GetTime())
+	if err != nil {
+		return nil, err
+	}
+	d, err := e.Definition(ctx, req.GetKey(), revision)
 	if errors.Is(err, hub.ErrBehind) {
 		return nil, fmt.Errorf("%w: %v", store.ErrRevisionAhead, err) //nolint:errorlint // for this call it is not a matter of time
 	}
@@ -34,8 +38,8 @@ func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*g
 	if err != nil {
 		return nil, err
 	}
-	described, err := s.store.Flag(ctx, e.Name(), req.GetKey(), req.GetRevision())
-	if err != nil && (!errors.Is(err, store.ErrUnavailable) || req.GetRevision() != 0) {
+	described, err := s.store.Flag(ctx, e.Name(), req.GetKey(), revision)
+	if err != nil && (!errors.Is(err, store.ErrUnavailable) || revision != 0) {
 		return nil, err
 	}
 	// Without Postgres the flag is shown without what describes it.

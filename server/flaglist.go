@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
@@ -18,6 +19,9 @@ import (
 // are and what describes them; what a flag is comes from the hub, which has it
 // compiled. While Postgres is away the hub alone answers, without descriptions.
 func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (*guidonv1.FlagServiceListResponse, error) {
+	if req.GetRevision() != 0 || req.GetTime() != nil {
+		return s.listAt(ctx, req)
+	}
 	size, err := pageSize(req.GetPageSize())
 	if err != nil {
 		return nil, err
@@ -50,6 +54,48 @@ func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (
 	}
 	out.NextPageToken = nextCursor(lists, keys[len(keys)-1])
 	return out, nil
+}
+
+// listAt lists what one environment had at a moment.
+func (s flags) listAt(ctx context.Context, req *guidonv1.FlagServiceListRequest) (*guidonv1.FlagServiceListResponse, error) {
+	e, err := s.environment(ctx, req.GetEnvironment())
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := s.snapshot(ctx, e, req)
+	if err != nil {
+		return nil, err
+	}
+	filter := store.FlagFilter{Project: req.GetProject(), Query: req.GetQuery()}
+	if !req.GetIncludeArchived() {
+		filter.Lifecycle = "active"
+	}
+	page, next, err := pageOf(matching(snapshot, filter), (*eval.Flag).Key, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &guidonv1.FlagServiceListResponse{NextPageToken: next}
+	for _, f := range page {
+		flag, err := toFlag(e.Name(), f)
+		if err != nil {
+			return nil, err
+		}
+		out.Flags = append(out.Flags, flag)
+	}
+	return out, nil
+}
+
+// matching are the flags of a snapshot that a filter lets through, as far as
+// their keys tell.
+func matching(snapshot *eval.Snapshot, filter store.FlagFilter) []*eval.Flag {
+	var out []*eval.Flag
+	for f := range snapshot.Flags() {
+		if (filter.Project == "" || f.Project() == filter.Project) && (filter.Lifecycle == "" || !f.Archived()) &&
+			strings.Contains(strings.ToLower(f.Key()), strings.ToLower(filter.Query)) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // listed are the environments that a list is about: one, or all there are.
@@ -97,9 +143,8 @@ func (s flags) read(ctx context.Context, e *hub.Environment, req *guidonv1.FlagS
 // remembered lists flags as far as the hub knows them.
 func remembered(e *hub.Environment, filter store.FlagFilter, after string) []store.Flag {
 	var rows []store.Flag
-	for f := range e.Snapshot().Flags() {
-		if f.Key() > after && (filter.Project == "" || f.Project() == filter.Project) && (filter.Lifecycle == "" || !f.Archived()) &&
-			strings.Contains(strings.ToLower(f.Key()), strings.ToLower(filter.Query)) {
+	for _, f := range matching(e.Snapshot(), filter) {
+		if f.Key() > after {
 			rows = append(rows, store.Flag{Key: f.Key()})
 		}
 	}

@@ -19,7 +19,7 @@ func (s segments) Get(ctx context.Context, req *guidonv1.SegmentServiceGetReques
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := e.At(ctx, req.GetRevision())
+	snapshot, err := s.snapshot(ctx, e, req)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,10 @@ func (s segments) List(ctx context.Context, req *guidonv1.SegmentServiceListRequ
 	if err != nil {
 		return nil, err
 	}
-	snapshot := e.Snapshot()
+	snapshot, err := s.snapshot(ctx, e, req)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, name := range snapshot.Segments() {
 		if strings.Contains(strings.ToLower(name), strings.ToLower(req.GetQuery())) {

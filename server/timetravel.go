@@ -64,37 +64,62 @@ func (s revisions) Get(ctx context.Context, req *guidonv1.RevisionServiceGetRequ
 // or that was the newest at its time.
 func (s *Server) pointInTime(ctx context.Context, req interface {
 	GetEnvironment() string
-	GetRevision() int64
-	GetTime() *timestamppb.Timestamp
+	moment
 },
 ) (*hub.Environment, int64, error) {
 	e, err := s.environment(ctx, req.GetEnvironment())
 	if err != nil {
 		return nil, 0, err
 	}
-	at, revision := req.GetTime(), req.GetRevision()
-	switch {
-	case revision < 0:
-		return nil, 0, &store.FieldError{Field: "revision", Message: "must not be negative"}
-	case at != nil && revision != 0:
-		return nil, 0, &store.FieldError{Field: "time", Message: "and revision cannot both be given"}
-	case at != nil:
-		if err := at.CheckValid(); err != nil {
-			return nil, 0, &store.FieldError{Field: "time", Message: err.Error()}
-		}
-		// Beyond what Postgres can hold there is nothing either.
-		t := at.AsTime()
-		if last := s.now().Add(24 * time.Hour); t.After(last) {
-			t = last
-		}
-		if t.Year() < 1 {
-			t = time.Unix(0, 0)
-		}
-		revision, err = s.store.RevisionAt(ctx, e.Name(), t)
-	case revision == 0:
+	revision, err := s.revisionOf(ctx, e, req.GetRevision(), req.GetTime())
+	if err == nil && revision == 0 {
 		revision = e.Head().Revision()
 	}
 	return e, revision, err
+}
+
+// moment is a revision or a time.
+type moment interface {
+	GetRevision() int64
+	GetTime() *timestamppb.Timestamp
+}
+
+// snapshot is an environment as of a moment: now, if none is named.
+func (s *Server) snapshot(ctx context.Context, e *hub.Environment, m moment) (*eval.Snapshot, error) {
+	return s.snapshotAt(ctx, e, m.GetRevision(), m.GetTime())
+}
+
+func (s *Server) snapshotAt(ctx context.Context, e *hub.Environment, revision int64, at *timestamppb.Timestamp) (*eval.Snapshot, error) {
+	revision, err := s.revisionOf(ctx, e, revision, at)
+	if err != nil {
+		return nil, err
+	}
+	return e.At(ctx, revision)
+}
+
+// revisionOf is a revision, or the one that was the newest at a time: 0 for now,
+// if neither is named.
+func (s *Server) revisionOf(ctx context.Context, e *hub.Environment, revision int64, at *timestamppb.Timestamp) (int64, error) {
+	switch {
+	case revision < 0:
+		return 0, &store.FieldError{Field: "revision", Message: "must not be negative"}
+	case at == nil:
+		return revision, nil
+	case revision != 0:
+		return 0, &store.FieldError{Field: "time", Message: "and revision cannot both be given"}
+	}
+	if err := at.CheckValid(); err != nil {
+		return 0, &store.FieldError{Field: "time", Message: err.Error()}
+	}
+	// Beyond what Postgres can hold there is nothing either.
+	t := at.AsTime()
+	if last := s.now().Add(24 * time.Hour); t.After(last) {
+		t = last
+	}
+	if t.Year() < 1 {
+		t = time.Unix(0, 0)
+	}
+	return s.store.RevisionAt(ctx, e.Name(), t)
 }
 
 func (s revisions) Diff(ctx context.Context, req *guidonv1.RevisionServiceDiffRequest) (*guidonv1.RevisionServiceDiffResponse, error) {
@@ -102,18 +127,18 @@ func (s revisions) Diff(ctx context.Context, req *guidonv1.RevisionServiceDiffRe
 	if err != nil {
 		return nil, err
 	}
-	if req.GetFromRevision() < 1 {
+	if req.GetFromRevision() < 1 && req.GetFromTime() == nil {
 		return nil, &store.FieldError{Field: "from_revision", Message: "must be 1 or more"}
 	}
-	from, err := e.At(ctx, req.GetFromRevision())
+	from, err := s.snapshotAt(ctx, e, req.GetFromRevision(), req.GetFromTime())
 	if err != nil {
 		return nil, err
 	}
-	to, err := e.At(ctx, req.GetToRevision())
+	to, err := s.snapshotAt(ctx, e, req.GetToRevision(), req.GetToTime())
 	if err != nil {
 		return nil, err
 	}
-	out := &guidonv1.RevisionServiceDiffResponse{ToRevision: to.Revision()}
+	out := &guidonv1.RevisionServiceDiffResponse{FromRevision: from.Revision(), ToRevision: to.Revision()}
 	out.Diffs, out.NextPageToken, err = diffs(from, to, true, req.GetPageSize(), req.GetPageToken())
 	return out, err
 }
@@ -130,10 +155,17 @@ func (s environments) Compare(ctx context.Context, req *guidonv1.EnvironmentServ
 	if err != nil {
 		return nil, err
 	}
-	from, to := e.Snapshot(), other.Snapshot()
+	from, err := s.snapshot(ctx, e, req)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.snapshotAt(ctx, other, req.GetOtherRevision(), req.GetOtherTime())
+	if err != nil {
+		return nil, err
+	}
 	out := &guidonv1.EnvironmentServiceCompareResponse{Revision: from.Revision(), OtherRevision: to.Revision()}
 	// A kill is of its environment, and its log holds that one's revisions.
-	out.Diffs, out.NextPageToken, err = diffs(from, to, false, req.GetPageSize(), req.GetPageToken())
+	out.Diffs, out.NextPageToken, err = diffs(from, to, e == other, req.GetPageSize(), req.GetPageToken())
 	return out, err
 }
 

@@ -1,11 +1,14 @@
 package server_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -80,6 +83,63 @@ func TestTimeTravel(t *testing.T) {
 	}
 	if len(blame.GetFields()) < 7 {
 		t.Errorf("%d fields, want them all: %v", len(blame.GetFields()), blame.GetFields())
+	}
+}
+
+// TestEveryReadTravels: whatever can be read as of a revision can be read as of a time.
+func TestEveryReadTravels(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	then := g.apply(t, "staging", putFlag("staging", "a", "on"), putSegment("staging", "people", structpb.NewBoolValue(true)))
+	g.apply(t, "staging", setState("staging", "a", "DISABLED"), putFlag("staging", "b", "on"), putSegment("staging", "people", structpb.NewBoolValue(false)))
+	made, err := g.revisions().Get(t.Context(), &guidonv1.RevisionServiceGetRequest{Environment: "staging", Revision: then})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := guidonv1connect.NewFlagServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	segments := guidonv1connect.NewSegmentServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	environments := guidonv1connect.NewEnvironmentServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	ctx := t.Context()
+	reads := func(revision int64, at *timestamppb.Timestamp) (map[string]string, error) {
+		list, err1 := flags.List(ctx, &guidonv1.FlagServiceListRequest{Environment: "staging", Revision: revision, Time: at})
+		flag, err2 := flags.Get(ctx, &guidonv1.FlagServiceGetRequest{Environment: "staging", Key: "a", Revision: revision, Time: at})
+		one, err3 := g.evaluations(g.admin).Evaluate(ctx, &guidonv1.EvaluationServiceEvaluateRequest{Environment: "staging", Key: "a", Revision: revision, Time: at})
+		all, err4 := g.evaluations(g.admin).EvaluateAll(ctx, &guidonv1.EvaluationServiceEvaluateAllRequest{Environment: "staging", Revision: revision, Time: at})
+		explained, err5 := g.evaluations(g.admin).Explain(ctx, &guidonv1.EvaluationServiceExplainRequest{Environment: "staging", Key: "a", Revision: revision, Time: at})
+		segment, err6 := segments.Get(ctx, &guidonv1.SegmentServiceGetRequest{Environment: "staging", Name: "people", Revision: revision, Time: at})
+		listed, err7 := segments.List(ctx, &guidonv1.SegmentServiceListRequest{Environment: "staging", Revision: revision, Time: at})
+		diff, err8 := g.revisions().Diff(ctx, &guidonv1.RevisionServiceDiffRequest{Environment: "staging", FromRevision: revision, FromTime: at})
+		compared, err9 := environments.Compare(ctx, &guidonv1.EnvironmentServiceCompareRequest{Environment: "staging", Revision: revision, Time: at, Other: "staging"})
+		other, err10 := environments.Compare(ctx, &guidonv1.EnvironmentServiceCompareRequest{Environment: "development", Other: "staging", OtherRevision: revision, OtherTime: at})
+		return map[string]string{
+			"list": fmt.Sprint(len(list.GetFlags())), "get": flag.GetFlag().GetState(), "evaluate": one.GetResolution().GetReason(),
+			"evaluate all": fmt.Sprint(len(all.GetResolutions())), "explain": explained.GetResolution().GetReason(),
+			"segment": segment.GetSegment().GetCondition().String(), "segments": fmt.Sprint(listed.GetSegments()[0].GetRevision()),
+			"diff": fmt.Sprint(len(diff.GetDiffs()), diff.GetFromRevision()), "compare": fmt.Sprint(len(compared.GetDiffs()), compared.GetRevision()),
+			"compare with another": fmt.Sprint(len(other.GetDiffs()), other.GetOtherRevision()),
+		}, errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10)
+	}
+	want := map[string]string{
+		"list": "1", "get": "ENABLED", "evaluate": "STATIC", "evaluate all": "1", "explain": "STATIC", "segment": "bool_value:true", "segments": "2",
+		"diff": "3 2", "compare": "3 2", "compare with another": "2 2",
+	}
+	for name, read := range map[string]func() (map[string]string, error){
+		"revision": func() (map[string]string, error) { return reads(then, nil) },
+		"time":     func() (map[string]string, error) { return reads(0, made.GetRevision().GetCreatedAt()) },
+	} {
+		got, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("as of a %s (-want +got):\n%s", name, diff)
+		}
+	}
+	if _, err := flags.List(ctx, &guidonv1.FlagServiceListRequest{Revision: then}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("a list at a revision of no environment: %v, want invalid argument", err)
+	}
+	if _, err := flags.Get(ctx, &guidonv1.FlagServiceGetRequest{Environment: "staging", Key: "a", Revision: then, Time: timestamppb.Now()}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Errorf("a revision and a time: %v, want invalid argument", err)
 	}
 }
 

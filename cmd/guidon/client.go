@@ -134,7 +134,7 @@ func (k keyed) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 // apply sends a change set. Where the answer was lost, it asks again under the
 // same idempotency key, so that the change is made once.
 func (a *api) apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequest) (*guidonv1.ChangeServiceApplyResponse, error) {
-	if !req.GetDryRun() {
+	if !req.GetDryRun() && req.GetIdempotencyKey() == "" {
 		req.IdempotencyKey = uuid.NewString()
 	}
 	return again(ctx, req, a.changes.Apply)

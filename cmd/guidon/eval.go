@@ -15,10 +15,11 @@ func newEvalCommand(out *output) *cobra.Command {
 	var r remote
 	var req guidonv1.EvaluationServiceEvaluateRequest
 	var attributes string
+	var at pointInTime
 	cmd := &cobra.Command{
 		Use:   "eval KEY",
-		Short: "Evaluate one flag, at the newest revision or an older one",
-		Long: "Evaluate one flag, at the newest revision or an older one. An evaluation never fails:\n" +
+		Short: "Evaluate one flag, at the newest revision, an older one or a time",
+		Long: "Evaluate one flag, at the newest revision, an older one or a time. An evaluation never fails:\n" +
 			"an unknown flag or a wrong type is a result too, with reason ERROR and an error code.\n" +
 			"A value of null stands for the caller's own default.",
 		Example: `  guidon eval checkout.new-pricing --environment development --context '{"targetingKey":"ann","plan":"gold"}'`,
@@ -33,11 +34,15 @@ func newEvalCommand(out *output) *cobra.Command {
 					return usagef("--type: %w", err)
 				}
 			}
+			time, err := at.time()
+			if err != nil {
+				return err
+			}
 			api, err := r.open()
 			if err != nil {
 				return err
 			}
-			req.Key = args[0]
+			req.Key, req.Revision, req.Time = args[0], at.revision, time
 			res, err := api.evaluation.Evaluate(cmd.Context(), &req)
 			if err != nil {
 				return err
@@ -59,7 +64,7 @@ func newEvalCommand(out *output) *cobra.Command {
 	r.register(cmd.Flags())
 	requireEnvironment(cmd, &req.Environment)
 	cmd.Flags().StringVar(&attributes, "context", "{}", "the evaluation context, a JSON object")
-	cmd.Flags().Int64Var(&req.Revision, "revision", 0, "evaluate as of this revision (default the newest)")
+	at.register(cmd)
 	cmd.Flags().StringVar(&req.Type, "type", "", "boolean, string, integer, float or object (default the flag's own)")
 	return cmd
 }

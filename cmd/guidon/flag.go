@@ -36,11 +36,20 @@ func newFlagCommand(out *output) *cobra.Command {
 func newFlagListCommand(out *output, r *remote) *cobra.Command {
 	var req guidonv1.FlagServiceListRequest
 	var limit int
+	var at pointInTime
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List flags by key",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if at != (pointInTime{}) && req.GetEnvironment() == "" {
+				return usagef("--revision and --at are of one environment: name it with --environment")
+			}
+			var err error
+			if req.Time, err = at.time(); err != nil {
+				return err
+			}
+			req.Revision = at.revision
 			api, err := r.open()
 			if err != nil {
 				return err
@@ -68,21 +77,27 @@ func newFlagListCommand(out *output, r *remote) *cobra.Command {
 	cmd.Flags().StringVar(&req.Query, "query", "", "only flags whose key or description contains this")
 	cmd.Flags().BoolVar(&req.IncludeArchived, "archived", false, "archived flags too")
 	registerLimit(cmd.Flags(), &limit, 0)
+	at.register(cmd)
 	return cmd
 }
 
 func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 	var req guidonv1.FlagServiceGetRequest
+	var at pointInTime
 	cmd := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Show one flag of one environment",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			time, err := at.time()
+			if err != nil {
+				return err
+			}
 			api, err := r.open()
 			if err != nil {
 				return err
 			}
-			req.Key = args[0]
+			req.Key, req.Revision, req.Time = args[0], at.revision, time
 			res, err := api.flags.Get(cmd.Context(), &req)
 			if err != nil {
 				return err
@@ -120,7 +135,7 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 		},
 	}
 	requireEnvironment(cmd, &req.Environment)
-	cmd.Flags().Int64Var(&req.Revision, "revision", 0, "as of this revision (default the newest)")
+	at.register(cmd)
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -119,7 +120,7 @@ type pointInTime struct {
 }
 
 func (p *pointInTime) register(cmd *cobra.Command) {
-	cmd.Flags().Int64Var(&p.revision, "revision", 0, "as of this revision")
+	cmd.Flags().Int64Var(&p.revision, "revision", 0, "as of this revision (default the newest)")
 	cmd.Flags().StringVar(&p.at, "at", "", "as of this time, such as 2026-03-01T14:02:00Z")
 	cmd.MarkFlagsMutuallyExclusive("revision", "at")
 }
@@ -202,17 +203,26 @@ func newCompareCommand(out *output) *cobra.Command {
 	var r remote
 	cmd := &cobra.Command{
 		Use:   "compare ENVIRONMENT OTHER",
-		Short: "List what leads from one environment to another, field by field",
-		Args:  cobra.ExactArgs(2),
+		Short: "List what leads from one environment to another, or to what it was, field by field",
+		Long: "List what leads from one environment to another, field by field. Each is as it is now, or with\n" +
+			"@REVISION or @TIME as it was then: 'guidon compare production@41 production'.",
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			req := &guidonv1.EnvironmentServiceCompareRequest{}
+			var err error
+			if req.Environment, req.Revision, req.Time, err = readMoment(args[0]); err != nil {
+				return err
+			}
+			if req.Other, req.OtherRevision, req.OtherTime, err = readMoment(args[1]); err != nil {
+				return err
+			}
 			api, err := r.open()
 			if err != nil {
 				return err
 			}
 			diffs, _, err := pages(0, func(size int32, token string) ([]*guidonv1.RowDiff, string, error) {
-				res, err := api.environments.Compare(cmd.Context(), &guidonv1.EnvironmentServiceCompareRequest{
-					Environment: args[0], Other: args[1], PageSize: size, PageToken: token,
-				})
+				req.PageSize, req.PageToken = size, token
+				res, err := api.environments.Compare(cmd.Context(), req)
 				return res.GetDiffs(), res.GetNextPageToken(), err
 			})
 			if err != nil {
@@ -233,4 +243,20 @@ func newCompareCommand(out *output) *cobra.Command {
 	}
 	r.register(cmd.Flags())
 	return cmd
+}
+
+// readMoment reads ENVIRONMENT, ENVIRONMENT@REVISION or ENVIRONMENT@TIME.
+func readMoment(text string) (environment string, revision int64, at *timestamppb.Timestamp, err error) {
+	environment, moment, named := strings.Cut(text, "@")
+	if !named {
+		return environment, 0, nil, nil
+	}
+	if revision, err = strconv.ParseInt(moment, 10, 64); err == nil && revision > 0 {
+		return environment, revision, nil, nil
+	}
+	t, err := time.Parse(time.RFC3339, moment)
+	if err != nil {
+		return "", 0, nil, usagef("%q: want ENVIRONMENT, ENVIRONMENT@41 or ENVIRONMENT@2026-03-01T14:02:00Z", text)
+	}
+	return environment, 0, timestamppb.New(t), nil
 }

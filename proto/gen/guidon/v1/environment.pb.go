@@ -9,6 +9,7 @@ package guidonv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -447,10 +448,15 @@ func (x *EnvironmentServiceUpdateResponse) GetChanged() bool {
 type EnvironmentServiceCompareRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// environment is compared with other: action says what leads from it there.
-	Environment   string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	Other         string `protobuf:"bytes,2,opt,name=other,proto3" json:"other,omitempty"`
-	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Other       string `protobuf:"bytes,2,opt,name=other,proto3" json:"other,omitempty"`
+	PageSize    int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken   string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// revision is 0 for the newest, or the newest at the time.
+	Revision      int64                  `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	OtherRevision int64                  `protobuf:"varint,7,opt,name=other_revision,json=otherRevision,proto3" json:"other_revision,omitempty"`
+	OtherTime     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=other_time,json=otherTime,proto3" json:"other_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +517,34 @@ func (x *EnvironmentServiceCompareRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *EnvironmentServiceCompareRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceCompareRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *EnvironmentServiceCompareRequest) GetOtherRevision() int64 {
+	if x != nil {
+		return x.OtherRevision
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceCompareRequest) GetOtherTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OtherTime
+	}
+	return nil
 }
 
 type EnvironmentServiceCompareResponse struct {
@@ -886,7 +920,7 @@ var File_guidon_v1_environment_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x16guidon/v1/change.proto\x1a\x18guidon/v1/revision.proto\"\xf2\x02\n" +
+	"\x1bguidon/v1/environment.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\x1a\x18guidon/v1/revision.proto\"\xf2\x02\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -921,13 +955,18 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"\x0f_retention_daysB\v\n" +
 	"\t_archived\"<\n" +
 	" EnvironmentServiceUpdateResponse\x12\x18\n" +
-	"\achanged\x18\x01 \x01(\bR\achanged\"\x96\x01\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"\xc4\x02\n" +
 	" EnvironmentServiceCompareRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05other\x18\x02 \x01(\tR\x05other\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\xb8\x01\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12%\n" +
+	"\x0eother_revision\x18\a \x01(\x03R\rotherRevision\x129\n" +
+	"\n" +
+	"other_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\totherTime\"\xb8\x01\n" +
 	"!EnvironmentServiceCompareResponse\x12(\n" +
 	"\x05diffs\x18\x01 \x03(\v2\x12.guidon.v1.RowDiffR\x05diffs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
@@ -987,32 +1026,35 @@ var file_guidon_v1_environment_proto_goTypes = []any{
 	(*EnvironmentServiceRotatePropagationKeyRequest)(nil),  // 12: guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
 	(*EnvironmentServiceRotatePropagationKeyResponse)(nil), // 13: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
 	(*Settings)(nil),                                       // 14: guidon.v1.Settings
-	(*RowDiff)(nil),                                        // 15: guidon.v1.RowDiff
+	(*timestamppb.Timestamp)(nil),                          // 15: google.protobuf.Timestamp
+	(*RowDiff)(nil),                                        // 16: guidon.v1.RowDiff
 }
 var file_guidon_v1_environment_proto_depIdxs = []int32{
 	14, // 0: guidon.v1.Environment.settings:type_name -> guidon.v1.Settings
 	1,  // 1: guidon.v1.Environment.propagation_key:type_name -> guidon.v1.PropagationKeyState
-	15, // 2: guidon.v1.EnvironmentServiceCompareResponse.diffs:type_name -> guidon.v1.RowDiff
-	0,  // 3: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
-	0,  // 4: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
-	1,  // 5: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
-	8,  // 6: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
-	10, // 7: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
-	2,  // 8: guidon.v1.EnvironmentService.Create:input_type -> guidon.v1.EnvironmentServiceCreateRequest
-	4,  // 9: guidon.v1.EnvironmentService.Update:input_type -> guidon.v1.EnvironmentServiceUpdateRequest
-	6,  // 10: guidon.v1.EnvironmentService.Compare:input_type -> guidon.v1.EnvironmentServiceCompareRequest
-	12, // 11: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
-	9,  // 12: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
-	11, // 13: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
-	3,  // 14: guidon.v1.EnvironmentService.Create:output_type -> guidon.v1.EnvironmentServiceCreateResponse
-	5,  // 15: guidon.v1.EnvironmentService.Update:output_type -> guidon.v1.EnvironmentServiceUpdateResponse
-	7,  // 16: guidon.v1.EnvironmentService.Compare:output_type -> guidon.v1.EnvironmentServiceCompareResponse
-	13, // 17: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	15, // 2: guidon.v1.EnvironmentServiceCompareRequest.time:type_name -> google.protobuf.Timestamp
+	15, // 3: guidon.v1.EnvironmentServiceCompareRequest.other_time:type_name -> google.protobuf.Timestamp
+	16, // 4: guidon.v1.EnvironmentServiceCompareResponse.diffs:type_name -> guidon.v1.RowDiff
+	0,  // 5: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
+	0,  // 6: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
+	1,  // 7: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	8,  // 8: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
+	10, // 9: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
+	2,  // 10: guidon.v1.EnvironmentService.Create:input_type -> guidon.v1.EnvironmentServiceCreateRequest
+	4,  // 11: guidon.v1.EnvironmentService.Update:input_type -> guidon.v1.EnvironmentServiceUpdateRequest
+	6,  // 12: guidon.v1.EnvironmentService.Compare:input_type -> guidon.v1.EnvironmentServiceCompareRequest
+	12, // 13: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	9,  // 14: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
+	11, // 15: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
+	3,  // 16: guidon.v1.EnvironmentService.Create:output_type -> guidon.v1.EnvironmentServiceCreateResponse
+	5,  // 17: guidon.v1.EnvironmentService.Update:output_type -> guidon.v1.EnvironmentServiceUpdateResponse
+	7,  // 18: guidon.v1.EnvironmentService.Compare:output_type -> guidon.v1.EnvironmentServiceCompareResponse
+	13, // 19: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_environment_proto_init() }

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -135,10 +136,11 @@ type EvaluationServiceEvaluateRequest struct {
 	Environment string           `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Key         string           `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Context     *structpb.Struct `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
-	// revision is 0 for the newest.
+	// revision is 0 for the newest, or the newest at the time.
 	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	// type is boolean, string, integer, float or object; empty for the flag's own.
-	Type          string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	Type          string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +210,13 @@ func (x *EvaluationServiceEvaluateRequest) GetType() string {
 	return ""
 }
 
+func (x *EvaluationServiceEvaluateRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type EvaluationServiceEvaluateResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resolution    *Resolution            `protobuf:"bytes,1,opt,name=resolution,proto3" json:"resolution,omitempty"`
@@ -257,6 +266,7 @@ type EvaluationServiceEvaluateAllRequest struct {
 	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Context       *structpb.Struct       `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
 	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +320,13 @@ func (x *EvaluationServiceEvaluateAllRequest) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *EvaluationServiceEvaluateAllRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
 }
 
 type EvaluationServiceEvaluateAllResponse struct {
@@ -372,6 +389,7 @@ type EvaluationServiceExplainRequest struct {
 	Context       *structpb.Struct       `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
 	Revision      int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	Type          string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -439,6 +457,13 @@ func (x *EvaluationServiceExplainRequest) GetType() string {
 		return x.Type
 	}
 	return ""
+}
+
+func (x *EvaluationServiceExplainRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
 }
 
 type EvaluationServiceExplainResponse struct {
@@ -715,7 +740,7 @@ var File_guidon_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"\x1aguidon/v1/evaluation.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x93\x02\n" +
+	"\x1aguidon/v1/evaluation.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n" +
 	"\n" +
 	"Resolution\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
@@ -726,30 +751,33 @@ const file_guidon_v1_evaluation_proto_rawDesc = "" +
 	"error_code\x18\x05 \x01(\tR\terrorCode\x12#\n" +
 	"\rerror_message\x18\x06 \x01(\tR\ferrorMessage\x12\x1a\n" +
 	"\brevision\x18\a \x01(\x03R\brevision\x123\n" +
-	"\bmetadata\x18\b \x01(\v2\x17.google.protobuf.StructR\bmetadata\"\xb9\x01\n" +
+	"\bmetadata\x18\b \x01(\v2\x17.google.protobuf.StructR\bmetadata\"\xe9\x01\n" +
 	" EvaluationServiceEvaluateRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x121\n" +
 	"\acontext\x18\x03 \x01(\v2\x17.google.protobuf.StructR\acontext\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x12\n" +
-	"\x04type\x18\x05 \x01(\tR\x04type\"Z\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"Z\n" +
 	"!EvaluationServiceEvaluateResponse\x125\n" +
 	"\n" +
 	"resolution\x18\x01 \x01(\v2\x15.guidon.v1.ResolutionR\n" +
-	"resolution\"\x96\x01\n" +
+	"resolution\"\xc6\x01\n" +
 	"#EvaluationServiceEvaluateAllRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x121\n" +
 	"\acontext\x18\x02 \x01(\v2\x17.google.protobuf.StructR\acontext\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"{\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"{\n" +
 	"$EvaluationServiceEvaluateAllResponse\x127\n" +
 	"\vresolutions\x18\x01 \x03(\v2\x15.guidon.v1.ResolutionR\vresolutions\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xb8\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xe8\x01\n" +
 	"\x1fEvaluationServiceExplainRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x121\n" +
 	"\acontext\x18\x03 \x01(\v2\x17.google.protobuf.StructR\acontext\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x12\n" +
-	"\x04type\x18\x05 \x01(\tR\x04type\"\x80\x01\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x80\x01\n" +
 	" EvaluationServiceExplainResponse\x125\n" +
 	"\n" +
 	"resolution\x18\x01 \x01(\v2\x15.guidon.v1.ResolutionR\n" +
@@ -802,31 +830,35 @@ var file_guidon_v1_evaluation_proto_goTypes = []any{
 	(*BucketRange)(nil),                          // 9: guidon.v1.BucketRange
 	(*structpb.Value)(nil),                       // 10: google.protobuf.Value
 	(*structpb.Struct)(nil),                      // 11: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),                // 12: google.protobuf.Timestamp
 }
 var file_guidon_v1_evaluation_proto_depIdxs = []int32{
 	10, // 0: guidon.v1.Resolution.value:type_name -> google.protobuf.Value
 	11, // 1: guidon.v1.Resolution.metadata:type_name -> google.protobuf.Struct
 	11, // 2: guidon.v1.EvaluationServiceEvaluateRequest.context:type_name -> google.protobuf.Struct
-	0,  // 3: guidon.v1.EvaluationServiceEvaluateResponse.resolution:type_name -> guidon.v1.Resolution
-	11, // 4: guidon.v1.EvaluationServiceEvaluateAllRequest.context:type_name -> google.protobuf.Struct
-	0,  // 5: guidon.v1.EvaluationServiceEvaluateAllResponse.resolutions:type_name -> guidon.v1.Resolution
-	11, // 6: guidon.v1.EvaluationServiceExplainRequest.context:type_name -> google.protobuf.Struct
-	0,  // 7: guidon.v1.EvaluationServiceExplainResponse.resolution:type_name -> guidon.v1.Resolution
-	7,  // 8: guidon.v1.EvaluationServiceExplainResponse.steps:type_name -> guidon.v1.Step
-	11, // 9: guidon.v1.Step.seen:type_name -> google.protobuf.Struct
-	8,  // 10: guidon.v1.Step.bucketing:type_name -> guidon.v1.Bucketing
-	9,  // 11: guidon.v1.Bucketing.ranges:type_name -> guidon.v1.BucketRange
-	1,  // 12: guidon.v1.EvaluationService.Evaluate:input_type -> guidon.v1.EvaluationServiceEvaluateRequest
-	3,  // 13: guidon.v1.EvaluationService.EvaluateAll:input_type -> guidon.v1.EvaluationServiceEvaluateAllRequest
-	5,  // 14: guidon.v1.EvaluationService.Explain:input_type -> guidon.v1.EvaluationServiceExplainRequest
-	2,  // 15: guidon.v1.EvaluationService.Evaluate:output_type -> guidon.v1.EvaluationServiceEvaluateResponse
-	4,  // 16: guidon.v1.EvaluationService.EvaluateAll:output_type -> guidon.v1.EvaluationServiceEvaluateAllResponse
-	6,  // 17: guidon.v1.EvaluationService.Explain:output_type -> guidon.v1.EvaluationServiceExplainResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 3: guidon.v1.EvaluationServiceEvaluateRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 4: guidon.v1.EvaluationServiceEvaluateResponse.resolution:type_name -> guidon.v1.Resolution
+	11, // 5: guidon.v1.EvaluationServiceEvaluateAllRequest.context:type_name -> google.protobuf.Struct
+	12, // 6: guidon.v1.EvaluationServiceEvaluateAllRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 7: guidon.v1.EvaluationServiceEvaluateAllResponse.resolutions:type_name -> guidon.v1.Resolution
+	11, // 8: guidon.v1.EvaluationServiceExplainRequest.context:type_name -> google.protobuf.Struct
+	12, // 9: guidon.v1.EvaluationServiceExplainRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 10: guidon.v1.EvaluationServiceExplainResponse.resolution:type_name -> guidon.v1.Resolution
+	7,  // 11: guidon.v1.EvaluationServiceExplainResponse.steps:type_name -> guidon.v1.Step
+	11, // 12: guidon.v1.Step.seen:type_name -> google.protobuf.Struct
+	8,  // 13: guidon.v1.Step.bucketing:type_name -> guidon.v1.Bucketing
+	9,  // 14: guidon.v1.Bucketing.ranges:type_name -> guidon.v1.BucketRange
+	1,  // 15: guidon.v1.EvaluationService.Evaluate:input_type -> guidon.v1.EvaluationServiceEvaluateRequest
+	3,  // 16: guidon.v1.EvaluationService.EvaluateAll:input_type -> guidon.v1.EvaluationServiceEvaluateAllRequest
+	5,  // 17: guidon.v1.EvaluationService.Explain:input_type -> guidon.v1.EvaluationServiceExplainRequest
+	2,  // 18: guidon.v1.EvaluationService.Evaluate:output_type -> guidon.v1.EvaluationServiceEvaluateResponse
+	4,  // 19: guidon.v1.EvaluationService.EvaluateAll:output_type -> guidon.v1.EvaluationServiceEvaluateAllResponse
+	6,  // 20: guidon.v1.EvaluationService.Explain:output_type -> guidon.v1.EvaluationServiceExplainResponse
+	18, // [18:21] is the sub-list for method output_type
+	15, // [15:18] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_evaluation_proto_init() }

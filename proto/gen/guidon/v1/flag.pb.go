@@ -479,7 +479,11 @@ type FlagServiceListRequest struct {
 	// page_size counts flag keys: 1 to 1000, 100 if 0.
 	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// page_token is next_page_token of the page before.
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// revision, or the newest at a time, lists what there was then in one
+	// environment, without what describes the flags; 0 for the newest.
+	Revision      int64                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -556,6 +560,20 @@ func (x *FlagServiceListRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *FlagServiceListRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *FlagServiceListRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type FlagServiceListResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// flags are sorted by key, then by the environments' order.
@@ -614,8 +632,9 @@ type FlagServiceGetRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// revision is 0 for the newest.
-	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// revision is 0 for the newest, or the newest at the time.
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -669,6 +688,13 @@ func (x *FlagServiceGetRequest) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *FlagServiceGetRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
 }
 
 type FlagServiceGetResponse struct {
@@ -887,7 +913,7 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"toRevision\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1b\n" +
 	"\tchange_id\x18\x04 \x01(\tR\bchangeId\x12.\n" +
-	"\x06fields\x18\x05 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\xd1\x01\n" +
+	"\x06fields\x18\x05 \x03(\v2\x16.guidon.v1.FieldChangeR\x06fields\"\x9d\x02\n" +
 	"\x16FlagServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12)\n" +
@@ -895,14 +921,17 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x05query\x18\x04 \x01(\tR\x05query\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"h\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"h\n" +
 	"\x17FlagServiceListResponse\x12%\n" +
 	"\x05flags\x18\x01 \x03(\v2\x0f.guidon.v1.FlagR\x05flags\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"g\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x01\n" +
 	"\x15FlagServiceGetRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"=\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"=\n" +
 	"\x16FlagServiceGetResponse\x12#\n" +
 	"\x04flag\x18\x01 \x01(\v2\x0f.guidon.v1.FlagR\x04flag\"\x8b\x01\n" +
 	"\x19FlagServiceHistoryRequest\x12 \n" +
@@ -958,20 +987,22 @@ var file_guidon_v1_flag_proto_depIdxs = []int32{
 	10, // 6: guidon.v1.Killed.at:type_name -> google.protobuf.Timestamp
 	0,  // 7: guidon.v1.FlagVersion.flag:type_name -> guidon.v1.Flag
 	13, // 8: guidon.v1.FlagVersion.fields:type_name -> guidon.v1.FieldChange
-	0,  // 9: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
-	0,  // 10: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
-	2,  // 11: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
-	3,  // 12: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
-	5,  // 13: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
-	7,  // 14: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
-	4,  // 15: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
-	6,  // 16: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
-	8,  // 17: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 9: guidon.v1.FlagServiceListRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 10: guidon.v1.FlagServiceListResponse.flags:type_name -> guidon.v1.Flag
+	10, // 11: guidon.v1.FlagServiceGetRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 12: guidon.v1.FlagServiceGetResponse.flag:type_name -> guidon.v1.Flag
+	2,  // 13: guidon.v1.FlagServiceHistoryResponse.versions:type_name -> guidon.v1.FlagVersion
+	3,  // 14: guidon.v1.FlagService.List:input_type -> guidon.v1.FlagServiceListRequest
+	5,  // 15: guidon.v1.FlagService.Get:input_type -> guidon.v1.FlagServiceGetRequest
+	7,  // 16: guidon.v1.FlagService.History:input_type -> guidon.v1.FlagServiceHistoryRequest
+	4,  // 17: guidon.v1.FlagService.List:output_type -> guidon.v1.FlagServiceListResponse
+	6,  // 18: guidon.v1.FlagService.Get:output_type -> guidon.v1.FlagServiceGetResponse
+	8,  // 19: guidon.v1.FlagService.History:output_type -> guidon.v1.FlagServiceHistoryResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_flag_proto_init() }

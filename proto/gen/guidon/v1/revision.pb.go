@@ -411,9 +411,11 @@ type RevisionServiceDiffRequest struct {
 	Environment  string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	FromRevision int64                  `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
 	// to_revision is 0 for the newest.
-	ToRevision    int64  `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
-	PageSize      int32  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	ToRevision    int64                  `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
+	PageSize      int32                  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	FromTime      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=from_time,json=fromTime,proto3" json:"from_time,omitempty"`
+	ToTime        *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=to_time,json=toTime,proto3" json:"to_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,11 +485,26 @@ func (x *RevisionServiceDiffRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *RevisionServiceDiffRequest) GetFromTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FromTime
+	}
+	return nil
+}
+
+func (x *RevisionServiceDiffRequest) GetToTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ToTime
+	}
+	return nil
+}
+
 type RevisionServiceDiffResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Diffs         []*RowDiff             `protobuf:"bytes,1,rep,name=diffs,proto3" json:"diffs,omitempty"`
 	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	ToRevision    int64                  `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
+	FromRevision  int64                  `protobuf:"varint,4,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -539,6 +556,13 @@ func (x *RevisionServiceDiffResponse) GetNextPageToken() string {
 func (x *RevisionServiceDiffResponse) GetToRevision() int64 {
 	if x != nil {
 		return x.ToRevision
+	}
+	return 0
+}
+
+func (x *RevisionServiceDiffResponse) GetFromRevision() int64 {
+	if x != nil {
+		return x.FromRevision
 	}
 	return 0
 }
@@ -840,7 +864,7 @@ const file_guidon_v1_revision_proto_rawDesc = "" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"M\n" +
 	"\x1aRevisionServiceGetResponse\x12/\n" +
-	"\brevision\x18\x01 \x01(\v2\x13.guidon.v1.RevisionR\brevision\"\xc0\x01\n" +
+	"\brevision\x18\x01 \x01(\v2\x13.guidon.v1.RevisionR\brevision\"\xae\x02\n" +
 	"\x1aRevisionServiceDiffRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12#\n" +
 	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\x12\x1f\n" +
@@ -848,12 +872,15 @@ const file_guidon_v1_revision_proto_rawDesc = "" +
 	"toRevision\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"\x90\x01\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x127\n" +
+	"\tfrom_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bfromTime\x123\n" +
+	"\ato_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06toTime\"\xb5\x01\n" +
 	"\x1bRevisionServiceDiffResponse\x12(\n" +
 	"\x05diffs\x18\x01 \x03(\v2\x12.guidon.v1.RowDiffR\x05diffs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1f\n" +
 	"\vto_revision\x18\x03 \x01(\x03R\n" +
-	"toRevision\"\x8c\x01\n" +
+	"toRevision\x12#\n" +
+	"\rfrom_revision\x18\x04 \x01(\x03R\ffromRevision\"\x8c\x01\n" +
 	"\x1cRevisionServiceExportRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12.\n" +
@@ -913,25 +940,27 @@ var file_guidon_v1_revision_proto_depIdxs = []int32{
 	0,  // 2: guidon.v1.RevisionServiceListResponse.revisions:type_name -> guidon.v1.Revision
 	13, // 3: guidon.v1.RevisionServiceGetRequest.time:type_name -> google.protobuf.Timestamp
 	0,  // 4: guidon.v1.RevisionServiceGetResponse.revision:type_name -> guidon.v1.Revision
-	1,  // 5: guidon.v1.RevisionServiceDiffResponse.diffs:type_name -> guidon.v1.RowDiff
-	13, // 6: guidon.v1.RevisionServiceExportRequest.time:type_name -> google.protobuf.Timestamp
-	12, // 7: guidon.v1.RevisionServiceBlameResponse.fields:type_name -> guidon.v1.FieldBlame
-	0,  // 8: guidon.v1.FieldBlame.revision:type_name -> guidon.v1.Revision
-	2,  // 9: guidon.v1.RevisionService.List:input_type -> guidon.v1.RevisionServiceListRequest
-	4,  // 10: guidon.v1.RevisionService.Get:input_type -> guidon.v1.RevisionServiceGetRequest
-	6,  // 11: guidon.v1.RevisionService.Diff:input_type -> guidon.v1.RevisionServiceDiffRequest
-	8,  // 12: guidon.v1.RevisionService.Export:input_type -> guidon.v1.RevisionServiceExportRequest
-	10, // 13: guidon.v1.RevisionService.Blame:input_type -> guidon.v1.RevisionServiceBlameRequest
-	3,  // 14: guidon.v1.RevisionService.List:output_type -> guidon.v1.RevisionServiceListResponse
-	5,  // 15: guidon.v1.RevisionService.Get:output_type -> guidon.v1.RevisionServiceGetResponse
-	7,  // 16: guidon.v1.RevisionService.Diff:output_type -> guidon.v1.RevisionServiceDiffResponse
-	9,  // 17: guidon.v1.RevisionService.Export:output_type -> guidon.v1.RevisionServiceExportResponse
-	11, // 18: guidon.v1.RevisionService.Blame:output_type -> guidon.v1.RevisionServiceBlameResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 5: guidon.v1.RevisionServiceDiffRequest.from_time:type_name -> google.protobuf.Timestamp
+	13, // 6: guidon.v1.RevisionServiceDiffRequest.to_time:type_name -> google.protobuf.Timestamp
+	1,  // 7: guidon.v1.RevisionServiceDiffResponse.diffs:type_name -> guidon.v1.RowDiff
+	13, // 8: guidon.v1.RevisionServiceExportRequest.time:type_name -> google.protobuf.Timestamp
+	12, // 9: guidon.v1.RevisionServiceBlameResponse.fields:type_name -> guidon.v1.FieldBlame
+	0,  // 10: guidon.v1.FieldBlame.revision:type_name -> guidon.v1.Revision
+	2,  // 11: guidon.v1.RevisionService.List:input_type -> guidon.v1.RevisionServiceListRequest
+	4,  // 12: guidon.v1.RevisionService.Get:input_type -> guidon.v1.RevisionServiceGetRequest
+	6,  // 13: guidon.v1.RevisionService.Diff:input_type -> guidon.v1.RevisionServiceDiffRequest
+	8,  // 14: guidon.v1.RevisionService.Export:input_type -> guidon.v1.RevisionServiceExportRequest
+	10, // 15: guidon.v1.RevisionService.Blame:input_type -> guidon.v1.RevisionServiceBlameRequest
+	3,  // 16: guidon.v1.RevisionService.List:output_type -> guidon.v1.RevisionServiceListResponse
+	5,  // 17: guidon.v1.RevisionService.Get:output_type -> guidon.v1.RevisionServiceGetResponse
+	7,  // 18: guidon.v1.RevisionService.Diff:output_type -> guidon.v1.RevisionServiceDiffResponse
+	9,  // 19: guidon.v1.RevisionService.Export:output_type -> guidon.v1.RevisionServiceExportResponse
+	11, // 20: guidon.v1.RevisionService.Blame:output_type -> guidon.v1.RevisionServiceBlameResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_revision_proto_init() }

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -126,8 +127,11 @@ type SegmentServiceListRequest struct {
 	// query keeps segments whose name contains it, ignoring case.
 	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
 	// page_size is 1 to 1000, 100 if 0.
-	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// revision is 0 for the newest, or the newest at the time.
+	Revision      int64                  `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,6 +194,20 @@ func (x *SegmentServiceListRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *SegmentServiceListRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SegmentServiceListRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type SegmentServiceListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Segments      []*Segment             `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
@@ -246,8 +264,9 @@ type SegmentServiceGetRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// revision is 0 for the newest.
-	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// revision is 0 for the newest, or the newest at the time.
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -303,6 +322,13 @@ func (x *SegmentServiceGetRequest) GetRevision() int64 {
 	return 0
 }
 
+func (x *SegmentServiceGetRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type SegmentServiceGetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Segment       *Segment               `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
@@ -351,7 +377,7 @@ var File_guidon_v1_segment_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_segment_proto_rawDesc = "" +
 	"\n" +
-	"\x17guidon/v1/segment.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xf9\x01\n" +
+	"\x17guidon/v1/segment.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x01\n" +
 	"\aSegment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -359,20 +385,23 @@ const file_guidon_v1_segment_proto_rawDesc = "" +
 	"\tcondition\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\tcondition\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12\"\n" +
 	"\rused_by_flags\x18\x06 \x03(\tR\vusedByFlags\x12(\n" +
-	"\x10used_by_segments\x18\a \x03(\tR\x0eusedBySegments\"\x8f\x01\n" +
+	"\x10used_by_segments\x18\a \x03(\tR\x0eusedBySegments\"\xdb\x01\n" +
 	"\x19SegmentServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\tR\x05query\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"t\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"t\n" +
 	"\x1aSegmentServiceListResponse\x12.\n" +
 	"\bsegments\x18\x01 \x03(\v2\x12.guidon.v1.SegmentR\bsegments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"l\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n" +
 	"\x18SegmentServiceGetRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"I\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"I\n" +
 	"\x19SegmentServiceGetResponse\x12,\n" +
 	"\asegment\x18\x01 \x01(\v2\x12.guidon.v1.SegmentR\asegment2\xbb\x01\n" +
 	"\x0eSegmentService\x12U\n" +
@@ -399,20 +428,23 @@ var file_guidon_v1_segment_proto_goTypes = []any{
 	(*SegmentServiceGetRequest)(nil),   // 3: guidon.v1.SegmentServiceGetRequest
 	(*SegmentServiceGetResponse)(nil),  // 4: guidon.v1.SegmentServiceGetResponse
 	(*structpb.Value)(nil),             // 5: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),      // 6: google.protobuf.Timestamp
 }
 var file_guidon_v1_segment_proto_depIdxs = []int32{
 	5, // 0: guidon.v1.Segment.condition:type_name -> google.protobuf.Value
-	0, // 1: guidon.v1.SegmentServiceListResponse.segments:type_name -> guidon.v1.Segment
-	0, // 2: guidon.v1.SegmentServiceGetResponse.segment:type_name -> guidon.v1.Segment
-	1, // 3: guidon.v1.SegmentService.List:input_type -> guidon.v1.SegmentServiceListRequest
-	3, // 4: guidon.v1.SegmentService.Get:input_type -> guidon.v1.SegmentServiceGetRequest
-	2, // 5: guidon.v1.SegmentService.List:output_type -> guidon.v1.SegmentServiceListResponse
-	4, // 6: guidon.v1.SegmentService.Get:output_type -> guidon.v1.SegmentServiceGetResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	6, // 1: guidon.v1.SegmentServiceListRequest.time:type_name -> google.protobuf.Timestamp
+	0, // 2: guidon.v1.SegmentServiceListResponse.segments:type_name -> guidon.v1.Segment
+	6, // 3: guidon.v1.SegmentServiceGetRequest.time:type_name -> google.protobuf.Timestamp
+	0, // 4: guidon.v1.SegmentServiceGetResponse.segment:type_name -> guidon.v1.Segment
+	1, // 5: guidon.v1.SegmentService.List:input_type -> guidon.v1.SegmentServiceListRequest
+	3, // 6: guidon.v1.SegmentService.Get:input_type -> guidon.v1.SegmentServiceGetRequest
+	2, // 7: guidon.v1.SegmentService.List:output_type -> guidon.v1.SegmentServiceListResponse
+	4, // 8: guidon.v1.SegmentService.Get:output_type -> guidon.v1.SegmentServiceGetResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_segment_proto_init() }

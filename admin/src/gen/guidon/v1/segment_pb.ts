@@ -4,15 +4,15 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Value } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file guidon/v1/segment.proto.
  */
 export const file_guidon_v1_segment: GenFile = /*@__PURE__*/
-  fileDesc("ChdndWlkb24vdjEvc2VnbWVudC5wcm90bxIJZ3VpZG9uLnYxIqsBCgdTZWdtZW50EgwKBG5hbWUYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIpCgljb25kaXRpb24YBCABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSEAoIcmV2aXNpb24YBSABKAMSFQoNdXNlZF9ieV9mbGFncxgGIAMoCRIYChB1c2VkX2J5X3NlZ21lbnRzGAcgAygJImYKGVNlZ21lbnRTZXJ2aWNlTGlzdFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDQoFcXVlcnkYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkiWwoaU2VnbWVudFNlcnZpY2VMaXN0UmVzcG9uc2USJAoIc2VnbWVudHMYASADKAsyEi5ndWlkb24udjEuU2VnbWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTwoYU2VnbWVudFNlcnZpY2VHZXRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcmV2aXNpb24YAyABKAMiQAoZU2VnbWVudFNlcnZpY2VHZXRSZXNwb25zZRIjCgdzZWdtZW50GAEgASgLMhIuZ3VpZG9uLnYxLlNlZ21lbnQyuwEKDlNlZ21lbnRTZXJ2aWNlElUKBExpc3QSJC5ndWlkb24udjEuU2VnbWVudFNlcnZpY2VMaXN0UmVxdWVzdBolLmd1aWRvbi52MS5TZWdtZW50U2VydmljZUxpc3RSZXNwb25zZSIAElIKA0dldBIjLmd1aWRvbi52MS5TZWdtZW50U2VydmljZUdldFJlcXVlc3QaJC5ndWlkb24udjEuU2VnbWVudFNlcnZpY2VHZXRSZXNwb25zZSIAQj1aO2dpdGh1Yi5jb20vZ3VpZG9uLWZsYWdzL2d1aWRvbi9wcm90by9nZW4vZ3VpZG9uL3YxO2d1aWRvbnYxYgZwcm90bzM", [file_google_protobuf_struct]);
+  fileDesc("ChdndWlkb24vdjEvc2VnbWVudC5wcm90bxIJZ3VpZG9uLnYxIqsBCgdTZWdtZW50EgwKBG5hbWUYASABKAkSEwoLZW52aXJvbm1lbnQYAiABKAkSDwoHcHJvamVjdBgDIAEoCRIpCgljb25kaXRpb24YBCABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSEAoIcmV2aXNpb24YBSABKAMSFQoNdXNlZF9ieV9mbGFncxgGIAMoCRIYChB1c2VkX2J5X3NlZ21lbnRzGAcgAygJIqIBChlTZWdtZW50U2VydmljZUxpc3RSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg0KBXF1ZXJ5GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEhAKCHJldmlzaW9uGAUgASgDEigKBHRpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlsKGlNlZ21lbnRTZXJ2aWNlTGlzdFJlc3BvbnNlEiQKCHNlZ21lbnRzGAEgAygLMhIuZ3VpZG9uLnYxLlNlZ21lbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInkKGFNlZ21lbnRTZXJ2aWNlR2V0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEigKBHRpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkAKGVNlZ21lbnRTZXJ2aWNlR2V0UmVzcG9uc2USIwoHc2VnbWVudBgBIAEoCzISLmd1aWRvbi52MS5TZWdtZW50MrsBCg5TZWdtZW50U2VydmljZRJVCgRMaXN0EiQuZ3VpZG9uLnYxLlNlZ21lbnRTZXJ2aWNlTGlzdFJlcXVlc3QaJS5ndWlkb24udjEuU2VnbWVudFNlcnZpY2VMaXN0UmVzcG9uc2UiABJSCgNHZXQSIy5ndWlkb24udjEuU2VnbWVudFNlcnZpY2VHZXRSZXF1ZXN0GiQuZ3VpZG9uLnYxLlNlZ21lbnRTZXJ2aWNlR2V0UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Segment is a named condition in one environment as of one revision.
@@ -99,6 +99,18 @@ export type SegmentServiceListRequest = Message<"guidon.v1.SegmentServiceListReq
    * @generated from field: string page_token = 4;
    */
   pageToken: string;
+
+  /**
+   * revision is 0 for the newest, or the newest at the time.
+   *
+   * @generated from field: int64 revision = 5;
+   */
+  revision: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 6;
+   */
+  time?: Timestamp | undefined;
 };
 
 /**
@@ -145,11 +157,16 @@ export type SegmentServiceGetRequest = Message<"guidon.v1.SegmentServiceGetReque
   name: string;
 
   /**
-   * revision is 0 for the newest.
+   * revision is 0 for the newest, or the newest at the time.
    *
    * @generated from field: int64 revision = 3;
    */
   revision: bigint;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 4;
+   */
+  time?: Timestamp | undefined;
 };
 
 /**
@@ -193,7 +210,7 @@ export const SegmentService: GenService<{
     output: typeof SegmentServiceListResponseSchema;
   },
   /**
-   * Get reads one segment, as of a revision if one is named.
+   * Get reads one segment, as of a revision or a time if one is named.
    *
    * @generated from rpc guidon.v1.SegmentService.Get
    */

@@ -60,7 +60,8 @@ type EnvironmentServiceClient interface {
 	// Update changes what no revision holds: protection, retention, and whether
 	// the environment is archived, which is served and not written.
 	Update(context.Context, *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error)
-	// Compare pages over the rows in which two environments differ.
+	// Compare pages over the rows in which two environments differ, or one at two
+	// revisions.
 	Compare(context.Context, *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error)
 	// RotatePropagationKey makes a new key for the guidon header and hands it out.
 	// It signs once every connected instance has acknowledged it; the old one
@@ -192,7 +193,8 @@ type EnvironmentServiceHandler interface {
 	// Update changes what no revision holds: protection, retention, and whether
 	// the environment is archived, which is served and not written.
 	Update(context.Context, *v1.EnvironmentServiceUpdateRequest) (*v1.EnvironmentServiceUpdateResponse, error)
-	// Compare pages over the rows in which two environments differ.
+	// Compare pages over the rows in which two environments differ, or one at two
+	// revisions.
 	Compare(context.Context, *v1.EnvironmentServiceCompareRequest) (*v1.EnvironmentServiceCompareResponse, error)
 	// RotatePropagationKey makes a new key for the guidon header and hands it out.
 	// It signs once every connected instance has acknowledged it; the old one

@@ -45,7 +45,8 @@ const (
 type FlagServiceClient interface {
 	// List pages over the flags of one environment, or of all of them, by key.
 	List(context.Context, *v1.FlagServiceListRequest) (*v1.FlagServiceListResponse, error)
-	// Get reads one flag of one environment, as of a revision if one is named.
+	// Get reads one flag of one environment, as of a revision or a time if one is
+	// named.
 	Get(context.Context, *v1.FlagServiceGetRequest) (*v1.FlagServiceGetResponse, error)
 	// History pages over the versions of one flag in one environment, newest
 	// first.
@@ -122,7 +123,8 @@ func (c *flagServiceClient) History(ctx context.Context, req *v1.FlagServiceHist
 type FlagServiceHandler interface {
 	// List pages over the flags of one environment, or of all of them, by key.
 	List(context.Context, *v1.FlagServiceListRequest) (*v1.FlagServiceListResponse, error)
-	// Get reads one flag of one environment, as of a revision if one is named.
+	// Get reads one flag of one environment, as of a revision or a time if one is
+	// named.
 	Get(context.Context, *v1.FlagServiceGetRequest) (*v1.FlagServiceGetResponse, error)
 	// History pages over the versions of one flag in one environment, newest
 	// first.

@@ -51,7 +51,8 @@ type RevisionServiceClient interface {
 	List(context.Context, *v1.RevisionServiceListRequest) (*v1.RevisionServiceListResponse, error)
 	// Get reads one revision: a number, or the newest at a time.
 	Get(context.Context, *v1.RevisionServiceGetRequest) (*v1.RevisionServiceGetResponse, error)
-	// Diff pages over the rows in which two revisions differ.
+	// Diff pages over the rows in which two revisions differ; each is a number or
+	// the newest at a time.
 	Diff(context.Context, *v1.RevisionServiceDiffRequest) (*v1.RevisionServiceDiffResponse, error)
 	// Export reads an environment at a revision or time as a flagd document, with
 	// segments and prerequisites inlined.
@@ -164,7 +165,8 @@ type RevisionServiceHandler interface {
 	List(context.Context, *v1.RevisionServiceListRequest) (*v1.RevisionServiceListResponse, error)
 	// Get reads one revision: a number, or the newest at a time.
 	Get(context.Context, *v1.RevisionServiceGetRequest) (*v1.RevisionServiceGetResponse, error)
-	// Diff pages over the rows in which two revisions differ.
+	// Diff pages over the rows in which two revisions differ; each is a number or
+	// the newest at a time.
 	Diff(context.Context, *v1.RevisionServiceDiffRequest) (*v1.RevisionServiceDiffResponse, error)
 	// Export reads an environment at a revision or time as a flagd document, with
 	// segments and prerequisites inlined.

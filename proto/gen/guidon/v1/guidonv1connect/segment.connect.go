@@ -43,7 +43,7 @@ const (
 type SegmentServiceClient interface {
 	// List pages over the segments of one environment by name.
 	List(context.Context, *v1.SegmentServiceListRequest) (*v1.SegmentServiceListResponse, error)
-	// Get reads one segment, as of a revision if one is named.
+	// Get reads one segment, as of a revision or a time if one is named.
 	Get(context.Context, *v1.SegmentServiceGetRequest) (*v1.SegmentServiceGetResponse, error)
 }
 
@@ -101,7 +101,7 @@ func (c *segmentServiceClient) Get(ctx context.Context, req *v1.SegmentServiceGe
 type SegmentServiceHandler interface {
 	// List pages over the segments of one environment by name.
 	List(context.Context, *v1.SegmentServiceListRequest) (*v1.SegmentServiceListResponse, error)
-	// Get reads one segment, as of a revision if one is named.
+	// Get reads one segment, as of a revision or a time if one is named.
 	Get(context.Context, *v1.SegmentServiceGetRequest) (*v1.SegmentServiceGetResponse, error)
 }
 
