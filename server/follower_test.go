@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -117,7 +118,10 @@ func (f *follower) become(s *eval.Snapshot, err error, digest string) {
 // reach reads until the snapshot is at revision or a newer one.
 func (f *follower) reach(revision int64) {
 	f.t.Helper()
-	for f.snapshot == nil || f.snapshot.Revision() < revision {
+	for deadline := time.Now().Add(time.Minute); f.snapshot == nil || f.snapshot.Revision() < revision; {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("revision %d did not come in a minute", revision)
+		}
 		f.step()
 	}
 }

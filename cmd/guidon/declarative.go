@@ -229,9 +229,17 @@ func (d *declaration) without(there *declaration) []*guidonv1.Operation {
 	return out
 }
 
+// definitionMembers are those that a flag definition has.
+var definitionMembers = []string{"state", "variants", "defaultVariant", "targeting", "metadata"}
+
 func (f *declaredFlag) operations(environment, key string) ([]*guidonv1.Operation, error) {
 	if f == nil {
 		return nil, errors.New("definition: is required")
+	}
+	for _, member := range slices.Sorted(maps.Keys(f.Definition)) {
+		if !slices.Contains(definitionMembers, member) { // flagd passes over it, and so would a typing error be
+			return nil, fmt.Errorf("definition.%s: is none of %s", member, join(definitionMembers))
+		}
 	}
 	definition, err := structpb.NewStruct(wideMap(f.Definition))
 	if err != nil {

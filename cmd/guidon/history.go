@@ -86,6 +86,10 @@ func flagBlame(cmd *cobra.Command, api *api, out *output, environment, key strin
 		t.row("FIELD", "REVISION", "TIME", "ACTOR", "REASON")
 		for _, f := range res.GetFields() {
 			r := f.GetRevision()
+			if r == nil { // older than the history that is kept
+				t.row(f.GetPath(), "", "", "", "")
+				continue
+			}
 			t.row(f.GetPath(), r.GetRevision(), when(r.GetCreatedAt()), r.GetActor(), r.GetReason())
 		}
 	})

@@ -1,10 +1,11 @@
 // Command mutants shows what a green run of the tests is worth: it makes each
 // bug of testdata in a copy of the tree, one at a time, runs the one test that
 // the bug names, and counts how many of them fail. A bug that no test catches
-// fails the command.
+// fails the command. So does a test that fails without a bug, which is tried
+// first: what it caught would mean nothing.
 //
 // A bug is a txtar file: a comment that says what it is, the package and the
-// test that must catch it, and pairs of files "old PATH" and "new PATH", whose
+// test that must catch it, flags for that, and pairs of files "old PATH" and "new PATH", whose
 // texts are exchanged. The package's own test checks that each old text is
 // there, once, so that bugs do not rot unseen.
 package main
@@ -16,12 +17,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -40,6 +44,7 @@ func main() {
 type mutant struct {
 	name, about string
 	pkg, test   string
+	flags       []string
 	edits       []edit
 }
 
@@ -65,9 +70,11 @@ func load(root string) ([]mutant, error) {
 		if m.about, ok = about, ok && about != ""; !ok {
 			return nil, fmt.Errorf("%s: its comment does not say what it is and what it is caught by", path)
 		}
-		if _, err := fmt.Sscan(caught, &m.pkg, &m.test); err != nil {
-			return nil, fmt.Errorf("%s: want a package and a test: %w", path, err)
+		words := strings.Fields(caught)
+		if len(words) < 2 {
+			return nil, fmt.Errorf("%s: want a package and a test", path)
 		}
+		m.pkg, m.test, m.flags = words[0], words[1], words[2:]
 		if len(archive.Files) == 0 || len(archive.Files)%2 != 0 {
 			return nil, fmt.Errorf("%s: want pairs of old and new", path)
 		}
@@ -108,11 +115,17 @@ func run(ctx context.Context, out io.Writer, only []string) error {
 		return err
 	}
 	defer os.RemoveAll(copied)
+	if len(only) > 0 {
+		mutants = slices.DeleteFunc(mutants, func(m mutant) bool { return !slices.Contains(only, m.name) })
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	start := time.Now()
+	if err := pass(ctx, copied, mutants); err != nil {
+		return err
+	}
 	caught, total := 0, 0
 	for _, m := range mutants {
-		if len(only) > 0 && only[0] != m.name {
-			continue
-		}
 		total++
 		verdict, err := m.try(ctx, copied)
 		if err != nil {
@@ -123,11 +136,40 @@ func run(ctx context.Context, out io.Writer, only []string) error {
 		}
 		fmt.Fprintf(out, "%-10s %-24s %s (%s %s)\n", verdict, m.name, m.about, m.pkg, m.test)
 	}
-	fmt.Fprintf(out, "caught %d/%d\n", caught, total)
+	fmt.Fprintf(out, "caught %d/%d in %v\n", caught, total, time.Since(start).Round(time.Second))
 	if caught < total || total == 0 {
 		return errors.New("the tests miss a bug")
 	}
 	return nil
+}
+
+// pass runs the tests that the bugs name, where there is none.
+func pass(ctx context.Context, root string, mutants []mutant) error {
+	tests := map[string][]string{}
+	for _, m := range mutants {
+		tests[m.pkg] = append(tests[m.pkg], m.test)
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(tests)) {
+		if text, err := test(ctx, root, pkg, strings.Join(tests[pkg], "|")); err != nil {
+			return fmt.Errorf("%s fails without a bug: %w\n%s", pkg, err, text)
+		}
+	}
+	return nil
+}
+
+const (
+	// bound is how long all of it may take.
+	bound = 30 * time.Minute
+	// patience is how long a test may, until it is taken to hang, which it does
+	// for a bug.
+	patience = "2m"
+)
+
+func test(ctx context.Context, root, pkg, names string, flags ...string) ([]byte, error) {
+	args := append([]string{"test", "-count=1", "-timeout=" + patience, "-run", "^(" + names + ")$", pkg}, flags...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	return cmd.CombinedOutput()
 }
 
 // try makes the bug, and says whether its test catches it: a test that fails,
@@ -144,9 +186,7 @@ func (m mutant) try(ctx context.Context, root string) (verdict string, err error
 			}
 		}()
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=5m", "-run", "^"+m.test+"$", m.pkg)
-	cmd.Dir = root
-	text, err := cmd.CombinedOutput()
+	text, err := test(ctx, root, m.pkg, m.test, m.flags...)
 	switch {
 	case err == nil:
 		return "MISSED", nil
