@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/auth"
@@ -52,8 +53,32 @@ func (s environments) Create(ctx context.Context, req *guidonv1.EnvironmentServi
 	if err != nil {
 		return nil, err
 	}
-	s.hub.Look()
+	s.settle(ctx, req.GetName(), func(store.Environment) bool { return true })
 	return &guidonv1.EnvironmentServiceCreateResponse{}, nil
+}
+
+// knownTimeout is settleTimeout for what has no revision that a later read could
+// wait for.
+const knownTimeout = 5 * time.Second
+
+// settle waits until this replica knows an environment as it was made, so that
+// whoever made it reads what they wrote.
+func (s environments) settle(ctx context.Context, name string, known func(store.Environment) bool) {
+	ctx, cancel := context.WithTimeout(ctx, knownTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if e, err := s.hub.Environment(name); err == nil && known(e.Row()) {
+			return
+		}
+		s.hub.Look()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return // it is made, and will be known
+		}
+	}
 }
 
 func (s environments) Update(ctx context.Context, req *guidonv1.EnvironmentServiceUpdateRequest) (*guidonv1.EnvironmentServiceUpdateResponse, error) {
@@ -69,6 +94,11 @@ func (s environments) Update(ctx context.Context, req *guidonv1.EnvironmentServi
 	if err != nil {
 		return nil, err
 	}
-	s.hub.Look()
+	if changed {
+		s.settle(ctx, req.GetName(), func(e store.Environment) bool {
+			return (u.Protected == nil || e.Protected == *u.Protected) && (u.Archived == nil || e.Archived == *u.Archived) &&
+				(u.Retention == nil || e.Retention == *u.Retention)
+		})
+	}
 	return &guidonv1.EnvironmentServiceUpdateResponse{Changed: changed}, nil
 }

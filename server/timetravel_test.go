@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -112,9 +113,9 @@ func TestEveryReadTravels(t *testing.T) {
 		compared, err9 := environments.Compare(ctx, &guidonv1.EnvironmentServiceCompareRequest{Environment: "staging", Revision: revision, Time: at, Other: "staging"})
 		other, err10 := environments.Compare(ctx, &guidonv1.EnvironmentServiceCompareRequest{Environment: "development", Other: "staging", OtherRevision: revision, OtherTime: at})
 		return map[string]string{
-			"list": fmt.Sprint(len(list.GetFlags())), "get": flag.GetFlag().GetState(), "evaluate": one.GetResolution().GetReason(),
-			"evaluate all": fmt.Sprint(len(all.GetResolutions())), "explain": explained.GetResolution().GetReason(),
-			"segment": segment.GetSegment().GetCondition().String(), "segments": fmt.Sprint(listed.GetSegments()[0].GetRevision()),
+			"list": strconv.Itoa(len(list.GetFlags())), "get": flag.GetFlag().GetState(), "evaluate": one.GetResolution().GetReason(),
+			"evaluate all": strconv.Itoa(len(all.GetResolutions())), "explain": explained.GetResolution().GetReason(),
+			"segment": segment.GetSegment().GetCondition().String(), "segments": strconv.FormatInt(listed.GetSegments()[0].GetRevision(), 10),
 			"diff": fmt.Sprint(len(diff.GetDiffs()), diff.GetFromRevision()), "compare": fmt.Sprint(len(compared.GetDiffs()), compared.GetRevision()),
 			"compare with another": fmt.Sprint(len(other.GetDiffs()), other.GetOtherRevision()),
 		}, errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10)
