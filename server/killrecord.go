@@ -31,7 +31,7 @@ type killRecorder struct {
 
 // notedKill is what this replica has noted of a kill.
 type notedKill struct {
-	at      time.Time
+	at      time.Time // zero if its revision is not kept any more
 	figures store.KillFigures
 	pierced int64
 }
@@ -93,14 +93,14 @@ func (r *killRecorder) environment(ctx context.Context, e *hub.Environment) erro
 		n := noted[revision]
 		if n == nil {
 			made, err := r.store.Revision(ctx, e.Name(), revision)
-			if errors.Is(err, store.ErrNotFound) { // collected: it was long ago
-				continue
-			}
-			if err != nil {
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			n = &notedKill{at: made.Time}
 			noted[revision] = n
+		}
+		if n.at.IsZero() { // collected: it was long ago
+			continue
 		}
 		if err := r.kill(ctx, e.Name(), revision, n, told); err != nil {
 			return err
