@@ -24,7 +24,7 @@ func (s *Server) flagdService(options connect.HandlerOption) *flagd.Service {
 		Enter:   s.enter,
 		Control: func(ctx context.Context) *http.ResponseController { return callOf(ctx).control },
 		Leave:   s.leave, Options: []connect.HandlerOption{options}, Draining: s.draining,
-		Contexts: s.cfg.Contexts, RecheckInterval: s.cfg.Recheck, Progress: s.cfg.Progress, Now: s.now,
+		Contexts: s.cfg.Contexts, RecheckInterval: s.cfg.Recheck, Progress: s.cfg.Progress, Now: s.now, Log: s.log,
 	})
 }
 

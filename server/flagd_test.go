@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -407,5 +409,28 @@ func TestFlagdRefuses(t *testing.T) {
 				t.Errorf("%s at %s = %d %.200s", name, path, got.status, got.body)
 			}
 		}
+	}
+}
+
+// A document that is nearly too large for flagd's providers is told to the
+// operator, once.
+func TestFlagdSyncWarns(t *testing.T) {
+	t.Parallel()
+	var logged bytes.Buffer
+	g := start(t, func(o *options) {
+		o.server.Log = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	})
+	client := syncv1connect.NewFlagSyncServiceClient(h2c(t), g.url, withKey(g.key(t, store.KeyServer, "production")), connect.WithGRPC())
+	for i := range 9 {
+		g.apply(t, "production", putDefinition("production", fmt.Sprintf("large-%d", i), map[string]any{
+			"state": "ENABLED", "variants": map[string]any{"on": strings.Repeat("x", 400<<10)}, "defaultVariant": "on",
+		}))
+		if _, err := client.FetchAllFlags(t.Context(), asked(&syncv1.FetchAllFlagsRequest{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.stop()
+	if got := strings.Count(logged.String(), "4 MiB"); got != 1 || !strings.Contains(logged.String(), "environment=production") {
+		t.Errorf("warned %d times: %s", got, logged.String())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,7 +226,7 @@ func TestOFREPBulk(t *testing.T) {
 		if got := flagKeys(t, narrow.body); !slices.Equal(got, []string{"c"}) || !strings.Contains(narrow.body, `"source":"shop"}}`) {
 			t.Errorf("selector shop: %s", narrow.body)
 		}
-		if got := g.post(t, ofrepSingle+"a", key, `{}`, "Flagd-Selector", "flagSetId=shop"); got.status != 404 {
+		if got := g.post(t, ofrepSingle+"a", key, `{}`, "Flagd-Selector", "flagSetId=shop"); got.status != 404 || !strings.HasSuffix(got.body, `,"metadata":{"flagSetId":"shop"}}`) {
 			t.Errorf("a flag of another project = %d %s", got.status, got.body)
 		}
 		// Once flags read the clock, the tag is that of the body.
@@ -501,5 +502,44 @@ func TestOFREPBulkCompressed(t *testing.T) {
 	}
 	if got := g.post(t, ofrepSingle+"flag-1", key, `{}`, "Accept-Encoding", "gzip"); got.header.Get("Content-Encoding") != "" {
 		t.Errorf("a small answer is compressed: %v", got.header)
+	}
+}
+
+// The URL of an event stream is good for an hour at most, and for half of one at
+// least: until then a client that asks again is given another.
+func TestOFREPEventTokenEnds(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	g := start(t, func(o *options) {
+		o.server.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	g.apply(t, "production", putFlag("production", "a", "on"))
+	key := g.key(t, store.KeyServer, "production")
+	first := g.post(t, ofrepBulk, key, `{}`)
+	uri := parsed(t, first.body)["eventStreams"].([]any)[0].(map[string]any)["endpoint"].(map[string]any)["requestUri"].(string)
+	status := func() int {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+uri, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	ahead.Store(int64(29 * time.Minute))
+	if got := status(); got != http.StatusOK {
+		t.Errorf("after 29 minutes: %d", got)
+	}
+	ahead.Store(int64(31 * time.Minute))
+	if got := g.post(t, ofrepBulk, key, `{}`, "If-None-Match", first.header.Get("ETag")); got.status != http.StatusOK || !strings.Contains(got.body, "eventStreams") {
+		t.Errorf("after 31 minutes a client is not given another URL: %d", got.status)
+	}
+	ahead.Store(int64(61 * time.Minute))
+	if got := status(); got != http.StatusUnauthorized {
+		t.Errorf("after 61 minutes: %d", got)
 	}
 }

@@ -53,7 +53,7 @@ func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRe
 	header := info.ResponseHeader()
 	header.Set("ETag", headTag(head))
 	header.Set("Cache-Control", "private, no-cache")
-	header.Set("Vary", "Authorization, X-API-Key, Accept-Encoding")
+	header.Add("Vary", "Authorization, X-API-Key") // and Accept-Encoding, says Connect
 	if info.HTTPMethod() == http.MethodGet && view.Matches(tags, headTag(head)) {
 		return nil, connect.NewNotModifiedError(header)
 	}

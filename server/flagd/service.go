@@ -3,6 +3,7 @@ package flagd
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ type Config struct {
 	RecheckInterval time.Duration
 	// Progress is how long one write to a stream may take. Defaults to 10s.
 	Progress time.Duration
+	// Log gets a line when a document is nearly larger than providers take.
+	// Defaults to discarding.
+	Log *slog.Logger
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -75,6 +79,9 @@ func New(cfg Config) *Service {
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	if cfg.Draining == nil {
 		cfg.Draining = context.Background()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 
 	syncv1 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/sync/v1"
@@ -102,6 +103,10 @@ type document struct {
 // maxDocuments bounds the documents that are kept: callers name selectors.
 const maxDocuments = 100
 
+// warnFrom is the document of which the operator is warned: clients of gRPC take
+// messages of at most 4 MiB, and most providers do not say otherwise.
+const warnFrom = 3 << 20
+
 // document returns a flagd document of the flags that a selector means, made
 // once for all who want the same. Segments and prerequisites are inlined. A flag that does
 // not compile is left out, for one bad flag makes providers refuse all.
@@ -132,6 +137,10 @@ func (s *Service) document(e *hub.Environment, snapshot *eval.Snapshot, selector
 		}
 	}
 	made := document{snapshot, string(append(text, "}}"...))}
+	if len(made.text) > warnFrom && len(s.documents[key].text) <= warnFrom {
+		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "flagd's providers take no document above 4 MiB: let them ask for a part of it by flagSetId",
+			slog.String("environment", e.Name()), slog.String("selector", selector.String()), slog.Int("bytes", len(made.text)))
+	}
 	if _, known := s.documents[key]; known || len(s.documents) < maxDocuments {
 		s.documents[key] = made
 	}

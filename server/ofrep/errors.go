@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/server/hub/view"
 )
 
 // The error codes of OFREP that no evaluation has.
@@ -30,7 +31,7 @@ func (e *refusedError) Error() string { return e.code + ": " + e.details }
 // of one flag.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err error) {
 	if refused, ok := errors.AsType[*refusedError](err); ok {
-		h.failure(w, refused.status, key, refused.code, refused.details)
+		h.failure(w, refused.status, key, refused.code, refused.details, view.Selector{})
 		return
 	}
 	known := h.cfg.Explain(r.Context(), err)
@@ -44,17 +45,18 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, key string, err e
 	case connect.CodePermissionDenied:
 		w.WriteHeader(http.StatusForbidden)
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeFailedPrecondition:
-		h.failure(w, http.StatusBadRequest, key, codeGeneral, text)
+		h.failure(w, http.StatusBadRequest, key, codeGeneral, text, view.Selector{})
 	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
 		w.Header().Set("Retry-After", later)
-		h.failure(w, http.StatusServiceUnavailable, "", "", text)
+		h.failure(w, http.StatusServiceUnavailable, "", "", text, view.Selector{})
 	default:
-		h.failure(w, http.StatusInternalServerError, "", "", text)
+		h.failure(w, http.StatusInternalServerError, "", "", text, view.Selector{})
 	}
 }
 
-// failure writes an error as OFREP shapes it; what is empty is left out.
-func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details string) {
+// failure writes an error as OFREP shapes it; what is empty is left out. A
+// selector that was followed stands in the metadata, as in all answers.
+func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details string, selected view.Selector) {
 	b := h.buffer()
 	defer h.release(b)
 	out := b.out
@@ -72,6 +74,10 @@ func (h *Handler) failure(w http.ResponseWriter, status int, key, code, details 
 	member("key", key)
 	member("errorCode", code)
 	member("errorDetails", details)
+	if selected.Key != "" {
+		out = append(append(append(out, `,"metadata":{"`...), selected.Key...), `":`...)
+		out = append(appendText(out, selected.Project), '}')
+	}
 	out = append(out, '}')
 	write(w, status, out)
 	b.out = out

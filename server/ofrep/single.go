@@ -20,10 +20,10 @@ func (h *Handler) single(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	switch code := answer.ErrorCode(); {
 	case code == eval.CodeFlagNotFound:
-		h.failure(w, http.StatusNotFound, key, string(code), "there is no flag of that key here")
+		h.failure(w, http.StatusNotFound, key, string(code), "there is no flag of that key here", q.selector)
 		return
 	case code != eval.CodeNone && answer.Flag() == nil:
-		h.failure(w, http.StatusBadRequest, key, string(code), answer.Message())
+		h.failure(w, http.StatusBadRequest, key, string(code), answer.Message(), q.selector)
 		return
 	case code != eval.CodeNone:
 		status = http.StatusBadRequest
