@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -125,7 +126,8 @@ func (d *dev) run(ctx context.Context, log *slog.Logger) (err error) {
 
 	config := serverConfig(db, log)
 	config.Drain = devDrain
-	config.OpenEnvironment, config.Contexts, config.ClientRate = asked.OpenEnvironment, asked.Contexts, asked.ClientRate
+	config.OpenEnvironment, config.Contexts = asked.OpenEnvironment, asked.Contexts
+	config.ClientRate, config.ServerRate, config.AddressRate = asked.ClientRate, asked.ServerRate, asked.AddressRate
 	return serve(ctx, listener, open, config, func(ctx context.Context) error {
 		r := ready{URL: localURL(listener.Addr()), DatabaseURL: url, Keys: keys, given: d.databaseURL != ""}
 		r.AdminURL = r.URL + "/admin/"
@@ -191,9 +193,15 @@ func (d *dev) prepare(ctx context.Context, url string, dir *dataDir, log *slog.L
 	return db, keys, nil
 }
 
+// fillGCPercent is how much garbage an import may leave beside what is in use.
+const fillGCPercent = 25
+
 // fill waits until the server has read the database, imports what documents
 // have and the environment has not, and waits until the server has seen that.
 func fill(ctx context.Context, api *api, h *hub.Hub, sets []*importSet) error {
+	// An import makes more garbage at once than all that follows. Without this the
+	// process would be as large as that takes, and it is in no hurry yet.
+	defer debug.SetGCPercent(debug.SetGCPercent(fillGCPercent))
 	if err := awaitReady(ctx, h); err != nil {
 		return err
 	}
