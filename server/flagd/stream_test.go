@@ -113,8 +113,8 @@ func (w *wire) flush(since time.Time) {
 		}
 		_ = json.Unmarshal(w.pending[5:n], &said) // the last message is not an event
 		text := said.Type
-		for key, change := range said.Data.Flags {
-			text += " " + key + " " + change.Type
+		if change, ok := said.Data.Flags["checkout"]; ok {
+			text += " checkout " + change.Type
 		}
 		w.events = append(w.events, event{time.Since(since), text})
 		w.pending = w.pending[n:]

@@ -30,7 +30,7 @@ func (s syncs) SyncFlags(ctx context.Context, req *connect.Request[syncv1.SyncFl
 	}
 	sent := ""
 	err = s.watch(ctx, caller.Environment, func(head *hub.Head) error {
-		text := s.document(caller.Environment, head.Snapshot(), selector)
+		text := s.document(ctx, caller.Environment, head.Snapshot(), selector)
 		if text == sent {
 			return nil // what changed is not in it
 		}
@@ -51,7 +51,7 @@ func (s syncs) FetchAllFlags(ctx context.Context, req *connect.Request[syncv1.Fe
 		return nil, err
 	}
 	return connect.NewResponse(&syncv1.FetchAllFlagsResponse{
-		FlagConfiguration: s.document(caller.Environment, caller.Environment.Snapshot(), selector),
+		FlagConfiguration: s.document(ctx, caller.Environment, caller.Environment.Snapshot(), selector),
 	}), nil
 }
 
@@ -110,7 +110,7 @@ const warnFrom = 3 << 20
 // document returns a flagd document of the flags that a selector means, made
 // once for all who want the same. Segments and prerequisites are inlined. A flag that does
 // not compile is left out, for one bad flag makes providers refuse all.
-func (s *Service) document(e *hub.Environment, snapshot *eval.Snapshot, selector view.Selector) string {
+func (s *Service) document(ctx context.Context, e *hub.Environment, snapshot *eval.Snapshot, selector view.Selector) string {
 	key := documentKey{e.Name(), selector}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *Service) document(e *hub.Environment, snapshot *eval.Snapshot, selector
 	}
 	made := document{snapshot, string(append(text, "}}"...))}
 	if len(made.text) > warnFrom && len(s.documents[key].text) <= warnFrom {
-		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "flagd's providers take no document above 4 MiB: let them ask for a part of it by flagSetId",
+		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "flagd's providers take no document above 4 MiB: let them ask for a part of it by flagSetId",
 			slog.String("environment", e.Name()), slog.String("selector", selector.String()), slog.Int("bytes", len(made.text)))
 	}
 	if _, known := s.documents[key]; known || len(s.documents) < maxDocuments {
