@@ -32,7 +32,9 @@ func (o outage) Poll(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*gu
 	return nil, errDown
 }
 
-func (o outage) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return errDown }
+func (o outage) Ack(context.Context, *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	return nil, errDown
+}
 
 func (o outage) Sync(ctx context.Context, have *guidonv1.SyncServiceSyncRequest) iter.Seq2[*guidonv1.SyncServiceSyncResponse, error] {
 	return func(yield func(*guidonv1.SyncServiceSyncResponse, error) bool) {

@@ -212,8 +212,13 @@ func (s *Server) hello(ctx context.Context, e *hub.Environment, head *hub.Head, 
 		Environment: e.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
 		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: head.Keys(), OverrideKeys: head.OverrideKeys(),
 		AuditCheckpoint: s.checkpoint(ctx, e.Name(), remembered),
-		AckSpread:       durationpb.New(time.Duration(s.open.Load()) * ackPace),
+		AckSpread:       s.ackSpread(),
 	}}}
+}
+
+// ackSpread is the time over which clients are to spread what they acknowledge.
+func (s *Server) ackSpread() *durationpb.Duration {
+	return durationpb.New(time.Duration(s.open.Load()) * ackPace)
 }
 
 // checkpoint is the newest of the environment's audit log, with the proof that
@@ -323,7 +328,7 @@ func (s syncs) Ack(ctx context.Context, req *guidonv1.SyncServiceAckRequest) (*g
 		}
 	}
 	s.fleet.Ack(e.Name(), req)
-	return &guidonv1.SyncServiceAckResponse{}, nil
+	return &guidonv1.SyncServiceAckResponse{AckSpread: s.ackSpread()}, nil
 }
 
 // named is a client as the fleet knows it. One that names no instance is known

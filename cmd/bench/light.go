@@ -38,7 +38,7 @@ type light struct {
 	api     guidonv1connect.SyncServiceClient // nil: nothing is acknowledged
 	buffer  []byte
 	read    *atomic.Int64 // bytes that came, of all
-	spread  time.Duration
+	spread  atomic.Int64  // as the server asks
 	ackedAt time.Time
 	acking  atomic.Bool
 
@@ -126,7 +126,7 @@ func (l *light) run(ctx context.Context) error {
 func (l *light) take(ctx context.Context, event *guidonv1.SyncServiceSyncResponse, frame []byte) {
 	switch e := event.GetEvent().(type) {
 	case *guidonv1.SyncServiceSyncResponse_Hello:
-		l.spread = e.Hello.GetAckSpread().AsDuration()
+		l.spread.Store(int64(e.Hello.GetAckSpread().AsDuration()))
 	case *guidonv1.SyncServiceSyncResponse_Snapshot:
 		if e.Snapshot.GetLast() {
 			l.revision.Store(e.Snapshot.GetRevision())
@@ -149,15 +149,19 @@ func (l *light) acknowledge(ctx context.Context) {
 	if l.api == nil || !l.acking.CompareAndSwap(false, true) {
 		return
 	}
-	wait := max(rand.N(l.spread+1), time.Until(l.ackedAt.Add(max(ackApart, l.spread)))) //nolint:gosec // spreads load, guards nothing
+	spread := time.Duration(l.spread.Load())
+	wait := max(rand.N(spread+1), time.Until(l.ackedAt.Add(max(ackApart, spread)))) //nolint:gosec // spreads load, guards nothing
 	time.AfterFunc(wait, func() {
 		if ctx.Err() != nil {
 			return
 		}
-		_, _ = l.api.Ack(ctx, &guidonv1.SyncServiceAckRequest{ // like an SDK: nothing waits for it
+		answer, err := l.api.Ack(ctx, &guidonv1.SyncServiceAckRequest{
 			Environment: environment, Client: l.client, Revision: l.revision.Load(),
 			Age: durationpb.New(time.Since(time.Unix(0, l.at.Load()))),
 		})
+		if err == nil { // like an SDK: nothing waits for it
+			l.spread.Store(int64(answer.GetAckSpread().AsDuration()))
+		}
 		l.ackedAt = time.Now()
 		l.acking.Store(false)
 	})

@@ -89,7 +89,7 @@ func (a *acker) tell(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackWithin)
 	defer cancel()
-	err := f.config.Source.Ack(ctx, &guidonv1.SyncServiceAckRequest{
+	answer, err := f.config.Source.Ack(ctx, &guidonv1.SyncServiceAckRequest{
 		Environment: c.environment, Client: f.config.Client, Revision: snapshot.Revision(), Digest: snapshot.Digest().String(),
 		Age:               durationpb.New(max(time.Since(time.Unix(0, f.appliedAt.Load())), 0)),
 		PropagationKeyIds: *f.keysHeld.Load(), Pierced: maps.Clone(a.pierced),
@@ -99,6 +99,9 @@ func (a *acker) tell(ctx context.Context) {
 		return
 	}
 	f.stats.Acks.Add(1)
+	if spread := answer.GetAckSpread(); spread != nil {
+		f.ackSpread.Store(int64(spread.AsDuration()))
+	}
 	clear(a.pierced)
 }
 

@@ -173,6 +173,32 @@ func TestAcksAreSpreadAsTheServerAsks(t *testing.T) {
 	})
 }
 
+// With changes one after the other each instance tells once in the time that the
+// server named last: what hello named was for the clients of then.
+func TestAcksFollowTheLastAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h history
+		for range 101 {
+			h.put(true, "checkout")
+		}
+		src := newSource()
+		src.ackSpread = durationpb.New(20 * time.Second)
+		_, said := acknowledging(t, src, feed.Config{})
+		s := <-src.opened
+		s.send(t, hello(1)) // names none
+		s.send(t, h.snapshot(t, 1, "identity", 1)...)
+		for revision := int64(1); revision <= 100; revision++ {
+			s.send(t, h.delta(t, revision, revision+1, "identity"))
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if got := len(said.acks()); got < 3 || got > 7 {
+			t.Errorf("%d acks in 100 s of changes, want one at first and then one in 20 s", got)
+		}
+	})
+}
+
 // What could not be told is told with the next one.
 func TestAckThatFailsLosesNothing(t *testing.T) {
 	t.Parallel()

@@ -168,7 +168,9 @@ type source struct {
 	define func(context.Context, question) (answer, error)
 	poll   func(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error)
 	ack    func(context.Context, *guidonv1.SyncServiceAckRequest) error
-	log    func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
+	// ackSpread is what an ack is answered with.
+	ackSpread *durationpb.Duration
+	log       func(context.Context, *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error)
 }
 
 // stream is one that the feed opened.
@@ -232,8 +234,8 @@ func (s *source) Poll(ctx context.Context, want *guidonv1.SyncServiceGetDeltaReq
 	return s.poll(ctx, want)
 }
 
-func (s *source) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {
-	return s.ack(ctx, held)
+func (s *source) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	return &guidonv1.SyncServiceAckResponse{AckSpread: s.ackSpread}, s.ack(ctx, held)
 }
 
 // send gives the feed those events, as many as it wants; it has applied them

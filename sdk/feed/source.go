@@ -25,7 +25,7 @@ type Source interface {
 	// news.
 	Poll(ctx context.Context, want *guidonv1.SyncServiceGetDeltaRequest) (*guidonv1.SyncServiceGetDeltaResponse, error)
 	// Ack tells what this process holds.
-	Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error
+	Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error)
 }
 
 // Connect is the Source over a Guidon server. Credentials, compression and
@@ -72,9 +72,8 @@ func (s connectSource) Poll(ctx context.Context, want *guidonv1.SyncServiceGetDe
 	return s.client.GetDelta(ctx, want)
 }
 
-func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) error {
-	_, err := s.client.Ack(ctx, held)
-	return err
+func (s connectSource) Ack(ctx context.Context, held *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	return s.client.Ack(ctx, held)
 }
 
 func (s connectSource) Emergencies(ctx context.Context, want *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {
@@ -102,4 +101,6 @@ func (nowhere) Poll(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*gui
 	return nil, errNowhere
 }
 
-func (nowhere) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return errNowhere }
+func (nowhere) Ack(context.Context, *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	return nil, errNowhere
+}

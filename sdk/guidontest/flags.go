@@ -259,4 +259,6 @@ func (s *source) Poll(context.Context, *guidonv1.SyncServiceGetDeltaRequest) (*g
 }
 
 // Ack implements [feed.Source].
-func (s *source) Ack(context.Context, *guidonv1.SyncServiceAckRequest) error { return nil }
+func (s *source) Ack(context.Context, *guidonv1.SyncServiceAckRequest) (*guidonv1.SyncServiceAckResponse, error) {
+	return &guidonv1.SyncServiceAckResponse{}, nil
+}

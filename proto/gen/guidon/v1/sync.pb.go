@@ -2014,7 +2014,9 @@ func (x *SyncServiceAckRequest) GetBehind() []byte {
 }
 
 type SyncServiceAckResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ack_spread takes the place of what hello said: there may be more clients now.
+	AckSpread     *durationpb.Duration `protobuf:"bytes,1,opt,name=ack_spread,json=ackSpread,proto3" json:"ack_spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2047,6 +2049,13 @@ func (x *SyncServiceAckResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use SyncServiceAckResponse.ProtoReflect.Descriptor instead.
 func (*SyncServiceAckResponse) Descriptor() ([]byte, []int) {
 	return file_guidon_v1_sync_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SyncServiceAckResponse) GetAckSpread() *durationpb.Duration {
+	if x != nil {
+		return x.AckSpread
+	}
+	return nil
 }
 
 var File_guidon_v1_sync_proto protoreflect.FileDescriptor
@@ -2198,8 +2207,10 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x06behind\x18\b \x01(\fR\x06behind\x1a:\n" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
-	"\x16SyncServiceAckResponse2\xcf\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"R\n" +
+	"\x16SyncServiceAckResponse\x128\n" +
+	"\n" +
+	"ack_spread\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tackSpread2\xcf\x04\n" +
 	"\vSyncService\x12Q\n" +
 	"\x04Sync\x12!.guidon.v1.SyncServiceSyncRequest\x1a\".guidon.v1.SyncServiceSyncResponse\"\x000\x01\x12j\n" +
 	"\rGetDefinition\x12*.guidon.v1.SyncServiceGetDefinitionRequest\x1a+.guidon.v1.SyncServiceGetDefinitionResponse\"\x00\x12m\n" +
@@ -2293,23 +2304,24 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	4,  // 34: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
 	31, // 35: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
 	29, // 36: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	3,  // 37: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	18, // 38: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	20, // 39: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	22, // 40: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	24, // 41: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	27, // 42: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 43: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	19, // 44: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	21, // 45: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	23, // 46: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	25, // 47: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	28, // 48: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	43, // [43:49] is the sub-list for method output_type
-	37, // [37:43] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	31, // 37: guidon.v1.SyncServiceAckResponse.ack_spread:type_name -> google.protobuf.Duration
+	3,  // 38: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	18, // 39: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	20, // 40: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	22, // 41: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	24, // 42: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	27, // 43: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 44: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	19, // 45: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	21, // 46: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	23, // 47: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	25, // 48: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	28, // 49: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	44, // [44:50] is the sub-list for method output_type
+	38, // [38:44] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
