@@ -123,7 +123,8 @@ func (s *stream) message(event proto.Message) error {
 	return s.chunk(frame[:], payload)
 }
 
-// chunk writes parts as one chunk, in one system call.
+// chunk writes parts as one chunk, in one system call. They are not copied, but
+// for TLS, which would make a record of each.
 func (s *stream) chunk(parts ...[]byte) error {
 	n := 0
 	for _, part := range parts {
@@ -131,6 +132,10 @@ func (s *stream) chunk(parts ...[]byte) error {
 	}
 	head := append(strconv.AppendInt(s.scratch[:0], int64(n), 16), "\r\n"...)
 	s.parts = append(append(append(s.parts[:0], head), parts...), crlf)
+	if _, plain := s.conn.(*net.TCPConn); !plain {
+		_, err := s.conn.Write(bytes.Join(s.parts, nil))
+		return err
+	}
 	_, err := s.parts.WriteTo(s.conn)
 	return err
 }
