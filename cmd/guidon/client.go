@@ -198,10 +198,15 @@ func explain(err error) string {
 
 func explainConflict(c *guidonv1.Conflict) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "conflict, nothing was changed: %s is at revision %d, expected %d",
-		c.GetEnvironment(), c.GetRevision(), c.GetExpectedRevision())
+	fmt.Fprintf(&b, "conflict, nothing was changed: %s is at revision %d", c.GetEnvironment(), c.GetRevision())
+	if c.GetExpectedRevision() != c.GetRevision() { // else rows are in the way, as of a revert
+		fmt.Fprintf(&b, ", expected %d", c.GetExpectedRevision())
+	}
 	for _, change := range c.GetChanged() {
 		fmt.Fprintf(&b, "\n  changed meanwhile: %s %s", change.GetKind(), cell(change.GetName()))
+	}
+	if e := c.GetEnvironment(); c.GetExpectedRevision() > 0 && c.GetExpectedRevision() < c.GetRevision() {
+		fmt.Fprintf(&b, "\nsee how: guidon compare %s@%d %s", e, c.GetExpectedRevision(), e)
 	}
 	return b.String()
 }

@@ -87,7 +87,8 @@ func TestExplain(t *testing.T) {
 		{invalid, "refused, nothing was changed\n" +
 			"  operation 2 staging banner $.flag.targeting: unknown operator \n" +
 			"  reason: is required"},
-		{conflict, "conflict, nothing was changed: staging is at revision 6, expected 4\n  changed meanwhile: flag banner"},
+		{conflict, "conflict, nothing was changed: staging is at revision 6, expected 4\n  changed meanwhile: flag banner\n" +
+			"see how: guidon compare staging@4 staging"},
 		{
 			connect.NewError(connect.CodeUnauthenticated, errors.New("not authenticated")),
 			"not authenticated (give an API key with --key or GUIDON_KEY)",

@@ -26,6 +26,8 @@ func newFlagCommand(out *output) *cobra.Command {
 		newFlagSetDefaultCommand(out, &r),
 		newFlagSetCommand(out, &r),
 		newFlagArchiveCommand(out, &r),
+		newFlagRestoreCommand(out, &r),
+		newFlagDeleteCommand(out, &r),
 		newFlagKillCommand(out, &r),
 		newFlagKillReportCommand(out, &r),
 		newFlagUnkillCommand(out, &r),
@@ -210,15 +212,32 @@ func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 }
 
 func newFlagArchiveCommand(out *output, r *remote) *cobra.Command {
+	return newFlagKeyCommand(out, r, "archive", "Retire a flag in every environment: each caller gets its own default", func(key string) *guidonv1.Operation {
+		return &guidonv1.Operation{Operation: &guidonv1.Operation_ArchiveFlag{ArchiveFlag: &guidonv1.ArchiveFlag{Key: key}}}
+	})
+}
+
+func newFlagRestoreCommand(out *output, r *remote) *cobra.Command {
+	return newFlagKeyCommand(out, r, "restore", "Take an archived flag back into use; it stays off until it is switched on", func(key string) *guidonv1.Operation {
+		return &guidonv1.Operation{Operation: &guidonv1.Operation_RestoreFlag{RestoreFlag: &guidonv1.RestoreFlag{Key: key}}}
+	})
+}
+
+func newFlagDeleteCommand(out *output, r *remote) *cobra.Command {
+	return newFlagKeyCommand(out, r, "delete", "Delete an archived flag from every environment; its key stays taken", func(key string) *guidonv1.Operation {
+		return &guidonv1.Operation{Operation: &guidonv1.Operation_DeleteFlag{DeleteFlag: &guidonv1.DeleteFlag{Key: key}}}
+	})
+}
+
+// newFlagKeyCommand makes a command about a key in all environments.
+func newFlagKeyCommand(out *output, r *remote, verb, short string, operation func(key string) *guidonv1.Operation) *cobra.Command {
 	var c change
 	cmd := &cobra.Command{
-		Use:   "archive KEY",
-		Short: "Retire a flag in every environment",
+		Use:   verb + " KEY",
+		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r, &guidonv1.Operation{
-				Operation: &guidonv1.Operation_ArchiveFlag{ArchiveFlag: &guidonv1.ArchiveFlag{Key: args[0]}},
-			})
+			return c.apply(cmd.Context(), cmd.OutOrStdout(), out, r, operation(args[0]))
 		},
 	}
 	c.registerReason(cmd)

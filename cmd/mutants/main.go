@@ -128,8 +128,11 @@ func run(ctx context.Context, out io.Writer, only []string) error {
 	for _, m := range mutants {
 		total++
 		verdict, err := m.try(ctx, copied)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s, after %d of %d caught: %w", m.name, caught, total-1, err)
+		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			verdict, m.about = "BROKEN", err.Error()
 		}
 		if verdict == "caught" {
 			caught++
