@@ -25,7 +25,9 @@ CREATE TABLE api_keys (
 -- The keys that sign the guidon header, sealed under the master key. One that is
 -- not activated yet is being handed out, and verifies; the one that is activated
 -- and not retired signs; retired ones verify.
--- Bounded: store refuses more than 16 per environment; retired ones stay.
+-- Bounded: store refuses more than 16 per environment.
+-- Retained: a retired key for as long as its environment keeps revisions, and a
+-- day.
 CREATE TABLE propagation_keys (
     environment  text COLLATE "C" NOT NULL REFERENCES environments (name),
     kid          text        NOT NULL CHECK (kid ~ '^[A-Za-z0-9-]{1,16}$'),

@@ -1,14 +1,18 @@
 package server_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 func (g *guidon) environments(key string) guidonv1connect.EnvironmentServiceClient {
@@ -116,4 +120,36 @@ func TestBadRotations(t *testing.T) {
 		}
 	}
 	g.unchanged(t, before)
+}
+
+// TestRemovedKeyLeavesTheStream: what the collector removes, streams take from
+// their clients.
+func TestRemovedKeyLeavesTheStream(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	f := g.follow(t, g.key(t, store.KeyServer, "staging"), nil)
+	old := f.hello.GetPropagationKeys().GetSigner()
+	asked := store.Rotation{Environment: "staging", Actor: "test"}
+	next, err := g.db.RotatePropagationKey(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.db.SwitchPropagationKey(t.Context(), asked, next); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next key signs", func() bool { return f.awaitKeys().GetSigner() == next })
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), `UPDATE propagation_keys SET retired_at = now() - interval '1 year' WHERE kid = $1`, old); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := g.db.RemovePropagationKeys(t.Context()); n != 1 || err != nil {
+		t.Fatalf("removed %d keys, %v", n, err)
+	}
+	if keys := f.awaitKeys(); len(keys.GetKeys()) != 1 || keys.GetKeys()[0].GetId() != next {
+		t.Errorf("the stream brings %d keys, want %s alone", len(keys.GetKeys()), next)
+	}
 }

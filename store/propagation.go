@@ -28,7 +28,7 @@ type PropagationKey struct {
 	// handed out.
 	ActivatedAt time.Time
 	// RetiredAt is when the key stopped signing; zero for the signer. A
-	// retired key still verifies.
+	// retired key still verifies; see [DB.RemovePropagationKeys].
 	RetiredAt time.Time
 }
 
@@ -179,7 +179,7 @@ func (db *DB) RotatePropagationKey(ctx context.Context, asked Rotation) (kid str
 		}
 		if len(rows) >= maxPropagationKeys {
 			return nil, &FieldError{"environment", fmt.Sprintf("%s has %d propagation keys, the most that an SDK tells of: "+
-				"retired ones stay, since requests and messages may still carry what they signed", asked.Environment, len(rows))}
+				"retired ones stay as long as revisions do, since requests and messages may still carry what they signed", asked.Environment, len(rows))}
 		}
 		var operation audit.Operation
 		kid, operation, err = db.insertPropagationKey(ctx, tx, asked.Environment, at, nil)
@@ -189,6 +189,55 @@ func (db *DB) RotatePropagationKey(ctx context.Context, asked Rotation) (kid str
 		db.notify()
 	}
 	return kid, err
+}
+
+// keepRetired is how much longer than revisions a retired key is kept: for what
+// a service signed that had not heard of the switch.
+const keepRetired = 24 * time.Hour
+
+// Headers are good for as long as revisions are kept (sdk/propagate): what a key
+// signed that retired before the retention of revisions began is older.
+const selectOutlived = `
+SELECT k.environment, k.kid
+FROM propagation_keys k
+JOIN environments e ON e.name = k.environment
+WHERE k.retired_at <= clock_timestamp() - make_interval(days => e.retention) - @keep::interval
+ORDER BY k.environment, k.kid`
+
+// RemovePropagationKeys removes the keys whose headers are too old to be good:
+// keys that retired longer ago than their environment keeps revisions, and a
+// day. It returns how many. SDKs hear of it over the stream.
+func (db *DB) RemovePropagationKeys(ctx context.Context) (removed int, err error) {
+	type row struct{ Environment, Kid string }
+	args := pgx.StrictNamedArgs{"keep": keepRetired}
+	outlived, err := read[row](ctx, db, "propagation keys", selectOutlived, args)
+	if err != nil || len(outlived) == 0 {
+		return 0, err
+	}
+	r := audit.Record{Actor: "guidon", Reason: "retired for longer than revisions are kept"}
+	err = db.installation(ctx, "remove propagation keys", r, func(tx pgx.Tx, _ time.Time) ([]audit.Operation, error) {
+		outlived, err := writing[row](ctx, tx, selectOutlived, args)
+		if err != nil {
+			return nil, err
+		}
+		var operations []audit.Operation
+		for _, k := range outlived {
+			_, err := tx.Exec(ctx, `DELETE FROM propagation_keys WHERE environment = @environment AND kid = @kid`,
+				pgx.StrictNamedArgs{"environment": k.Environment, "kid": k.Kid})
+			if err != nil {
+				return nil, driver(err)
+			}
+			operations = append(operations, audit.Operation{
+				Action: audit.ActionRemovePropagationKey, Kind: kindPropagationKey, Name: k.Kid, Before: keyRecord(k.Environment, false),
+			})
+		}
+		removed = len(operations)
+		return operations, nil
+	})
+	if err == nil && removed > 0 {
+		db.notify()
+	}
+	return removed, err
 }
 
 // maxPropagationKeys bounds the keys of an environment, retired ones included.

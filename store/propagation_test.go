@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"regexp"
 	"testing"
 
@@ -205,5 +206,61 @@ func TestBadRotations(t *testing.T) {
 	}
 	if _, err := db.RotatePropagationKey(t.Context(), asked); !errors.Is(err, eval.ErrInvalid) {
 		t.Errorf("a key more than an SDK tells of: %v, want ErrInvalid", err)
+	}
+}
+
+// TestRetiredKeysAreRemoved: a retired key goes when revisions go that were new
+// while it signed, and makes room for another rotation.
+func TestRetiredKeysAreRemoved(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	if _, _, err := db.PropagationKeys(t.Context(), "staging"); err != nil {
+		t.Fatal(err)
+	}
+	asked := store.Rotation{Environment: "staging", Actor: "ada"}
+	for range 15 {
+		next, err := db.RotatePropagationKey(t.Context(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.SwitchPropagationKey(t.Context(), asked, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, signer, err := db.PropagationKeys(t.Context(), "staging")
+	if err != nil || len(before) != 16 {
+		t.Fatalf("%d keys, %v", len(before), err)
+	}
+	if n, err := db.RemovePropagationKeys(t.Context()); err != nil || n != 0 {
+		t.Errorf("removed %d keys that just retired, %v", n, err)
+	}
+	// Environments keep revisions for 90 days; a day more is for those that had
+	// not heard.
+	for i, age := range []string{"90 days", "91 days", "400 days"} {
+		sql(t, fmt.Sprintf(`UPDATE propagation_keys SET retired_at = now() - interval '%s' WHERE kid = '%s'`, age, before[13+i].ID))
+	}
+	if n, err := db.RemovePropagationKeys(t.Context()); err != nil || n != 2 {
+		t.Errorf("removed %d keys, %v, want the two that are too old", n, err)
+	}
+	after, still, err := db.PropagationKeys(t.Context(), "staging")
+	if err != nil || len(after) != 14 || still != signer {
+		t.Errorf("%d keys, signer %s, %v, want 14 and %s", len(after), still, err, signer)
+	}
+	records := auditLog(t, db, store.AuditFilter{Action: audit.ActionRemovePropagationKey})
+	if len(records) != 1 || records[0].Actor != "guidon" || len(records[0].Operations) != 2 || records[0].Operations[0].After != nil {
+		t.Errorf("the removal is recorded as %+v", records)
+	}
+	if _, err := db.VerifyAudit(t.Context(), audit.Installation, ""); err != nil {
+		t.Errorf("VerifyAudit: %v", err)
+	}
+	if _, err := db.RotatePropagationKey(t.Context(), asked); err != nil {
+		t.Errorf("no room for another key: %v", err)
+	}
+	environments, err := db.Environments(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := environments[0].KeysVersion; n != chainOf(t, db, audit.Installation).Head.Seq {
+		t.Errorf("streams look for keys of version %d", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/checkpoint"
@@ -12,10 +13,14 @@ import (
 
 // witness is what a feed remembers of the audit log of its environment. It
 // holds the server to it: a log that was rewritten, or whose end was cut off,
-// cannot prove that it extends what was signed before. Used by Run alone.
+// cannot prove that it extends what was signed before. Used by Run alone, but
+// for kept.
 type witness struct {
 	verifier string
 	newest   checkpoint.Checkpoint
+	// kept is what goes into the last-known-good file, so that a restart forgets
+	// nothing.
+	kept atomic.Pointer[guidonv1.AuditCheckpoint]
 }
 
 var (
@@ -54,7 +59,22 @@ func (w *witness) take(environment string, shown *guidonv1.AuditCheckpoint) erro
 		}
 	}
 	w.verifier, w.newest = shown.GetVerifier(), c
+	w.kept.Store(&guidonv1.AuditCheckpoint{Note: shown.GetNote(), Verifier: shown.GetVerifier()})
 	return nil
+}
+
+// recall takes up what an earlier process remembered, signature checked.
+func (w *witness) recall(environment string, kept *guidonv1.AuditCheckpoint) error {
+	if w.verifier != "" || kept == nil {
+		return nil
+	}
+	return w.take(environment, kept)
+}
+
+// forget is for a log that is not the environment's.
+func (w *witness) forget() {
+	w.verifier, w.newest = "", checkpoint.Checkpoint{}
+	w.kept.Store(nil)
 }
 
 // maxProof bounds the hashes of a proof: two for each level of a tree that no
@@ -79,5 +99,6 @@ func (f *Feed) takeCheckpoint(ctx context.Context, environment string, shown *gu
 		f.config.AuditFailure(err)
 	default:
 		f.stats.Checkpoints.Add(1)
+		f.saves.wake()
 	}
 }

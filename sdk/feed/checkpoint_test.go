@@ -2,8 +2,10 @@ package feed_test
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -67,6 +69,68 @@ func (l ledger) hello(t testing.TB, environment string, remembered int64) event 
 	out := hello(1)
 	out.GetHello().AuditCheckpoint = shown
 	return out
+}
+
+// TestRestartRemembersTheAuditLog starts a second feed from the file of the
+// first: a log that was rewritten while nobody looked is noticed.
+func TestRestartRemembersTheAuditLog(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		environment string
+		entries     []string
+		failures    int64
+	}{
+		"it grew":                 {"production", []string{"a", "b", "c", "d"}, 0},
+		"it was rewritten":        {"production", []string{"a", "x", "c", "d"}, 1},
+		"it was cut off":          {"production", []string{"a", "b"}, 1},
+		"another environment now": {"staging", []string{"s"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "file")
+			var h history
+			h.put(true, "checkout")
+			synctest.Test(t, func(t *testing.T) {
+				src := newSource()
+				f := run(t, feed.Config{Source: src, Cache: path})
+				s := <-src.opened
+				s.send(t, newLedger(t, 1, "a", "b", "c").hello(t, "production", 0))
+				s.send(t, h.snapshot(t, 1, "identity", 1)...)
+				time.Sleep(3 * time.Second)
+				synctest.Wait()
+				if f.Stats().CacheSaves.Load() == 0 {
+					t.Fatal("nothing was saved")
+				}
+			})
+			synctest.Test(t, func(t *testing.T) {
+				var told []error
+				src := newSource()
+				f := run(t, feed.Config{Source: src, Cache: path, AuditFailure: func(err error) { told = append(told, err) }})
+				s := <-src.opened
+				if got := s.have.GetHaveCheckpoint(); got != 3 {
+					t.Errorf("the feed remembers %d entries, want 3", got)
+				}
+				first := newLedger(t, 1, c.entries...).hello(t, c.environment, 3)
+				first.GetHello().Environment = c.environment
+				s.send(t, first)
+				if c.environment != "production" { // what the file says is of no use: the next stream begins anew
+					s = <-src.opened
+					if got := s.have.GetHaveCheckpoint(); got != 0 {
+						t.Errorf("the feed remembers %d entries of another environment", got)
+					}
+					s.send(t, first)
+				}
+				if got := f.Stats().CheckpointFailures.Load(); got != c.failures || int64(len(told)) != c.failures {
+					t.Errorf("%d failures, told %v, want %d", got, told, c.failures)
+				}
+				for _, err := range told {
+					if !errors.Is(err, checkpoint.ErrInconsistent) {
+						t.Errorf("told %v, want ErrInconsistent", err)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestFeedRemembersTheAuditLog reconnects to a server whose log grows, and to

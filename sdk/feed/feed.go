@@ -155,7 +155,7 @@ type Feed struct {
 	// unconfirmed says that no stream has named the environment yet. Used by Run
 	// alone.
 	unconfirmed bool
-	// witness remembers the audit log. Used by Run alone.
+	// witness remembers the audit log.
 	witness witness
 }
 

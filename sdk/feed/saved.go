@@ -39,6 +39,7 @@ type saved struct {
 	keys        *guidonv1.PropagationKeys
 	overrides   *guidonv1.OverrideKeys
 	apiKeys     *guidonv1.APIKeys
+	checkpoint  *guidonv1.AuditCheckpoint
 }
 
 // encode is the content of the file: the magic, the SHA-256 of the rest, and
@@ -46,7 +47,7 @@ type saved struct {
 func (s saved) encode() []byte {
 	message := &guidonv1.LastKnownGood{
 		Environment: s.environment, Revision: s.snapshot.Revision(), Digest: s.snapshot.Digest().String(), PropagationKeys: s.keys,
-		OverrideKeys: s.overrides, ApiKeys: s.apiKeys,
+		OverrideKeys: s.overrides, ApiKeys: s.apiKeys, AuditCheckpoint: s.checkpoint,
 	}
 	for row := range s.snapshot.Rows() {
 		message.Rows = append(message.Rows, &guidonv1.Row{
@@ -79,7 +80,9 @@ func decodeSaved(content []byte) (saved, error) {
 		return saved{}, errors.New("it names no environment")
 	}
 	snapshot, err := compileWhole(message.GetRevision(), message.GetDigest(), message.GetRows())
-	return saved{message.GetEnvironment(), snapshot, message.GetPropagationKeys(), message.GetOverrideKeys(), message.GetApiKeys()}, err
+	return saved{
+		message.GetEnvironment(), snapshot, message.GetPropagationKeys(), message.GetOverrideKeys(), message.GetApiKeys(), message.GetAuditCheckpoint(),
+	}, err
 }
 
 // compileWhole makes a snapshot of rows that came from elsewhere than a stream.
@@ -199,6 +202,10 @@ func (f *Feed) restore() {
 			if last.apiKeys != nil {
 				f.takeAPIKeys(last.apiKeys)
 			}
+			if err := f.witness.recall(last.environment, last.checkpoint); err != nil {
+				f.stats.CheckpointFailures.Add(1)
+				f.config.AuditFailure(fmt.Errorf("the checkpoint in %s: %w", f.config.Cache, err))
+			}
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -269,7 +276,7 @@ func (s *saver) save(ctx context.Context) {
 	if f.provisional.Load() || environment == "" {
 		return
 	}
-	last := saved{environment, f.Snapshot(), f.keys.Load(), f.overrides.Load(), f.apiKeys.Load()}
+	last := saved{environment, f.Snapshot(), f.keys.Load(), f.overrides.Load(), f.apiKeys.Load(), f.witness.kept.Load()}
 	if last.snapshot == nil || f.condition.Load().environment != environment {
 		return // what comes next is saved
 	}

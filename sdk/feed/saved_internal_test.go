@@ -34,7 +34,7 @@ func makeSaved(revision int64) (saved, error) {
 			`{"flag":{"defaultVariant":%q,"state":"ENABLED","variants":{"off":false,"on":true}}}`, []string{"off", "on"}[i%2])})
 	}
 	snapshot, err := eval.Compile(revision, rows)
-	return saved{"production", snapshot, &guidonv1.PropagationKeys{Signer: "k", Keys: []*guidonv1.PropagationKey{{Id: "k", Secret: bytes.Repeat([]byte{7}, 32)}}}, nil, nil}, err
+	return saved{"production", snapshot, &guidonv1.PropagationKeys{Signer: "k", Keys: []*guidonv1.PropagationKey{{Id: "k", Secret: bytes.Repeat([]byte{7}, 32)}}}, nil, nil, nil}, err
 }
 
 // usable checks that a file is what was once saved, or is not used at all.
@@ -90,7 +90,7 @@ func TestCacheFileThatLies(t *testing.T) {
 	t.Parallel()
 	good := savedAt(t, 3)
 	for name, lie := range map[string]saved{
-		"no environment": {"", good.snapshot, nil, nil, nil},
+		"no environment": {"", good.snapshot, nil, nil, nil, nil},
 	} {
 		if _, err := decodeSaved(lie.encode()); err == nil {
 			t.Errorf("%s: it is used", name)

@@ -149,6 +149,7 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 		f.stats.Foreign.Add(1)
 		f.provisional.Store(true)
 		f.foreign, f.unconfirmed = true, false
+		f.witness.forget()
 		f.begin(hello.GetEnvironment())
 		return fmt.Errorf("the flags to begin with are of environment %q, the stream is of %q", known, hello.GetEnvironment())
 	}

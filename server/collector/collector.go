@@ -31,8 +31,8 @@ const (
 
 // Collector removes old revisions. Its methods are safe for concurrent use.
 type Collector struct {
-	cfg                                 Config
-	rounds, failed, versions, revisions atomic.Int64
+	cfg                                       Config
+	rounds, failed, versions, revisions, keys atomic.Int64
 }
 
 // Stats counts what a collector did since it was made.
@@ -42,6 +42,8 @@ type Stats struct {
 	Rounds, Failed int64
 	// Versions and Revisions are the rows that it removed.
 	Versions, Revisions int64
+	// Keys are the header keys that it removed, retired too long to matter.
+	Keys int64
 }
 
 // New returns a collector. It starts nothing; see [Collector.Run].
@@ -55,7 +57,7 @@ func New(cfg Config) *Collector {
 
 // Stats returns the counts so far.
 func (c *Collector) Stats() Stats {
-	return Stats{Rounds: c.rounds.Load(), Failed: c.failed.Load(), Versions: c.versions.Load(), Revisions: c.revisions.Load()}
+	return Stats{Rounds: c.rounds.Load(), Failed: c.failed.Load(), Versions: c.versions.Load(), Revisions: c.revisions.Load(), Keys: c.keys.Load()}
 }
 
 // Run collects until ctx ends, and returns nil. A database that is away is tried
@@ -85,10 +87,16 @@ func (c *Collector) round(ctx context.Context) error {
 	before := c.Stats()
 	defer func() {
 		after := c.Stats()
-		if versions, revisions := after.Versions-before.Versions, after.Revisions-before.Revisions; versions+revisions > 0 {
-			c.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "collected old revisions", slog.Int64("versions", versions), slog.Int64("revisions", revisions))
+		versions, revisions, keys := after.Versions-before.Versions, after.Revisions-before.Revisions, after.Keys-before.Keys
+		if versions+revisions+keys > 0 {
+			c.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "collected old revisions",
+				slog.Int64("versions", versions), slog.Int64("revisions", revisions), slog.Int64("keys", keys))
 		}
 	}()
+	removed, err := c.cfg.Store.RemovePropagationKeys(ctx)
+	if c.keys.Add(int64(removed)); err != nil {
+		return err
+	}
 	for {
 		did, err := c.cfg.Store.Collect(ctx)
 		c.versions.Add(did.Versions)

@@ -1821,6 +1821,8 @@ type LastKnownGood struct {
 	PropagationKeys *PropagationKeys `protobuf:"bytes,5,opt,name=propagation_keys,json=propagationKeys,proto3" json:"propagation_keys,omitempty"`
 	OverrideKeys    *OverrideKeys    `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
 	ApiKeys         *APIKeys         `protobuf:"bytes,7,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
+	// audit_checkpoint is the newest of the audit log, without a proof.
+	AuditCheckpoint *AuditCheckpoint `protobuf:"bytes,8,opt,name=audit_checkpoint,json=auditCheckpoint,proto3" json:"audit_checkpoint,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1900,6 +1902,13 @@ func (x *LastKnownGood) GetOverrideKeys() *OverrideKeys {
 func (x *LastKnownGood) GetApiKeys() *APIKeys {
 	if x != nil {
 		return x.ApiKeys
+	}
+	return nil
+}
+
+func (x *LastKnownGood) GetAuditCheckpoint() *AuditCheckpoint {
+	if x != nil {
+		return x.AuditCheckpoint
 	}
 	return nil
 }
@@ -2187,7 +2196,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04have\x18\x01 \x01(\v2!.guidon.v1.SyncServiceSyncRequestR\x04have\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"Y\n" +
 	"\x1bSyncServiceGetDeltaResponse\x12:\n" +
-	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\xbd\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\".guidon.v1.SyncServiceSyncResponseR\x06events\"\x84\x03\n" +
 	"\rLastKnownGood\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
@@ -2195,7 +2204,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x04rows\x18\x04 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12E\n" +
 	"\x10propagation_keys\x18\x05 \x01(\v2\x1a.guidon.v1.PropagationKeysR\x0fpropagationKeys\x12<\n" +
 	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\x12-\n" +
-	"\bapi_keys\x18\a \x01(\v2\x12.guidon.v1.APIKeysR\aapiKeys\"\x92\x03\n" +
+	"\bapi_keys\x18\a \x01(\v2\x12.guidon.v1.APIKeysR\aapiKeys\x12E\n" +
+	"\x10audit_checkpoint\x18\b \x01(\v2\x1a.guidon.v1.AuditCheckpointR\x0fauditCheckpoint\"\x92\x03\n" +
 	"\x15SyncServiceAckRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12)\n" +
 	"\x06client\x18\x02 \x01(\v2\x11.guidon.v1.ClientR\x06client\x12\x1a\n" +
@@ -2301,27 +2311,28 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	8,  // 31: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
 	12, // 32: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
 	10, // 33: guidon.v1.LastKnownGood.api_keys:type_name -> guidon.v1.APIKeys
-	4,  // 34: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	31, // 35: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	29, // 36: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	31, // 37: guidon.v1.SyncServiceAckResponse.ack_spread:type_name -> google.protobuf.Duration
-	3,  // 38: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	18, // 39: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	20, // 40: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	22, // 41: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	24, // 42: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	27, // 43: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 44: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	19, // 45: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	21, // 46: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	23, // 47: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	25, // 48: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	28, // 49: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	44, // [44:50] is the sub-list for method output_type
-	38, // [38:44] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	7,  // 34: guidon.v1.LastKnownGood.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
+	4,  // 35: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	31, // 36: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	29, // 37: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	31, // 38: guidon.v1.SyncServiceAckResponse.ack_spread:type_name -> google.protobuf.Duration
+	3,  // 39: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	18, // 40: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	20, // 41: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	22, // 42: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	24, // 43: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	27, // 44: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 45: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	19, // 46: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	21, // 47: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	23, // 48: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	25, // 49: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	28, // 50: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	45, // [45:51] is the sub-list for method output_type
+	39, // [39:45] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
