@@ -42,9 +42,9 @@ type saved struct {
 	checkpoint  *guidonv1.AuditCheckpoint
 }
 
-// encode is the content of the file: the magic, the SHA-256 of the rest, and
-// the rest.
-func (s saved) encode() []byte {
+// encode is the content of the file at path: the magic, the SHA-256 of its name
+// and the rest, and the rest.
+func (s saved) encode(path string) []byte {
 	message := &guidonv1.LastKnownGood{
 		Environment: s.environment, Revision: s.snapshot.Revision(), Digest: s.snapshot.Digest().String(), PropagationKeys: s.keys,
 		OverrideKeys: s.overrides, ApiKeys: s.apiKeys, AuditCheckpoint: s.checkpoint,
@@ -58,19 +58,25 @@ func (s saved) encode() []byte {
 	if err != nil {
 		panic(fmt.Sprintf("feed: rows cannot be encoded: %v", err)) // they came out of a message
 	}
-	sum := sha256.Sum256(payload)
+	sum := checksum(path, payload)
 	content := append([]byte(savedMagic), sum[:]...)
 	return append(content, payload...)
 }
 
-func decodeSaved(content []byte) (saved, error) {
+// checksum covers the name, which says whose flags they are: a file that somebody
+// copied to where those of another environment are looked for is none of its.
+func checksum(path string, payload []byte) [sha256.Size]byte {
+	return sha256.Sum256(append([]byte(filepath.Base(path)+"\x00"), payload...))
+}
+
+func decodeSaved(path string, content []byte) (saved, error) {
 	rest, ok := bytes.CutPrefix(content, []byte(savedMagic))
 	if !ok || len(rest) < sha256.Size {
 		return saved{}, errors.New("it is not a last-known-good file of this version")
 	}
 	payload := rest[sha256.Size:]
-	if sha256.Sum256(payload) != [sha256.Size]byte(rest) {
-		return saved{}, errors.New("its checksum is not that of its content")
+	if checksum(path, payload) != [sha256.Size]byte(rest) {
+		return saved{}, errors.New("its checksum is not that of its name and content")
 	}
 	message := &guidonv1.LastKnownGood{}
 	if err := proto.Unmarshal(payload, message); err != nil {
@@ -130,7 +136,7 @@ func readSaved(path string) (saved, error) {
 	if err != nil {
 		return saved{}, err
 	}
-	return decodeSaved(content)
+	return decodeSaved(path, content)
 }
 
 // writeSaved replaces a file, so that whenever the process or the machine stops
@@ -280,7 +286,7 @@ func (s *saver) save(ctx context.Context) {
 	if last.snapshot == nil || f.condition.Load().environment != environment {
 		return // what comes next is saved
 	}
-	err := writeSaved(f.config.Cache, last.encode())
+	err := writeSaved(f.config.Cache, last.encode(f.config.Cache))
 	switch {
 	case err == nil && s.failed:
 		f.config.Log.LogAttrs(ctx, slog.LevelInfo, "flags are saved again")

@@ -40,7 +40,7 @@ func makeSaved(revision int64) (saved, error) {
 // usable checks that a file is what was once saved, or is not used at all.
 func usable(t testing.TB, what string, content []byte, want saved) (used bool) {
 	t.Helper()
-	got, err := decodeSaved(content)
+	got, err := decodeSaved("file", content)
 	if err != nil {
 		return false
 	}
@@ -56,7 +56,7 @@ func usable(t testing.TB, what string, content []byte, want saved) (used bool) {
 func TestCacheFileDamaged(t *testing.T) {
 	t.Parallel()
 	want := savedAt(t, 3)
-	content := want.encode()
+	content := want.encode("file")
 	if !usable(t, "whole", content, want) {
 		t.Fatal("the file as it was saved is not used")
 	}
@@ -92,7 +92,7 @@ func TestCacheFileThatLies(t *testing.T) {
 	for name, lie := range map[string]saved{
 		"no environment": {"", good.snapshot, nil, nil, nil, nil},
 	} {
-		if _, err := decodeSaved(lie.encode()); err == nil {
+		if _, err := decodeSaved("file", lie.encode("file")); err == nil {
 			t.Errorf("%s: it is used", name)
 		}
 	}
@@ -107,8 +107,8 @@ func TestCacheFileThatLies(t *testing.T) {
 func TestCacheFileThatIsNone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	content := savedAt(t, 2).encode()
 	good := filepath.Join(dir, "good")
+	content := savedAt(t, 2).encode(good)
 	if err := writeSaved(good, content); err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +126,12 @@ func TestCacheFileThatIsNone(t *testing.T) {
 		"a link":      at("link", func(path string) error { return os.Symlink(good, path) }),
 		"a directory": at("directory", func(path string) error { return os.Mkdir(path, 0o700) }),
 		"anybody's": at("anybodys", func(path string) error {
-			return errors.Join(os.WriteFile(path, content, 0o600), os.Chmod(path, 0o666))
+			return errors.Join(os.WriteFile(path, savedAt(t, 2).encode(path), 0o600), os.Chmod(path, 0o666))
 		}),
 		"10 GB, sparse": at("sparse", func(path string) error {
-			return errors.Join(os.WriteFile(path, content, 0o600), os.Truncate(path, 10<<30))
+			return errors.Join(os.WriteFile(path, savedAt(t, 2).encode(path), 0o600), os.Truncate(path, 10<<30))
 		}),
+		"another's": at("anothers", func(path string) error { return os.WriteFile(path, content, 0o600) }),
 	} {
 		if _, err := readSaved(path); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: readSaved = %v, want a refusal", name, err)
@@ -145,7 +146,7 @@ func TestCacheFileThatIsNone(t *testing.T) {
 	}
 	// A link is replaced, not followed.
 	link := filepath.Join(dir, "link")
-	if err := writeSaved(link, content); err != nil {
+	if err := writeSaved(link, savedAt(t, 2).encode(link)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readSaved(link); err != nil {
@@ -158,7 +159,7 @@ func TestCacheFileThatIsNone(t *testing.T) {
 func TestTwoProcessesShareACacheFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
-	contents := [][]byte{savedAt(t, 1).encode(), savedAt(t, 40).encode()}
+	contents := [][]byte{savedAt(t, 1).encode(path), savedAt(t, 40).encode(path)}
 	if err := writeSaved(path, contents[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestTwoProcessesShareACacheFile(t *testing.T) {
 func TestCacheFileOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
-	if err := writeSaved(path, savedAt(t, 1).encode()); err != nil {
+	if err := writeSaved(path, savedAt(t, 1).encode(path)); err != nil {
 		t.Fatal(err)
 	}
 	const rounds = 25
@@ -244,7 +245,7 @@ func WriteForEver(path string) {
 	for revision := int64(1); ; revision = revision%50 + 1 {
 		s, err := makeSaved(revision)
 		if err == nil {
-			err = writeSaved(path, s.encode())
+			err = writeSaved(path, s.encode(path))
 		}
 		if err != nil {
 			panic(err)
@@ -258,7 +259,7 @@ func WriteForEver(path string) {
 // BenchmarkStartFromDisk is the start of a service while no server is there.
 func BenchmarkStartFromDisk(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "file")
-	if err := writeSaved(path, savedAt(b, 10_000).encode()); err != nil {
+	if err := writeSaved(path, savedAt(b, 10_000).encode(path)); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
