@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,7 +97,7 @@ func (c *Cluster) LaunchApplications(ctx context.Context, all crowd, environment
 		return nil, err
 	}
 	for i := range all.Groups {
-		all.Groups[i].Key = key
+		all.Groups[i].Key = cmp.Or(all.Groups[i].Key, key)
 	}
 	program, err := os.Executable()
 	if err != nil {

@@ -68,6 +68,8 @@ func scenarios() []Scenario {
 		{"F3-postgres", "the network between servers and Postgres", breakDatabaseNetwork},
 		{"F8", "nothing: a fifth of the clients hardly reads", slowClients},
 		{"F10", "servers, and with them all streams at once", herd},
+		{"F11", "the last-known-good files of applications", spoilCache},
+		{"F12", "nothing: servers lie to applications", deceive},
 		{"F16", "nothing: locks are held, connections sleep, administrators queue", starve},
 		{"F18", "where names lead, and the certificates that servers show", mislead},
 		{"F19", "nothing: a server without much memory or processor, and many changes", storm},

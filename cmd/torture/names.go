@@ -49,7 +49,7 @@ const (
 func mislead(ctx context.Context, c *Cluster) (map[string]any, error) {
 	n, lasts := 10, time.Minute
 	if c.settings.short {
-		n, lasts = 4, 5*time.Second
+		n, lasts = 4, 3*time.Second
 	}
 	if err := c.Begin(ctx, 1); err != nil {
 		return nil, err

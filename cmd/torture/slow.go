@@ -30,7 +30,7 @@ func slowClients(ctx context.Context, c *Cluster) (map[string]any, error) {
 	const unsentAtMost = 64 << 10 // for each stream
 	n, changes := 1000, 1000
 	if c.settings.short {
-		n, changes = 200, 100
+		n, changes = 200, 60
 	}
 	if err := c.Begin(ctx, 1); err != nil {
 		return nil, err

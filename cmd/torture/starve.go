@@ -31,7 +31,7 @@ func starve(ctx context.Context, c *Cluster) (map[string]any, error) {
 	const administrators = 200
 	n, lasts := 100, time.Minute
 	if c.settings.short {
-		n, lasts = 20, 6*time.Second
+		n, lasts = 20, 4*time.Second
 	}
 	c.callTimeout = 25 * time.Second // servers give up after 20
 	if err := c.Begin(ctx, 3); err != nil {

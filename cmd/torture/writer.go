@@ -235,12 +235,7 @@ func understood(code string) bool {
 
 // keyed gives each call the cluster's API key.
 func (c *Cluster) keyed() connect.ClientOption {
-	return connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			req.Header().Set("Authorization", "Bearer "+c.key)
-			return next(ctx, req)
-		}
-	}))
+	return connect.WithInterceptors(bearer(c.key))
 }
 
 // refused reports whether an answer says that nothing was changed. All others
