@@ -268,6 +268,9 @@ func (s *stream) update(head *hub.Head) (sent bool, err error) {
 // send writes one event. A client that takes none of it within Config.Progress
 // is cut off: it would hold memory for nothing, and find out by itself.
 func (s *stream) send(event proto.Message) error {
+	if err := store.Failpoint("mid-stream"); err != nil {
+		return err
+	}
 	start := s.now()
 	deadline := start.Add(s.cfg.Progress)
 	var err error

@@ -19,7 +19,8 @@ import (
 // A program built with the tag failpoint does what GUIDON_FAILPOINT says the
 // n-th time it comes to a point: "after-lock=exit@3". cmd/torture sets it.
 // Points: before-lock, after-lock, after-audit, commit-sent,
-// committed-not-acked, acked-not-notified. Actions: exit, panic, stall, error.
+// committed-not-acked, acked-not-notified; and those of other packages, see
+// [Failpoint]. Actions: exit, panic, stall, error.
 var armed = func() func(point string) error {
 	point, rest, ok := strings.Cut(os.Getenv("GUIDON_FAILPOINT"), "=")
 	action, times, counted := strings.Cut(rest, "@")
@@ -48,6 +49,10 @@ var armed = func() func(point string) error {
 }()
 
 func failpoint(point string) error { return armed(point) }
+
+// Failpoint is for the packages that deliver what was written: the hub has
+// notified-not-broadcast, streams have mid-stream.
+func Failpoint(point string) error { return armed(point) }
 
 // commit commits, but for what the failpoints around it do. At commit-sent,
 // Postgres has COMMIT and nobody waits for its answer.

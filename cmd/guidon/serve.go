@@ -42,12 +42,16 @@ func newServeCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := f.logger(cmd.ErrOrStderr())
-			url, err := requireDatabase(f.databaseURL)
+			if heartbeat < 100*time.Millisecond || heartbeat > time.Minute {
+				return usagef("--heartbeat %v: want 100ms to 1m", heartbeat)
+			}
+			certificate, err := secure.open(log)
 			if err != nil {
 				return err
 			}
-			if heartbeat < 100*time.Millisecond || heartbeat > time.Minute {
-				return usagef("--heartbeat %v: want 100ms to 1m", heartbeat)
+			url, err := requireDatabase(f.databaseURL)
+			if err != nil {
+				return err
 			}
 			key, err := f.masterKey()
 			if err != nil {
@@ -58,10 +62,6 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			defer db.Close()
-			certificate, err := secure.open(log)
-			if err != nil {
-				return err
-			}
 			listener, err := f.open(cmd.Context())
 			if err != nil {
 				return err

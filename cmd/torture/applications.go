@@ -184,6 +184,7 @@ func (a *Applications) Await(ctx context.Context, what string, holds func(h hear
 func (a *Applications) When(ctx context.Context, what string, holds func(h heard, n int) bool) (map[string]time.Duration, error) {
 	began, took := time.Now(), map[string]time.Duration{}
 	for {
+		asked := time.Now()
 		now, err := a.Report(ctx)
 		if err != nil {
 			return took, err
@@ -209,10 +210,9 @@ func (a *Applications) When(ctx context.Context, what string, holds func(h heard
 		if time.Since(began) > patience {
 			return took, fmt.Errorf("waited %v in vain until %s: %s", patience, what, missing)
 		}
-		select {
-		case <-ctx.Done():
-			return took, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		// With many applications an answer is work.
+		if err := pause(ctx, 10*time.Millisecond+4*time.Since(asked)); err != nil {
+			return took, err
 		}
 	}
 }

@@ -204,7 +204,7 @@ func (k *cacheFiles) spoil(ctx context.Context, dir string, sample int) (dirs []
 	}
 	put := func(name string, content []byte) {
 		path, failed := at(name)
-		err = errors.Join(err, failed, os.WriteFile(path, content, 0o600))
+		err = errors.Join(err, failed, os.WriteFile(path, content, 0o600)) //nolint:gosec // below the cluster's own directory
 	}
 	every := k.cluster.Random.Perm(len(good))
 	if sample > 0 {
@@ -219,7 +219,8 @@ func (k *cacheFiles) spoil(ctx context.Context, dir string, sample int) (dirs []
 	put("zeros", make([]byte, len(good)))
 	put("twice", append(append([]byte(nil), good...), good...))
 	put("of another environment", foreign)
-	for name, make := range map[string]func(path string) error{
+	//nolint:gosec // below the cluster's own directory
+	for name, create := range map[string]func(path string) error{
 		"a directory":      func(path string) error { return os.Mkdir(path, 0o700) },
 		"a link":           func(path string) error { return os.Symlink(files[0], path) },
 		"a link to itself": func(path string) error { return os.Symlink(path, path) },
@@ -229,7 +230,7 @@ func (k *cacheFiles) spoil(ctx context.Context, dir string, sample int) (dirs []
 		"without permission": func(path string) error { return os.WriteFile(path, good, 0) },
 	} {
 		path, failed := at(name)
-		err = errors.Join(err, failed, make(path))
+		err = errors.Join(err, failed, create(path))
 	}
 	return dirs, err
 }

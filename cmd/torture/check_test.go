@@ -1,8 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // TestCheckerFindsWhatIsWrong breaks each promise in turn: a checker that finds
@@ -46,5 +52,76 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		if got := strings.Join(v.Problems, "; "); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: problems %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// TestValuesAreHeldAgainstTheHistory: what an application saw is the newest that
+// was acknowledged at or before its revision.
+func TestValuesAreHeldAgainstTheHistory(t *testing.T) {
+	t.Parallel()
+	h, err := newHistory(filepath.Join(t.TempDir(), "history.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []event{
+		{Type: "ok", Key: "7-0-2", Environment: watchedEnvironment, Revision: 4},
+		{Type: "ok", Key: "7-0-5", Environment: watchedEnvironment, Revision: 9},
+		{Type: "ok", Key: "7-0-3", Environment: "production", Revision: 5},
+		{Type: "ok", Key: "7-1-1", Environment: watchedEnvironment, Revision: 6},
+		{Type: "fail", Key: "7-0-8", Environment: watchedEnvironment},
+	} {
+		h.add(e)
+	}
+	for name, c := range map[string]struct {
+		values map[int64]int64
+		want   string
+	}{
+		"right":       {map[int64]int64{4: 2, 8: 2, 9: 5, 12: 5}, ""},
+		"late":        {map[int64]int64{9: 2}, "at revision 9 the probe was worth 2, published was 5"},
+		"early":       {map[int64]int64{8: 5}, "at revision 8 the probe was worth 5, published was 2"},
+		"from before": {map[int64]int64{3: 2}, "before it was published"},
+		"refused":     {map[int64]int64{10: 8}, "was worth 8"},
+	} {
+		var i invariant
+		if compared := h.compare(&i, 7, c.values); compared != len(c.values) {
+			t.Errorf("%s: %d of %d values were compared", name, compared, len(c.values))
+		}
+		if got := strings.Join(i.Problems, "; "); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: problems %q, want %q", name, got, c.want)
+		}
+	}
+	h.add(event{Type: "unknown", Key: "7-0-11", Environment: watchedEnvironment})
+	if compared := h.compare(new(invariant), 7, map[int64]int64{9: 2}); compared != 0 {
+		t.Errorf("%d values were compared though nobody knows what was published", compared)
+	}
+	if err := h.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNamesLeadWhereTheyAreTold asks the DNS server as applications do.
+func TestNamesLeadWhereTheyAreTold(t *testing.T) {
+	t.Parallel()
+	n, err := newNames(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.close)
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", n.address())
+	}}
+	n.say("two.test", dnsmessage.RCodeSuccess, deadHost, localhost)
+	n.say("broken.test", dnsmessage.RCodeServerFailure)
+	if got, err := resolver.LookupHost(t.Context(), "two.test."); err != nil || strings.Join(got, " ") != deadHost+" "+localhost {
+		t.Errorf("two.test leads to %v, %v", got, err)
+	}
+	for name, temporary := range map[string]bool{"nowhere.test.": false, "broken.test.": true} {
+		_, err := resolver.LookupHost(t.Context(), name)
+		if failed, ok := errors.AsType[*net.DNSError](err); !ok || failed.IsNotFound == temporary {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n.queries()["two.test"] == 0 {
+		t.Error("questions are not counted")
 	}
 }

@@ -67,6 +67,7 @@ type Cluster struct {
 	streams      int // of applications that are gone
 	ticks        int
 	callTimeout  time.Duration // of writers, where it is not the usual one
+	heartbeat    time.Duration // of streams
 
 	mu      sync.Mutex
 	servers []*Server
@@ -80,7 +81,7 @@ func newCluster(s settings, name string) (*Cluster, error) {
 	for _, r := range name {
 		seed = seed*31 + uint64(r)
 	}
-	c := &Cluster{settings: s, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
+	c := &Cluster{settings: s, heartbeat: 15 * time.Second, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
 	var secret [32]byte
 	for i := range secret {
 		secret[i] = byte(c.Random.Uint32())
@@ -254,7 +255,7 @@ func (c *Cluster) LaunchServer(ctx context.Context, how serving) (*Server, error
 	}
 	scheme := "http"
 	arguments := []string{
-		"serve", "--listen", how.address, "--database-url", cmp.Or(how.database, c.url), "--heartbeat", c.heartbeat().String(),
+		"serve", "--listen", how.address, "--database-url", cmp.Or(how.database, c.url), "--heartbeat", c.heartbeat.String(),
 	}
 	if how.tls != "" {
 		scheme = "https"
@@ -292,15 +293,6 @@ func freeAddress(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return listener.Addr().String(), listener.Close()
-}
-
-// heartbeat of the streams: the short form cannot wait for the usual 45 seconds
-// to pass until a stream that is half open is noticed.
-func (c *Cluster) heartbeat() time.Duration {
-	if c.settings.short {
-		return time.Second
-	}
-	return 15 * time.Second
 }
 
 // watch waits for the failpoint's line, and for the end.

@@ -194,11 +194,16 @@ func torture(ctx context.Context, out io.Writer, s settings) error {
 	return nil
 }
 
+// longest is how long a scenario may take.
+const longest = 20 * time.Minute
+
 // play runs one scenario on a cluster of its own, and judges what is left.
 func play(ctx context.Context, s settings, scenario Scenario) (r result) {
 	r = result{Name: scenario.Name, Breaks: scenario.Breaks}
 	began := time.Now()
 	defer func() { r.Seconds = time.Since(began).Seconds() }()
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	c, err := newCluster(s, scenario.Name)
 	defer c.close()
 	if err == nil {

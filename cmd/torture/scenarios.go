@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -112,14 +113,16 @@ func restartPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	}, err
 }
 
-// failpoints is F5: a server comes to each point of a write and ends, panics,
-// stalls or errs there.
+// failpoints is F5: a server comes to each point of a write and of its delivery,
+// and ends, panics, stalls or errs there.
 func failpoints(ctx context.Context, c *Cluster) (map[string]any, error) {
 	if err := c.Begin(ctx, 1); err != nil {
 		return nil, err
 	}
 	var cells []string
-	for _, point := range []string{"before-lock", "after-lock", "after-audit", "commit-sent", "committed-not-acked", "acked-not-notified"} {
+	for _, point := range []string{
+		"before-lock", "after-lock", "after-audit", "commit-sent", "committed-not-acked", "acked-not-notified", "notified-not-broadcast", "mid-stream",
+	} {
 		for _, action := range []string{"exit", "panic", "stall", "error"} {
 			cells = append(cells, point+"="+action)
 		}
@@ -149,6 +152,14 @@ func (c *Cluster) reach(ctx context.Context, failpoint string, first int) error 
 	s, err := c.StartServer(ctx, serving{failpoint: failpoint})
 	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(failpoint, "mid-stream") {
+		// There must be streams of this very server.
+		a, err := c.LaunchApplications(ctx, crowd{Groups: []group{{Name: failpoint, URL: s.URL, N: 4}}})
+		if err != nil {
+			return err
+		}
+		defer c.StopApplications(a)
 	}
 	w := c.Write(ctx, 8, first)
 	select {

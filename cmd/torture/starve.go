@@ -29,26 +29,31 @@ const wakeWriting = `DROP TRIGGER torture_sleep ON revisions; DROP FUNCTION tort
 // environment; writers are told.
 func starve(ctx context.Context, c *Cluster) (map[string]any, error) {
 	const administrators = 200
-	n, lasts := 100, time.Minute
+	n, lasts := 50, time.Minute
 	if c.settings.short {
-		n, lasts = 20, 4*time.Second
+		n, lasts = 10, 4*time.Second
 	}
 	c.callTimeout = 25 * time.Second // servers give up after 20
 	if err := c.Begin(ctx, 3); err != nil {
 		return nil, err
 	}
-	// Ticks go by a server that no administrator uses: what is compared is how
-	// they come to applications, not how they come to Postgres.
+	// A server that neither writers nor administrators use is the control: the
+	// machine is as busy for those whom it serves. Ticks go by it, since what is
+	// compared is how they come to applications, not how they come to Postgres.
 	aside, err := c.StartServer(ctx, serving{apart: true})
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.Follow(ctx, n)
+	f, err := c.Balance(ctx)
 	if err != nil {
 		return nil, err
 	}
-	figures := map[string]any{"lasted_s": int(lasts.Seconds()), "applications": n}
-	alone, err := c.observe(ctx, a, aside, lasts)
+	a, err := c.Applications(ctx, crowd{Groups: []group{{Name: "starved", URL: f.url(), N: n}, {Name: "control", URL: aside.URL, N: n}}})
+	if err != nil {
+		return nil, err
+	}
+	figures := map[string]any{"lasted_s": int(lasts.Seconds()), "applications": 2 * n}
+	alone, err := c.observe(ctx, a, aside, true, lasts)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func starve(ctx context.Context, c *Cluster) (map[string]any, error) {
 		return nil, err
 	}
 	w := c.WriteSlowly(ctx, 16, 0, 0, "production", "development")
-	starved, err := c.observe(ctx, a, aside, lasts)
+	starved, err := c.observe(ctx, a, aside, true, lasts)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func starve(ctx context.Context, c *Cluster) (map[string]any, error) {
 		return nil, err
 	}
 	answers, waited := c.administrate(ctx, administrators)
-	administered, err := c.observe(ctx, a, nil, lasts)
+	administered, err := c.observe(ctx, a, aside, false, lasts)
 	if err != nil {
 		return nil, err
 	}
@@ -119,53 +124,83 @@ func starve(ctx context.Context, c *Cluster) (map[string]any, error) {
 	}
 	figures["writers_were_told"], figures["slowest_write_ms"], figures["administrators_were_told"] = told, slowest.Milliseconds(), answers
 	figures["new_streams_ready_ms"] = newcomers.Milliseconds()
+	err = errors.Join(starved.within(alone), administered.within(alone))
 	figures["alone"], figures["locked_and_asleep"], figures["administered"] = alone, starved, administered
-	return figures, errors.Join(starved.within(alone), administered.within(alone))
+	return figures, err
 }
 
-// service is how those are served who read what is in memory.
+// service is how those are served who read what is in memory, in milliseconds:
+// those of servers that starve, and at the same time those of the control.
 type service struct {
-	Reads   map[string]float64 `json:"reads_ms"`
-	Streams map[string]int64   `json:"streams_ms,omitempty"`
+	Reads          latency `json:"reads"`
+	ControlReads   latency `json:"control_reads"`
+	Streams        latency `json:"streams,omitzero"`
+	ControlStreams latency `json:"control_streams,omitzero"`
+	// Within says that 99 of 100 took at most a fifth longer than the control,
+	// or than while nothing was wrong.
+	Within *bool `json:"within_a_fifth,omitempty"`
 }
 
-// within reports where service became worse by more than a fifth, and by more
-// than what a busy machine does to a few milliseconds.
-func (s service) within(alone service) error {
-	const busy = 10 // ms
-	if got, want := s.Reads["p99"], alone.Reads["p99"]; got > 1.2*want+busy {
-		return fmt.Errorf("99 of 100 reads took %.1f ms, %.1f ms while nothing was wrong", got, want)
-	}
-	if got, want := s.Streams["p99_ms"], alone.Streams["p99_ms"]; len(s.Streams) > 0 && got > want*12/10+5*busy {
-		return fmt.Errorf("99 of 100 changes took %d ms to applications, %d ms while nothing was wrong", got, want)
-	}
-	return nil
+// latency of n.
+type latency struct {
+	N   int     `json:"n"`
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
 }
 
-// observe reads for a while, and publishes by the server aside, if there is one.
-func (c *Cluster) observe(ctx context.Context, a *Applications, aside *Server, lasts time.Duration) (s service, err error) {
+func (s *spread) latency() latency {
+	ms := func(share float64) float64 { return float64(s.at(share).Microseconds()) / 1000 }
+	return latency{len(*s), ms(0.5), ms(0.99)}
+}
+
+// within reports where service became worse. A fifth is the promise; what a busy
+// machine does to a few milliseconds is no breach of it. Whoever waits for a
+// connection to Postgres waits for 250 ms at least.
+func (s *service) within(alone service) error {
+	const busyReads, busyStreams = 50, 200 // ms
+	var failed error
+	held := true
+	s.Within = &held
+	hold := func(what string, got, control, quiet latency, busy float64) {
+		want := 1.2 * max(control.P99, quiet.P99)
+		held = held && got.P99 <= want
+		if got.P99 > want+busy {
+			failed = errors.Join(failed, fmt.Errorf("99 of 100 %s took %.1f ms; %.1f ms by another server, %.1f ms while nothing was wrong",
+				what, got.P99, control.P99, quiet.P99))
+		}
+	}
+	hold("reads", s.Reads, s.ControlReads, alone.Reads, busyReads)
+	hold("changes", s.Streams, s.ControlStreams, alone.Streams, busyStreams)
+	return failed
+}
+
+// observe reads for a while, and publishes by the server aside if ticks are
+// wanted.
+func (c *Cluster) observe(ctx context.Context, a *Applications, aside *Server, ticks bool, lasts time.Duration) (s service, err error) {
 	if _, err := a.Mark(ctx); err != nil {
 		return s, err
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
-	var all spread
+	var starved, control spread
 	var failed error
 	var reading sync.WaitGroup
 	for _, server := range c.Alive() {
-		if server == aside {
-			continue
-		}
 		client := guidonv1connect.NewEvaluationServiceClient(c.http, server.URL, c.keyed())
 		reading.Go(func() {
 			for watching.Err() == nil {
 				began := time.Now()
 				_, err := client.EvaluateAll(watching, &guidonv1.EvaluationServiceEvaluateAllRequest{Environment: watchedEnvironment})
 				mu.Lock()
-				if watching.Err() == nil {
-					all.add(time.Since(began))
-					failed = errors.Join(failed, err)
+				switch took := time.Since(began); {
+				case watching.Err() != nil:
+				case err != nil:
+					failed = err
+				case server == aside:
+					control.add(took)
+				default:
+					starved.add(took)
 				}
 				mu.Unlock()
 				_ = pause(watching, 5*time.Millisecond) // ends with the loop
@@ -173,7 +208,7 @@ func (c *Cluster) observe(ctx context.Context, a *Applications, aside *Server, l
 		})
 	}
 	for began := time.Now(); time.Since(began) < lasts && err == nil; {
-		if aside != nil {
+		if ticks {
 			_, err = c.tickBy(ctx, aside)
 		}
 		err = errors.Join(err, pause(ctx, 50*time.Millisecond))
@@ -187,15 +222,17 @@ func (c *Cluster) observe(ctx context.Context, a *Applications, aside *Server, l
 	if err != nil {
 		return s, err
 	}
-	if gap := end.Groups[0].Gap; gap > 0 {
-		return s, fmt.Errorf("an application was without a stream for %d ms", gap)
+	s.Reads, s.ControlReads = starved.latency(), control.latency()
+	for i, into := range []*latency{&s.Streams, &s.ControlStreams} {
+		var lags spread
+		for _, lag := range end.Groups[i].Lags {
+			lags.add(time.Duration(lag) * time.Microsecond)
+		}
+		*into = lags.latency()
+		if gap := end.Groups[i].Gap; gap > 0 {
+			return s, fmt.Errorf("an application (%s) was without a stream for %d ms", end.Groups[i].Name, gap)
+		}
 	}
-	s.Reads = map[string]float64{"n": float64(len(all)), "p50": all.at(0.5).Seconds() * 1e3, "p99": all.at(0.99).Seconds() * 1e3}
-	var lags spread
-	for _, lag := range end.Groups[0].Lags {
-		lags.add(time.Duration(lag) * time.Microsecond)
-	}
-	s.Streams = lags.summary()
 	return s, nil
 }
 

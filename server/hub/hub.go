@@ -124,6 +124,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-h.poke:
+				if err := store.Failpoint("notified-not-broadcast"); err != nil {
+					<-tick.C // the notification is lost, nothing else
+				}
 			case <-tick.C:
 			}
 		}
