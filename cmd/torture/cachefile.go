@@ -200,7 +200,7 @@ func (k *cacheFiles) spoil(ctx context.Context, dir string, sample int) (dirs []
 	at := func(name string) (string, error) {
 		dir := filepath.Join(k.cluster.dir, "spoilt", name)
 		dirs = append(dirs, dir)
-		return filepath.Join(dir, filepath.Base(files[0])), os.MkdirAll(dir, 0o700)
+		return filepath.Join(dir, filepath.Base(files[0])), os.MkdirAll(dir, 0o700) //nolint:gosec // below the cluster's own directory
 	}
 	put := func(name string, content []byte) {
 		path, failed := at(name)
