@@ -55,11 +55,10 @@ func (s *stream) detach(ctx context.Context) bool {
 	// What else belongs to the request is of no more use, and large.
 	s.call = &call{procedure: s.call.procedure, requestID: s.call.requestID, correlationID: s.call.correlationID, principal: s.call.principal}
 	s.conn, s.out = conn, nil
-	// A server that stops has closed the connection if it does not take it.
 	if s.detached.take(conn) {
 		go s.follow(conn) //nolint:contextcheck,gosec // the context of the request ends with it
 	} else {
-		s.end()
+		s.end() // it came too late, and was closed
 	}
 	return true
 }
@@ -91,8 +90,8 @@ func listen(conn net.Conn, left chan<- struct{}) {
 
 // close tells the client why its stream ends, and that it does.
 func (s *stream) close(why *connect.Error) {
-	if why.Code() == connect.CodeCanceled {
-		return // there is nobody to tell
+	if s.broken {
+		return // in the middle of a chunk, or there is nobody to tell
 	}
 	_ = s.conn.SetWriteDeadline(s.now().Add(s.cfg.Progress))
 	// In Connect's own words, framed like a message.
@@ -132,11 +131,13 @@ func (s *stream) chunk(parts ...[]byte) error {
 	}
 	head := append(strconv.AppendInt(s.scratch[:0], int64(n), 16), "\r\n"...)
 	s.parts = append(append(append(s.parts[:0], head), parts...), crlf)
-	if _, plain := s.conn.(*net.TCPConn); !plain {
-		_, err := s.conn.Write(bytes.Join(s.parts, nil))
-		return err
+	var err error
+	if _, plain := s.conn.(*net.TCPConn); plain {
+		_, err = s.parts.WriteTo(s.conn)
+	} else {
+		_, err = s.conn.Write(bytes.Join(s.parts, nil))
 	}
-	_, err := s.parts.WriteTo(s.conn)
+	s.broken = err != nil
 	return err
 }
 

@@ -94,10 +94,11 @@ type stream struct {
 	// end takes note that the stream is no more. It is called once.
 	end func()
 	// conn has taken the place of out in a detached stream; parts and scratch
-	// are what one write to it consists of.
+	// are what one write to it consists of, and broken says that one failed.
 	conn    net.Conn
 	parts   net.Buffers
 	scratch [16]byte
+	broken  bool
 
 	// have and digest are what the client holds after what was sent.
 	have   int64

@@ -3,8 +3,10 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
@@ -136,4 +139,42 @@ func TestStreamWithATimeLimit(t *testing.T) {
 	s := dial(t, strings.TrimPrefix(g.url, "http://"), g.key(t, store.KeyServer, "staging"), "Connect-Timeout-Ms", "300")
 	for !strings.Contains(s.frame(), `"code":"deadline_exceeded"`) {
 	}
+}
+
+// TestSyncOverTLS: streams are the same over TLS, whatever version of HTTP.
+func TestSyncOverTLS(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile := pair(t, t.TempDir(), 1)
+	certificate, err := server.OpenCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, func(o *options) { o.server.Certificate = certificate; o.server.Drain = 50 * time.Millisecond })
+	g.url = "https" + strings.TrimPrefix(g.url, "http")
+	key := g.key(t, store.KeyServer, "staging")
+	followers := map[string]*follower{}
+	for name, second := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: second}
+		t.Cleanup(transport.CloseIdleConnections)
+		followers[name] = g.followWith(t, &http.Client{Transport: transport}, key, nil)
+		followers[name].reach(1)
+	}
+	applied, err := g.db.Apply(t.Context(), store.ChangeSet{Actor: "test", Operations: []store.Operation{store.PutFlag{
+		Environment: "staging", Key: "a", Definition: []byte(`{"defaultVariant":"on","state":"ENABLED","variants":{"off":false,"on":true}}`),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.hub.Look()
+	for _, f := range followers {
+		f.reach(applied.Revisions["staging"])
+	}
+	stopped := make(chan struct{})
+	go func() { g.stop(); close(stopped) }()
+	for name, f := range followers {
+		if f.receive().GetGoingAway() == nil || f.stream.Receive() || connect.CodeOf(f.stream.Err()) != connect.CodeUnavailable {
+			t.Errorf("%s: the stream ended with %v, want going_away and unavailable", name, f.stream.Err())
+		}
+	}
+	<-stopped
 }
