@@ -69,6 +69,21 @@ func TestTimeTravel(t *testing.T) {
 		t.Errorf("export at 2 = %v, %v, want a and not b", export, err)
 	}
 
+	// A killed flag is exported as it is served, before its kill as it was.
+	g.apply(t, "production", putFlag("production", "k", "on"))
+	kill, err := guidonv1connect.NewChangeServiceClient(http.DefaultClient, g.url, withKey(g.admin)).Kill(t.Context(), &guidonv1.ChangeServiceKillRequest{
+		Environment: "production", Kills: []*guidonv1.Kill{{Key: "k", Variant: "off"}}, Reason: "it burns",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for revision, want := range map[int64]string{kill.GetRevision(): `"defaultVariant":"off"`, kill.GetRevision() - 1: `"defaultVariant":"on"`} {
+		export, err := client.Export(t.Context(), &guidonv1.RevisionServiceExportRequest{Environment: "production", Revision: revision})
+		if err != nil || !strings.Contains(export.GetDocument(), want) {
+			t.Errorf("export at %d = %s, %v, want %s", revision, export.GetDocument(), err, want)
+		}
+	}
+
 	blame, err := client.Blame(t.Context(), &guidonv1.RevisionServiceBlameRequest{Environment: "staging", Key: "a"})
 	if err != nil {
 		t.Fatal(err)

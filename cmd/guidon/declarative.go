@@ -28,6 +28,8 @@ type declaration struct {
 	// revision and protected are what the server says, and not part of the file.
 	revision  int64
 	protected bool
+	// killed flags are declared as they are defined, with a comment.
+	killed map[string]*guidonv1.Killed
 }
 
 // declarationVersion is the only form of the file that there is.
@@ -77,6 +79,7 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 		Settings: &declaredSettings{Fractional: e.GetEnvironment().GetSettings().GetFractional(), Travel: map[string]string{}},
 		Segments: map[string]*declaredSegment{}, Flags: map[string]*declaredFlag{},
 		revision: e.GetEnvironment().GetRevision(), protected: e.GetEnvironment().GetProtected(),
+		killed: map[string]*guidonv1.Killed{},
 	}
 	for _, t := range e.GetEnvironment().GetSettings().GetTravel() {
 		d.Settings.Travel[t.GetAttribute()] = travelText(t)
@@ -100,6 +103,9 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 	}
 	for _, f := range flags {
 		d.Flags[f.GetKey()] = declareFlag(f)
+		if k := f.GetKilled(); k != nil {
+			d.killed[f.GetKey()] = k
+		}
 	}
 	return d, nil
 }
@@ -143,10 +149,30 @@ func (d *declaration) yaml() ([]byte, error) {
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
-	if err := enc.Encode(d); err != nil {
+	var document yaml.Node
+	if err := document.Encode(d); err != nil {
+		return nil, err
+	}
+	d.remark(&document)
+	if err := enc.Encode(&document); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), enc.Close()
+}
+
+// remark writes over each killed flag what it serves instead of what it says.
+func (d *declaration) remark(document *yaml.Node) {
+	for i := 0; i+1 < len(document.Content); i += 2 {
+		if document.Content[i].Value != "flags" {
+			continue
+		}
+		flags := document.Content[i+1].Content
+		for j := 0; j+1 < len(flags); j += 2 {
+			if k := d.killed[flags[j].Value]; k != nil {
+				flags[j].HeadComment = fmt.Sprintf("Killed: serves %s since revision %d, and this from 'guidon flag unkill' on.", k.GetVariant(), k.GetRevision())
+			}
+		}
+	}
 }
 
 // readDeclaration reads one document and refuses what it does not know.

@@ -19,8 +19,9 @@ func newExportCommand(_ *output) *cobra.Command {
 		Use:   "export",
 		Short: "Write an environment as a flagd document or as Guidon's own YAML",
 		Long: "Write an environment to standard output: as a flagd document (--format flagd), of any revision or\n" +
-			"time, with segments and prerequisites inlined; or whole as YAML for 'guidon apply' (--format yaml),\n" +
-			"as it is now, archived flags left out.",
+			"time, with segments and prerequisites inlined and killed flags as they are served; or whole as YAML\n" +
+			"for 'guidon apply' (--format yaml), as it is defined now, killed flags with a comment that says so,\n" +
+			"archived flags left out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := r.open()

@@ -86,7 +86,7 @@ func flagBlame(cmd *cobra.Command, api *api, out *output, environment, key strin
 		t.row("FIELD", "REVISION", "TIME", "ACTOR", "REASON")
 		for _, f := range res.GetFields() {
 			r := f.GetRevision()
-			if r == nil { // older than the history that is kept
+			if r.GetRevision() == 0 { // older than the history that is kept
 				t.row(f.GetPath(), "", "", "", "")
 				continue
 			}

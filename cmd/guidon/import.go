@@ -78,9 +78,6 @@ func (a *api) documents(ctx context.Context, environment string) (map[string]jso
 // flags to isolate; what it refuses even so is left out, until nothing is
 // refused or nothing is left.
 func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (*guidonv1.ChangeServiceApplyResponse, error) {
-	if len(s.refused) > 0 && !isolate {
-		return nil, &refusedError{s.refused}
-	}
 	send := func(isolate bool) (*guidonv1.ChangeServiceApplyResponse, []refusal, error) {
 		res, err := api.apply(ctx, &guidonv1.ChangeServiceApplyRequest{
 			Operations: s.operations(), Reason: s.into.reason, DryRun: dryRun, IsolateInvalid: isolate,
@@ -94,9 +91,15 @@ func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (
 		}
 		return nil, refused, &refusedError{refused}
 	}
+	if !isolate {
+		return s.applyWhole(func() (*guidonv1.ChangeServiceApplyResponse, []refusal, error) {
+			dryRun = dryRun || len(s.refused) > 0 // changes nothing from the first refusal on
+			return send(false)
+		})
+	}
 	for len(s.items) > 0 {
 		res, refused, err := send(false)
-		if err == nil || !isolate || refused == nil {
+		if err == nil || refused == nil {
 			return res, err
 		}
 		res, worse, err := send(true)
@@ -107,6 +110,26 @@ func (s *importSet) apply(ctx context.Context, api *api, isolate, dryRun bool) (
 			return res, err
 		}
 		s.leaveOut(worse)
+	}
+	return &guidonv1.ChangeServiceApplyResponse{}, nil
+}
+
+// applyWhole applies everything, or reports all that is wrong: some of it shows
+// only without what is refused for another reason. A segment is not left out,
+// for then the flags that read it would be refused too.
+func (s *importSet) applyWhole(send func() (*guidonv1.ChangeServiceApplyResponse, []refusal, error)) (*guidonv1.ChangeServiceApplyResponse, error) {
+	for len(s.items) > 0 {
+		res, refused, err := send()
+		if len(s.refused) == 0 && refused == nil {
+			return res, err
+		}
+		s.leaveOut(refused)
+		if refused == nil || slices.ContainsFunc(refused, func(r refusal) bool { return r.item.kind == "segment" }) {
+			break
+		}
+	}
+	if len(s.refused) > 0 {
+		return nil, &refusedError{s.refused}
 	}
 	return &guidonv1.ChangeServiceApplyResponse{}, nil
 }

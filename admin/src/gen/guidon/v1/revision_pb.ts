@@ -445,7 +445,8 @@ export const RevisionService: GenService<{
   },
   /**
    * Export reads an environment at a revision or time as a flagd document, with
-   * segments and prerequisites inlined.
+   * segments and prerequisites inlined. A flag that was killed then serves the
+   * variant that it was killed to, as it does where flagd documents are served.
    *
    * @generated from rpc guidon.v1.RevisionService.Export
    */

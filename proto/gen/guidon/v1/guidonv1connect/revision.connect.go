@@ -55,7 +55,8 @@ type RevisionServiceClient interface {
 	// the newest at a time.
 	Diff(context.Context, *v1.RevisionServiceDiffRequest) (*v1.RevisionServiceDiffResponse, error)
 	// Export reads an environment at a revision or time as a flagd document, with
-	// segments and prerequisites inlined.
+	// segments and prerequisites inlined. A flag that was killed then serves the
+	// variant that it was killed to, as it does where flagd documents are served.
 	Export(context.Context, *v1.RevisionServiceExportRequest) (*v1.RevisionServiceExportResponse, error)
 	// Blame tells which revision last wrote each field of a flag.
 	Blame(context.Context, *v1.RevisionServiceBlameRequest) (*v1.RevisionServiceBlameResponse, error)
@@ -169,7 +170,8 @@ type RevisionServiceHandler interface {
 	// the newest at a time.
 	Diff(context.Context, *v1.RevisionServiceDiffRequest) (*v1.RevisionServiceDiffResponse, error)
 	// Export reads an environment at a revision or time as a flagd document, with
-	// segments and prerequisites inlined.
+	// segments and prerequisites inlined. A flag that was killed then serves the
+	// variant that it was killed to, as it does where flagd documents are served.
 	Export(context.Context, *v1.RevisionServiceExportRequest) (*v1.RevisionServiceExportResponse, error)
 	// Blame tells which revision last wrote each field of a flag.
 	Blame(context.Context, *v1.RevisionServiceBlameRequest) (*v1.RevisionServiceBlameResponse, error)
