@@ -44,9 +44,20 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 		}
 	}
 	var applied Applied
-	err = db.tries(ctx, "apply", func(ctx context.Context, tx pgx.Tx) error {
-		applied, err = attempt(ctx, tx, r)
-		return err
+	alone := !grouped(r) || db.pool(ctx, db.writes) != db.writes
+	err = db.retry(ctx, "apply", func(ctx context.Context) error {
+		if !alone { // it is, the next time
+			alone = true
+			if applied, err = db.inLine(ctx, r); !errors.Is(err, errAlone) {
+				return err
+			}
+		}
+		outcomes, err := db.attempt(ctx, []request{r}, lockNamed)
+		if err != nil {
+			return err
+		}
+		applied = outcomes[0].applied
+		return outcomes[0].err
 	})
 	if err != nil {
 		if errors.Is(err, ErrUnknownDurability) {
@@ -70,10 +81,16 @@ var errRollback = errors.New("roll back")
 // others were in its way or the connection was lost. do must recognise what an
 // earlier try committed: one whose answer was lost may have been.
 func (db *DB) tries(ctx context.Context, doing string, do func(context.Context, pgx.Tx) error) error {
+	return db.retry(ctx, doing, func(ctx context.Context) error { return db.transact(ctx, do) })
+}
+
+// retry tries a write, and again if others were in its way or the connection
+// was lost.
+func (db *DB) retry(ctx context.Context, doing string, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
-		err := db.transact(ctx, do)
+		err := do(ctx)
 		failed, ok := errors.AsType[*driverError](err)
 		if !ok {
 			return err
@@ -100,23 +117,31 @@ func (db *DB) transact(ctx context.Context, do func(context.Context, pgx.Tx) err
 		return driver(err)
 	}
 	defer conn.Release()
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := conn.Conn().BeginTx(ctx, readCommitted)
 	if err != nil {
 		return driver(err)
 	}
-	// After a commit this does nothing. Cancelling a context does not roll
-	// back; a connection that cannot say ROLLBACK is closed, not given back.
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = tx.Rollback(ctx)
-	}()
+	defer rollback(ctx, conn.Conn())
 	if err := do(ctx, tx); errors.Is(err, errRollback) {
 		return nil
 	} else if err != nil {
 		return err
 	}
 	return db.confirm(ctx, tx)
+}
+
+var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+
+// rollback ends the transaction that conn is in, if it is in one. Cancelling a
+// context does not; a connection that cannot say ROLLBACK is closed when it is
+// given back.
+func rollback(ctx context.Context, conn *pgx.Conn) {
+	if conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "rollback")
 }
 
 // prepare checks what can be checked without the database.
@@ -207,157 +232,46 @@ func checkText(field, text string, limit int) error {
 	return nil
 }
 
-// attempt carries out a change set up to the commit. The error is errRollback
-// if there is a result but nothing to commit.
-func attempt(ctx context.Context, tx pgx.Tx, r request) (applied Applied, err error) {
-	if err := failpoint("before-lock"); err != nil {
-		return Applied{}, err
-	}
-	d, chain, earlier, err := load(ctx, tx, r)
-	if err == nil {
-		err = failpoint("after-lock")
-	}
-	if err != nil {
-		return Applied{}, err
-	}
-	if len(earlier) > 0 && !r.DryRun {
-		// Committed, though it wrote nothing: what the earlier try wrote, and
-		// this one says is done, is then as durable as a commit has to be.
-		return earlier[0].answer(r)
-	}
-	if r.unplanned != nil {
-		return Applied{}, r.unplanned
-	}
+// carryOut makes a change set of what was read, up to what it leaves behind:
+// the keys that are new or changed, and the environments that get a revision.
+func (d *draft) carryOut(ctx context.Context, tx pgx.Tx, r request) (
+	applied Applied, flags []*flagDraft, environments []*environmentDraft, err error,
+) {
 	if err := expected(ctx, tx, d, r.Expect); err != nil {
-		return Applied{}, err
+		return Applied{}, nil, nil, err
 	}
 	if err := d.reasoned(r); err != nil {
-		return Applied{}, err
+		return Applied{}, nil, nil, err
 	}
 	for i, s := range r.steps {
 		d.run(i, s, r.IsolateInvalid)
 	}
 	if len(d.conflicts) > 0 {
-		return Applied{}, d.conflict(r)
+		return Applied{}, nil, nil, d.conflict(r)
 	}
 	if len(d.refused.Operations) > 0 {
-		return Applied{}, &d.refused
+		return Applied{}, nil, nil, &d.refused
 	}
 	if err := d.conform(); err != nil {
-		return Applied{}, err
+		return Applied{}, nil, nil, err
 	}
-	flags, environments := d.finish()
+	flags, environments = d.finish()
 	if err := d.projectsOpen(ctx, tx, flags); err != nil {
-		return Applied{}, err
+		return Applied{}, nil, nil, err
 	}
 	for _, e := range environments {
-		if err := e.complete(ctx, tx); err != nil {
-			return Applied{}, err
-		}
-		if err := d.validate(e, r.IsolateInvalid); err != nil {
-			return Applied{}, err
-		}
-		if err := d.boundRoots(ctx, tx, e); err != nil {
-			return Applied{}, err
-		}
-		if err := d.dependentsKilled(e); err != nil {
-			return Applied{}, err
+		if err := d.settle(ctx, tx, e, r.IsolateInvalid); err != nil {
+			return Applied{}, nil, nil, err
 		}
 	}
 	if len(d.refused.Operations) > 0 {
-		return Applied{}, &d.refused
+		return Applied{}, nil, nil, &d.refused
 	}
-
 	applied = d.result(environments, len(flags) == 0)
 	if r.DryRun {
-		if applied.Drafts, err = drafts(environments); err != nil {
-			return Applied{}, err
-		}
+		applied.Drafts, err = drafts(environments)
 	}
-	switch {
-	case r.DryRun:
-		return applied, errRollback
-	case applied.Unchanged && r.IdempotencyKey == "":
-		return applied, nil // committed, as the answer for an earlier try is
-	}
-	applied.ChangeID = r.id
-	b := &pgx.Batch{}
-	if err := d.write(b, r, flags, environments, chain); err != nil {
-		return Applied{}, err
-	}
-	stored := applied
-	stored.Changes = slices.Clone(applied.Changes)
-	if err := r.remember(b, stored, d.at); err != nil {
-		return Applied{}, err
-	}
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return applied, driver(err)
-	}
-	return applied, failpoint("after-audit")
-}
-
-// load takes the locks, in the one order, and reads in the same round trip
-// what the steps will need.
-func load(ctx context.Context, tx pgx.Tx, r request) (*draft, *installationRow, []changeRow, error) {
-	every, describes := false, false
-	environments := slices.Collect(maps.Keys(r.Expect))
-	var flags []string
-	var named []eval.Name
-	for _, s := range r.steps {
-		named = append(named, flagOf(s.name))
-		environments = append(environments, s.environment)
-		every = every || s.environment == ""
-		describes = describes || s.describes
-		if flagOf(s.name).Kind == eval.KindFlag {
-			flags = append(flags, s.name.Name)
-		}
-	}
-	var (
-		locked  []lockedEnvironment
-		chain   []installationRow
-		earlier []changeRow
-		rows    []openRow
-		known   []flagRow
-		b       = &pgx.Batch{}
-	)
-	queue(b, &locked, lockEnvironments, pgx.StrictNamedArgs{"every": every, "names": environments})
-	if describes {
-		queue(b, &chain, lockInstallation, nil)
-	}
-	r.lookUp(b, &earlier)
-	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": every, "environments": environments, "flags": flags, "refers": refers(named)})
-	queue(b, &known, selectFlagRows, pgx.StrictNamedArgs{"keys": flags})
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return nil, nil, nil, driver(err)
-	}
-
-	d := &draft{environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
-	for _, e := range locked {
-		if e.Moved {
-			return nil, nil, nil, ErrNotRecovered
-		}
-		d.environments[e.Name] = &environmentDraft{lockedEnvironment: e, rows: map[eval.Name]*rowDraft{}, asked: map[eval.Name]bool{}, sought: map[string]bool{}}
-		for _, name := range named {
-			d.environments[e.Name].asked[name] = true
-		}
-		for _, key := range flags {
-			d.environments[e.Name].sought[key] = true
-		}
-		d.at = latest(d.at, e.Now, e.UpdatedAt)
-	}
-	for _, r := range rows {
-		if err := d.environments[r.Environment].hold(r); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	for _, f := range known {
-		d.flags[f.Key] = &flagDraft{flagRow: f, stored: &f}
-	}
-	if len(chain) == 0 {
-		return d, nil, earlier, nil
-	}
-	d.at = latest(d.at, chain[0].Now, chain[0].UpdatedAt)
-	return d, &chain[0], earlier, nil
+	return applied, flags, environments, err
 }
 
 // latest keeps the times of revisions in their order, even if the database's
@@ -445,31 +359,6 @@ func (d *draft) result(changed []*environmentDraft, sameFlags bool) Applied {
 		a.Revisions[e.Name] = e.Revision + 1
 	}
 	return a
-}
-
-// write queues everything that the change set leaves behind.
-func (d *draft) write(b *pgx.Batch, r request, flags []*flagDraft, environments []*environmentDraft, chain *installationRow) error {
-	for _, f := range flags {
-		f.write(b, r.Actor, d.at)
-	}
-	record := r.record
-	record.Time = d.at
-	writeVersions(b, environments)
-	for _, e := range environments {
-		entry := record
-		entry.Environment, entry.Revision, entry.Operations = e.Name, e.Revision+1, e.operations
-		head, err := appendEntry(b, e.head(), entry)
-		if err != nil {
-			return err
-		}
-		writeRevision(b, e.Name, e.Revision+1, r, d.at)
-		e.publish(b, head, e.Bytes+e.grown, d.at)
-	}
-	if len(d.describes) == 0 {
-		return nil
-	}
-	record.Operations = d.describes
-	return chain.append(b, record)
 }
 
 // newID returns a UUIDv7: unique, and sorted by time for the index.

@@ -225,6 +225,11 @@ func TestWritersAtOnceNumberRevisionsWithoutGaps(t *testing.T) {
 	t.Parallel()
 	const writers, each = 16, 8
 	db := storetest.New(t)
+	other, err := store.Open(t.Context(), store.Config{DatabaseURL: storetest.URL(t)}) // of another replica
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	apply(t, db, put("production", "shared", onOff), put("staging", "shared", onOff))
 	var g errgroup.Group
 	revisions := make(chan int64, writers*each)
@@ -238,7 +243,7 @@ func TestWritersAtOnceNumberRevisionsWithoutGaps(t *testing.T) {
 				if w%2 == 0 && len(ops) == 2 {
 					ops[0], ops[1] = ops[1], ops[0]
 				}
-				applied, err := db.Apply(t.Context(), change(ops...))
+				applied, err := []*store.DB{db, other}[w/2%2].Apply(t.Context(), change(ops...))
 				if err != nil {
 					return err
 				}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -267,18 +268,40 @@ func (i *installationRow) append(b *pgx.Batch, r audit.Record) error {
 	if err != nil {
 		return err
 	}
-	b.Queue(updateInstallation, pgx.StrictNamedArgs{"seq": head.Seq, "head": head.Hash[:], "at": r.Time})
+	b.Queue(updateInstallation, args{"seq": head.Seq, "head": head.Hash[:], "at": r.Time})
 	return nil
 }
 
-const insertEntry = `
+const insertEntries = `
 INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, texts, change_id, correlation, revision)
-VALUES (@environment, @seq, @prev, @hash, @payload, @at, @actor, @actions, @names, @texts, @change, @correlation, NULLIF(@revision, 0::bigint))`
+SELECT environment, seq, prev, hash, payload, at, actor, string_to_array(actions, E'\n'), string_to_array(names, E'\n'), texts::bytea[], change,
+	correlation, NULLIF(revision, 0)
+FROM unnest(@environments::text[], @seqs::bigint[], @prevs::bytea[], @hashes::bytea[], @payloads::bytea[], @times::timestamptz[], @actors::text[],
+		@actions::text[], @names::text[], @texts::text[], @changes::uuid[], @correlations::text[], @revisions::bigint[])
+	AS n (environment, seq, prev, hash, payload, at, actor, actions, names, texts, change, correlation, revision)`
 
 // appendEntry queues the entry that follows head and returns the new head. The
 // caller holds the lock of the row that keeps the head, and made the record
 // [DB.pseudonymous].
 func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, error) {
+	var e entries
+	head, err := e.add(head, r)
+	e.write(b)
+	return head, err
+}
+
+// entries are entries to be written.
+type entries []madeEntry
+
+type madeEntry struct {
+	audit.Entry
+	audit.Record
+	actions, names []string
+	reason         audit.Text // what the record has the hash of, if any
+}
+
+// add makes the entry that follows head and returns the new head.
+func (e *entries) add(head audit.Head, r audit.Record) (audit.Head, error) {
 	var actions, names []string
 	for _, o := range r.Operations {
 		actions = append(actions, o.Action)
@@ -289,17 +312,46 @@ func appendEntry(b *pgx.Batch, head audit.Head, r audit.Record) (audit.Head, err
 	if len(actions) == 1 {
 		r.Action = actions[0]
 	}
-	hideReason(b, &r)
+	reason := hideReason(&r)
 	payload, err := r.Payload()
 	if err != nil {
 		return head, err
 	}
-	e := head.Next(r.Environment, payload)
-	b.Queue(insertEntry, pgx.StrictNamedArgs{
-		"environment": e.Scope, "seq": e.Seq, "prev": e.Prev[:], "hash": e.Hash[:], "payload": e.Payload, "at": r.Time,
-		"actor": r.Actor, "actions": actions, "names": names, "texts": textsOf(r), "change": r.Change, "correlation": r.Correlation, "revision": r.Revision,
+	made := head.Next(r.Environment, payload)
+	*e = append(*e, madeEntry{made, r, actions, names, reason})
+	return audit.Head{Seq: made.Seq, Hash: made.Hash}, nil
+}
+
+// write queues the entries.
+func (e *entries) write(b *pgx.Batch) {
+	if len(*e) == 0 {
+		return
+	}
+	var (
+		environments, actors, actions, names, texts, changes, correlations []string
+		seqs, revisions                                                    []int64
+		prevs, hashes, payloads                                            [][]byte
+		times                                                              []time.Time
+		reasons                                                            []audit.Text
+	)
+	for _, m := range *e {
+		environments, actors = append(environments, m.Scope), append(actors, m.Actor)
+		actions, names = append(actions, strings.Join(m.actions, "\n")), append(names, strings.Join(m.names, "\n"))
+		if m.reason.Text != "" {
+			reasons = append(reasons, m.reason)
+		}
+		texts = append(texts, hashArray(textsOf(m.Record)))
+		changes, correlations = append(changes, m.Change), append(correlations, m.Correlation)
+		seqs, revisions = append(seqs, m.Seq), append(revisions, m.Revision)
+		prevs, hashes, payloads = append(prevs, m.Prev[:]), append(hashes, m.Hash[:]), append(payloads, m.Entry.Payload)
+		times = append(times, m.Time)
+	}
+	writeReasons(b, reasons)
+	b.Queue(insertEntries, args{
+		"environments": environments, "seqs": seqs, "prevs": prevs, "hashes": hashes, "payloads": payloads, "times": times,
+		"actors": actors, "actions": actions, "names": names, "texts": texts, "changes": changes,
+		"correlations": correlations, "revisions": revisions,
 	})
-	return audit.Head{Seq: e.Seq, Hash: e.Hash}, nil
 }
 
 func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,17 +55,27 @@ func hashOf(cs ChangeSet) ([32]byte, error) {
 
 // changeRow is what the table remembers of a change set.
 type changeRow struct {
+	Request     int // its place among those that were looked up
 	RequestHash []byte
 	Result      []byte
 }
 
-const selectChange = `
-SELECT request_hash, result
-FROM changes
-WHERE id = @id OR actor = @actor AND idempotency_key = @key`
+const selectChanges = `
+SELECT asked.number::int - 1 AS request, c.request_hash, c.result
+FROM unnest(@ids::uuid[], @actors::text[], @keys::text[]) WITH ORDINALITY AS asked (id, actor, key, number)
+CROSS JOIN LATERAL (
+	SELECT request_hash, result FROM changes
+	WHERE id = asked.id OR actor = asked.actor AND idempotency_key = asked.key
+	LIMIT 1
+) c`
 
-func (r request) lookUp(b *pgx.Batch, out *[]changeRow) {
-	queue(b, out, selectChange, pgx.StrictNamedArgs{"id": r.id, "actor": r.Actor, "key": r.IdempotencyKey})
+// lookUp reads which of some change sets were applied already.
+func lookUp(b *pgx.Batch, out *[]changeRow, requests []request) {
+	var ids, actors, keys []string
+	for _, r := range requests {
+		ids, actors, keys = append(ids, r.id), append(actors, r.Actor), append(keys, r.IdempotencyKey)
+	}
+	queue(b, out, selectChanges, pgx.StrictNamedArgs{"ids": ids, "actors": actors, "keys": keys})
 }
 
 // answer is the stored result of a change set that was applied already.
@@ -79,9 +90,11 @@ func (c changeRow) answer(r request) (Applied, error) {
 	return applied, nil
 }
 
-const insertChange = `
+const insertChanges = `
 INSERT INTO changes (id, actor, idempotency_key, request_hash, reason, result, created_at)
-VALUES (@id, @actor, NULLIF(@key, ''), @hash, @reason, @result, @at)`
+SELECT id, actor, NULLIF(key, ''), hash, reason, result, at
+FROM unnest(@ids::uuid[], @actors::text[], @keys::text[], @hashes::bytea[], @reasons::text[], @results::bytea[], @times::timestamptz[])
+	AS n (id, actor, key, hash, reason, result, at)`
 
 // Each change removes more than it adds, so the table stays as large as 30
 // days of changes without a job that somebody must run.
@@ -90,23 +103,45 @@ DELETE FROM changes WHERE id IN (
 	SELECT id FROM changes
 	WHERE created_at < @at::timestamptz - interval '30 days'
 	ORDER BY created_at
-	LIMIT 4
+	LIMIT 4 * @made
 	FOR UPDATE SKIP LOCKED
 )`
 
-func (r request) remember(b *pgx.Batch, applied Applied, at time.Time) error {
+// doneChange is a change set with its result.
+type doneChange struct {
+	request
+	result []byte
+	at     time.Time
+}
+
+// done is the change set as it is remembered: without the documents.
+func (r request) done(applied Applied, at time.Time) (doneChange, error) {
+	applied.Changes = slices.Clone(applied.Changes)
 	for i := range applied.Changes {
 		applied.Changes[i].Before, applied.Changes[i].After = nil, nil
 	}
 	result, err := json.Marshal(applied)
-	if err != nil {
-		return err
+	return doneChange{r, result, at}, err
+}
+
+// writeChanges queues what is remembered of change sets.
+func writeChanges(b *pgx.Batch, done []doneChange) {
+	if len(done) == 0 {
+		return
 	}
-	b.Queue(insertChange, pgx.StrictNamedArgs{
-		"id": r.id, "actor": r.Actor, "key": r.IdempotencyKey, "hash": r.hash[:], "reason": r.Reason, "result": result, "at": at,
+	var (
+		ids, actors, keys, reasons []string
+		hashes, results            [][]byte
+		times                      []time.Time
+	)
+	for _, d := range done {
+		ids, actors, keys, reasons = append(ids, d.id), append(actors, d.Actor), append(keys, d.IdempotencyKey), append(reasons, d.Reason)
+		hashes, results, times = append(hashes, d.hash[:]), append(results, d.result), append(times, d.at)
+	}
+	b.Queue(insertChanges, args{
+		"ids": ids, "actors": actors, "keys": keys, "hashes": hashes, "reasons": reasons, "results": results, "times": times,
 	})
-	b.Queue(deleteExpiredChanges, pgx.StrictNamedArgs{"at": at})
-	return nil
+	b.Queue(deleteExpiredChanges, args{"at": slices.MaxFunc(times, time.Time.Compare), "made": len(done)})
 }
 
 // An idempotency key is its actor's; what has no actor left has none.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,7 @@ type DB struct {
 	log                 *slog.Logger
 	master              MasterKey
 	hint                hint
+	line                line
 	count               counters
 	people              people
 	replicated          bool // is required
@@ -111,6 +113,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 func (db *DB) Close() {
 	db.hint.wait()
 	db.closePools()
+	db.line.groups.Wait()
 }
 
 // dialer notices a peer that vanished, whether the connection is idle or not.
@@ -187,9 +190,50 @@ func writing[T any](ctx context.Context, tx pgx.Tx, sql string, args pgx.StrictN
 
 // queue adds a statement to a batch whose rows are gathered in out when the
 // batch is read.
-func queue[T any](b *pgx.Batch, out *[]T, sql string, args pgx.StrictNamedArgs) {
-	b.Queue(sql, args).Query(func(rows pgx.Rows) (err error) {
+func queue[T any](b *pgx.Batch, out *[]T, sql string, named pgx.StrictNamedArgs) {
+	b.Queue(sql, args(named)).Query(func(rows pgx.Rows) (err error) {
 		*out, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
 		return err
 	})
+}
+
+// args are named arguments, as pgx.StrictNamedArgs are, for statements that are
+// sent often: each is parsed once.
+type args map[string]any
+
+// parsed is a statement with ordinal placeholders, and the names they stand for.
+type parsed struct {
+	sql   string
+	names []any
+}
+
+var statements sync.Map // of parsed, by the statement as it is written
+
+// RewriteQuery implements pgx.QueryRewriter.
+func (a args) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql string, _ []any) (string, []any, error) {
+	known, ok := statements.Load(sql)
+	if !ok {
+		self := pgx.StrictNamedArgs{} // each argument stands for its name
+		for name := range a {
+			self[name] = name
+		}
+		rewritten, names, err := self.RewriteQuery(ctx, conn, sql, nil)
+		if err != nil {
+			return "", nil, err
+		}
+		known, _ = statements.LoadOrStore(sql, parsed{rewritten, names})
+	}
+	p := known.(parsed) //nolint:forcetypeassert // nothing else is stored
+	if len(a) != len(p.names) {
+		return "", nil, fmt.Errorf("%d arguments for a statement of %d", len(a), len(p.names))
+	}
+	values := make([]any, len(p.names))
+	for i, name := range p.names {
+		value, ok := a[name.(string)] //nolint:forcetypeassert // see above
+		if !ok {
+			return "", nil, fmt.Errorf("argument %s is missing", name)
+		}
+		values[i] = value
+	}
+	return p.sql, values, nil
 }

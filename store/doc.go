@@ -20,6 +20,14 @@
 // it was taken. Locks are taken in one order: environments by name, then the
 // head of the installation's audit chain.
 //
+// # Why change sets share a transaction
+//
+// Under its lock an environment takes one transaction at a time, so a commit's
+// round trips and its wait for the disk would bound its changes. Small change
+// sets that are asked for while others are carried out go together in the next
+// transaction: each still has its own revision, audit entry, result and
+// failure. See group.go for what may share one, line.go for who waits for whom.
+//
 // # Who owns which table
 //
 // One file reads and writes each table; a join lives with the owner of its

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/store/audit"
@@ -42,10 +45,12 @@ type environmentDraft struct {
 	// affected are the rows that changed and those that read what changed.
 	affected map[eval.Name]bool
 	// asked and sought are what was read already: who refers to a row, and the
-	// flag of a key. whole says that all flags were.
+	// flag of a key. whole says that all flags were, surveyed that their number
+	// and size was looked at.
 	asked    map[eval.Name]bool
 	sought   map[string]bool
 	whole    bool
+	surveyed bool
 	grown    int64          // bytes
 	compiled *eval.Snapshot // of the rows as they are to be, since validate
 }
@@ -300,6 +305,21 @@ func (e *environmentDraft) changed() []eval.Name {
 
 func compareNames(a, b eval.Name) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
+}
+
+// settle reads what else a change touches in an environment, and refuses what
+// must not be.
+func (d *draft) settle(ctx context.Context, tx pgx.Tx, e *environmentDraft, isolate bool) error {
+	if err := e.complete(ctx, tx); err != nil {
+		return err
+	}
+	if err := d.validate(e, isolate); err != nil {
+		return err
+	}
+	if err := d.boundRoots(ctx, tx, e); err != nil {
+		return err
+	}
+	return d.dependentsKilled(e)
 }
 
 // validate compiles and evaluates what changed in an environment, and the

@@ -129,28 +129,52 @@ func (e lockedEnvironment) head() audit.Head {
 // FOR NO KEY UPDATE does not get in the way of foreign keys to the row. The
 // rows are sorted before they are locked, so that two change sets never wait
 // for each other in a circle; the clock is read after.
-const lockEnvironments = `
+const (
+	lockRows = `
 WITH locked AS MATERIALIZED (
 	SELECT name, protected, retention, archived_at IS NOT NULL AS archived, revision, bytes, audit_seq, audit_head, updated_at
-	FROM environments
-	WHERE @every OR name = ANY(@names)
+	FROM environments`
+	ofNames = `
+	WHERE name = ANY(@names)`
+	inOrder = `
 	ORDER BY name
-	FOR NO KEY UPDATE
+	FOR NO KEY UPDATE`
+	selectLocked = `
 )
 SELECT name, protected, retention, archived, revision, bytes, audit_seq, audit_head, updated_at, clock_timestamp() AS now,
 	(SELECT COALESCE(lineage <> guidon_lineage(), false) FROM installation) AS moved
 FROM locked`
 
-const publishRevision = `
-UPDATE environments
-SET revision = @revision, bytes = @bytes, audit_seq = @seq, audit_head = @head, updated_at = @at
-WHERE name = @name`
+	// lockEnvironments is for all of them, lockNamed for some, and lockFree for
+	// those of some that nobody else holds.
+	lockEnvironments = lockRows + inOrder + selectLocked
+	lockNamed        = lockRows + ofNames + inOrder + selectLocked
+	lockFree         = lockRows + ofNames + inOrder + ` SKIP LOCKED` + selectLocked
+)
 
-// publish queues the step of an environment to its next revision.
-func (e lockedEnvironment) publish(b *pgx.Batch, head audit.Head, bytes int64, at time.Time) {
-	b.Queue(publishRevision, pgx.StrictNamedArgs{
-		"name": e.Name, "revision": e.Revision + 1, "bytes": bytes, "seq": head.Seq, "head": head.Hash[:], "at": at,
-	})
+const publishRevisions = `
+UPDATE environments e
+SET revision = n.revision, bytes = n.bytes, audit_seq = n.seq, audit_head = n.head, updated_at = n.at
+FROM unnest(@names::text[], @revisions::bigint[], @bytes::bigint[], @seqs::bigint[], @heads::bytea[], @times::timestamptz[])
+	AS n (name, revision, bytes, seq, head, at)
+WHERE e.name = n.name`
+
+// publish queues the step of environments to the revisions that they are at now.
+func publish(b *pgx.Batch, moved []*lockedEnvironment) {
+	if len(moved) == 0 {
+		return
+	}
+	var (
+		names                  []string
+		revisions, bytes, seqs []int64
+		heads                  [][]byte
+		times                  []time.Time
+	)
+	for _, e := range moved {
+		names, heads, times = append(names, e.Name), append(heads, e.AuditHead), append(times, e.UpdatedAt)
+		revisions, bytes, seqs = append(revisions, e.Revision), append(bytes, e.Bytes), append(seqs, e.AuditSeq)
+	}
+	b.Queue(publishRevisions, args{"names": names, "revisions": revisions, "bytes": bytes, "seqs": seqs, "heads": heads, "times": times})
 }
 
 // MaxEnvironments bounds the environments of an installation, archived ones
@@ -219,7 +243,7 @@ func (db *DB) CreateEnvironment(ctx context.Context, n NewEnvironment) error {
 	}
 	record := audit.Record{Actor: n.Actor, Reason: n.Reason, Correlation: n.CorrelationID}
 	err := db.installation(ctx, "create environment", record, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		found, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{n.Name}})
+		found, err := writing[lockedEnvironment](ctx, tx, lockNamed, pgx.StrictNamedArgs{"names": []string{n.Name}})
 		if err != nil {
 			return nil, err
 		}
@@ -267,10 +291,10 @@ func (db *DB) UpdateEnvironment(ctx context.Context, u EnvironmentUpdate) (chang
 	}
 	record := audit.Record{Actor: u.Actor, Reason: u.Reason, Correlation: u.CorrelationID}
 	err = db.installationAfter(ctx, "update environment", record, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{u.Name}})
+		_, err := writing[lockedEnvironment](ctx, tx, lockNamed, pgx.StrictNamedArgs{"names": []string{u.Name}})
 		return err
 	}, func(tx pgx.Tx, at time.Time) ([]audit.Operation, error) {
-		found, err := writing[lockedEnvironment](ctx, tx, lockEnvironments, pgx.StrictNamedArgs{"every": false, "names": []string{u.Name}})
+		found, err := writing[lockedEnvironment](ctx, tx, lockNamed, pgx.StrictNamedArgs{"names": []string{u.Name}})
 		if err != nil {
 			return nil, err
 		}

@@ -11,7 +11,11 @@ import (
 // failpoint does nothing: see failpoint_on.go.
 func failpoint(string) error { return nil }
 
-func commit(ctx context.Context, tx pgx.Tx) error { return driver(tx.Commit(ctx)) }
+// commit sends what is queued, and COMMIT with it.
+func commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
+	b.Queue("commit")
+	return driver(conn.SendBatch(ctx, b).Close())
+}
 
 // Failpoint does nothing in a program built without the tag failpoint.
 func Failpoint(string) error { return nil }

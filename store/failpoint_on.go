@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
@@ -54,34 +55,49 @@ func failpoint(point string) error { return armed(point) }
 // notified-not-broadcast, streams have mid-stream.
 func Failpoint(point string) error { return armed(point) }
 
-// commit commits, but for what the failpoints around it do. At commit-sent,
-// Postgres has COMMIT and nobody waits for its answer.
-func commit(ctx context.Context, tx pgx.Tx) error {
-	if strings.HasPrefix(os.Getenv("GUIDON_FAILPOINT"), "commit-sent=") {
-		conn := tx.Conn().PgConn()
-		conn.Frontend().SendQuery(&pgproto3.Query{String: "COMMIT"})
-		if err := conn.Frontend().Flush(); err != nil {
+// commit sends what is queued, and COMMIT with it, but for what the failpoints
+// do. For after-audit and commit-sent it sends COMMIT by itself; at commit-sent
+// Postgres has it and nobody waits for its answer.
+func commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
+	point, _, _ := strings.Cut(os.Getenv("GUIDON_FAILPOINT"), "=")
+	if b.Len() > 0 && (point == "after-audit" || point == "commit-sent") {
+		if err := conn.SendBatch(ctx, b).Close(); err != nil {
 			return driver(err)
 		}
-		if err := failpoint("commit-sent"); err != nil {
-			_ = conn.Conn().Close() // its answer is lost
+		b = &pgx.Batch{}
+		if err := failpoint("after-audit"); err != nil {
 			return err
 		}
-		for {
-			answer, err := conn.ReceiveMessage(ctx)
-			if err != nil {
-				return driver(err)
-			}
-			if refused, ok := answer.(*pgproto3.ErrorResponse); ok {
-				return driver(fmt.Errorf("commit: %s", refused.Message))
-			}
-			if _, ok := answer.(*pgproto3.ReadyForQuery); ok {
-				return nil
-			}
-		}
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if point == "commit-sent" {
+		return commitSent(ctx, conn.PgConn())
+	}
+	b.Queue("commit")
+	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return driver(err)
 	}
 	return failpoint("committed-not-acked")
+}
+
+func commitSent(ctx context.Context, conn *pgconn.PgConn) error {
+	conn.Frontend().SendQuery(&pgproto3.Query{String: "COMMIT"})
+	if err := conn.Frontend().Flush(); err != nil {
+		return driver(err)
+	}
+	if err := failpoint("commit-sent"); err != nil {
+		_ = conn.Conn().Close() // its answer is lost
+		return err
+	}
+	for {
+		answer, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return driver(err)
+		}
+		if refused, ok := answer.(*pgproto3.ErrorResponse); ok {
+			return driver(fmt.Errorf("commit: %s", refused.Message))
+		}
+		if _, ok := answer.(*pgproto3.ReadyForQuery); ok {
+			return nil
+		}
+	}
 }

@@ -310,7 +310,7 @@ func (n NewOverride) allowed(ctx context.Context, tx pgx.Tx, at time.Time) error
 // flag reads the flag, compiled as far as that goes without what it reads.
 func (n NewOverride) flag(ctx context.Context, tx pgx.Tx) (*eval.Flag, error) {
 	rows, err := writing[openRow](ctx, tx, selectOpenRows, pgx.StrictNamedArgs{
-		"every": false, "environments": []string{n.Environment}, "flags": []string{n.Flag}, "refers": []string{},
+		"every": false, "environments": []string{n.Environment}, "within": []string{n.Environment}, "flags": []string{n.Flag}, "refers": []string{},
 	})
 	if err != nil {
 		return nil, err

@@ -67,9 +67,13 @@ func (db *DB) openPools(ctx context.Context, c Config, config *pgxpool.Config) (
 		{&db.writes, cmp.Or(c.MaxWrites, 8)},
 		{&db.jobs, cmp.Or(c.MaxJobs, 3)},
 	} {
-		config = config.Copy()
-		config.MaxConns = p.size
-		if *p.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		own := config.Copy()
+		own.MaxConns = p.size
+		if p.pool == &db.writes {
+			// Planning a write anew each time costs more than carrying it out.
+			own.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+		}
+		if *p.pool, err = pgxpool.NewWithConfig(ctx, own); err != nil {
 			db.closePools()
 			return err
 		}

@@ -46,7 +46,7 @@ func TestBusyConnections(t *testing.T) {
 		_, err := db.TouchFleet(store.Background(t.Context()), "r", 1)
 		slow <- err
 	}()
-	await(t, "the writer and the job wait", func() bool { s := db.Stats(); return s.Writes == 1 && s.Jobs == 1 })
+	await(t, "the writer and the job wait", func() bool { return waiting(t, tx) == 2 })
 	busy := func(doing string, err error) {
 		t.Helper()
 		if !errors.Is(err, store.ErrBusy) || !errors.Is(err, store.ErrUnavailable) {
@@ -79,6 +79,19 @@ func TestBusyConnections(t *testing.T) {
 			t.Errorf("what waited for its lock: %v", err)
 		}
 	}
+}
+
+// waiting is how many sessions of the test's database wait for a lock.
+func waiting(t *testing.T, tx pgx.Tx) (n int) {
+	t.Helper()
+	if _, err := tx.Exec(t.Context(), `SELECT pg_stat_clear_snapshot()`); err != nil { // else it is that of the first look
+		t.Fatal(err)
+	}
+	const sql = `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`
+	if err := tx.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // await waits until a condition holds.

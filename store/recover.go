@@ -101,10 +101,10 @@ func recoverAll(ctx context.Context, tx pgx.Tx, r request, force bool) ([]Recove
 		same   []struct{ Same bool }
 		b      = &pgx.Batch{}
 	)
-	queue(b, &locked, lockEnvironments, pgx.StrictNamedArgs{"every": true, "names": []string{}})
+	queue(b, &locked, lockEnvironments, nil)
 	queue(b, &chain, lockInstallation, nil)
 	queue(b, &same, selectLineage, nil)
-	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": true, "environments": []string{}, "flags": []string{}, "refers": []string{}})
+	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": true, "environments": []string{}, "within": []string{}, "flags": []string{}, "refers": []string{}})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return nil, driver(err)
 	}
@@ -149,7 +149,8 @@ func recoverAll(ctx context.Context, tx pgx.Tx, r request, force bool) ([]Recove
 		}
 		b.Queue(insertLost, pgx.StrictNamedArgs{"environment": e.Name, "first": done.Before + 1, "last": done.Revision - 1, "at": at})
 		writeRevision(b, e.Name, done.Revision, r, at)
-		e.publish(b, head, size, at)
+		e.Revision, e.Bytes, e.AuditSeq, e.AuditHead, e.UpdatedAt = done.Revision, size, head.Seq, head.Hash[:], at
+		publish(b, []*lockedEnvironment{&e})
 	}
 	entry := r.record
 	entry.Time, entry.Operations = at, whole

@@ -81,23 +81,38 @@ func (db *DB) noteReplication(err error) {
 }
 
 // confirm commits, once it is certain that the commit will be as durable as is
-// required, and does not take a commit for one that Postgres warned of: a wait
-// for the standby that is cut short, as by pg_cancel_backend, ends in success.
+// required.
 func (db *DB) confirm(ctx context.Context, tx pgx.Tx) error {
 	if db.replicated {
 		rows, err := writing[replicationRow](ctx, tx, selectReplication, nil)
-		if err != nil {
-			return err
+		if err == nil {
+			err = db.replicating(rows)
 		}
-		err = rows[0].err()
-		db.noteReplication(err)
 		if err != nil {
 			return err
 		}
 	}
+	return db.commit(ctx, tx.Conn(), &pgx.Batch{})
+}
+
+// replicating refuses a commit that would not be as durable as is required. It
+// is given the settings as of the transaction, if that is so.
+func (db *DB) replicating(rows []replicationRow) error {
+	if !db.replicated {
+		return nil
+	}
+	err := rows[0].err()
+	db.noteReplication(err)
+	return err
+}
+
+// commit sends what is queued and COMMIT in one round trip, and does not take a
+// commit for one that Postgres warned of: a wait for the standby that is cut
+// short, as by pg_cancel_backend, ends in success.
+func (db *DB) commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
 	var warning string
-	tx.Conn().PgConn().CustomData()[warningKey] = &warning
-	if err := commit(ctx, tx); err != nil {
+	conn.PgConn().CustomData()[warningKey] = &warning
+	if err := commit(ctx, conn, b); err != nil {
 		return err
 	}
 	if warning != "" {

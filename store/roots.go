@@ -18,6 +18,7 @@ func (d *draft) boundRoots(ctx context.Context, tx pgx.Tx, e *environmentDraft) 
 	if err != nil || grown == "" {
 		return err
 	}
+	e.surveyed = true
 	current, err := writing[openRow](ctx, tx, selectOpenFlags, pgx.StrictNamedArgs{"environment": e.Name})
 	if err != nil {
 		return err

@@ -18,11 +18,15 @@ type Stats struct {
 	Busy int64
 	// Unreplicated is how many changes were answered with ErrUnknownDurability.
 	Unreplicated int64
+	// Groups is how many transactions small change sets were carried out in, and
+	// Grouped how many change sets those were; Waiting is how many are in line.
+	Groups, Grouped int64
+	Waiting         int
 	// Reads, Writes and Jobs are the connections in use, and the most there may be.
 	Reads, MaxReads, Writes, MaxWrites, Jobs, MaxJobs int32
 }
 
-type counters struct{ retries, lost, unlistened, unhinted, busy, unreplicated atomic.Int64 }
+type counters struct{ retries, lost, unlistened, unhinted, busy, unreplicated, groups, grouped atomic.Int64 }
 
 // Stats returns the counters. It asks nobody and may be called often.
 func (db *DB) Stats() Stats {
@@ -31,6 +35,7 @@ func (db *DB) Stats() Stats {
 		Retries: db.count.retries.Load(), Lost: db.count.lost.Load(),
 		Unlistened: db.count.unlistened.Load(), Unhinted: db.count.unhinted.Load(),
 		Busy: db.count.busy.Load(), Unreplicated: db.count.unreplicated.Load(),
+		Groups: db.count.groups.Load(), Grouped: db.count.grouped.Load(), Waiting: db.line.length(),
 		Reads: reads.AcquiredConns(), MaxReads: reads.MaxConns(), Writes: writes.AcquiredConns(), MaxWrites: writes.MaxConns(),
 		Jobs: jobs.AcquiredConns(), MaxJobs: jobs.MaxConns(),
 	}

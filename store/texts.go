@@ -135,19 +135,45 @@ func newText(text string) audit.Text {
 	return t
 }
 
-const insertReason = `
-INSERT INTO audit_texts (hash, salt, person, text) VALUES (@hash, @salt, false, @text)`
-
-// hideReason queues the reason of a record, and leaves its hash in the record.
+// hideReason leaves the hash of the reason in a record and returns the reason.
 // Each entry has its own.
-func hideReason(b *pgx.Batch, r *audit.Record) {
-	if r.Reason == "" {
+func hideReason(r *audit.Record) (t audit.Text) {
+	if r.Reason != "" {
+		t = newText(r.Reason)
+		r.Reason, r.ReasonHash = "", t.Hash().String()
+	}
+	return t
+}
+
+const insertReasons = `
+INSERT INTO audit_texts (hash, salt, person, text)
+SELECT hash, salt, false, text
+FROM unnest(@hashes::bytea[], @salts::bytea[], @texts::text[]) AS n (hash, salt, text)`
+
+// writeReasons queues the reasons of entries.
+func writeReasons(b *pgx.Batch, reasons []audit.Text) {
+	if len(reasons) == 0 {
 		return
 	}
-	t := newText(r.Reason)
-	hash := t.Hash()
-	b.Queue(insertReason, pgx.StrictNamedArgs{"hash": hash[:], "salt": t.Salt[:], "text": t.Text})
-	r.Reason, r.ReasonHash = "", hash.String()
+	var hashes, salts [][]byte
+	var texts []string
+	for _, t := range reasons {
+		hash := t.Hash()
+		hashes, salts, texts = append(hashes, hash[:]), append(salts, t.Salt[:]), append(texts, t.Text)
+	}
+	b.Queue(insertReasons, args{"hashes": hashes, "salts": salts, "texts": texts})
+}
+
+// hashArray writes hashes as Postgres reads an array of bytea.
+func hashArray(hashes [][]byte) string {
+	var b strings.Builder
+	for i, hash := range hashes {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `"\\x%x"`, hash)
+	}
+	return "{" + b.String() + "}"
 }
 
 // textsOf lists the hashes of texts in a record.

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -20,7 +19,7 @@ func TestCommitThatWasNotAnsweredIsFoundByTheNextTry(t *testing.T) {
 	direct := storetest.New(t)
 	var lose atomic.Int32 // as many answers to a COMMIT
 	wire := &wire{t: t, heard: func(said []byte) fate {
-		if bytes.Contains(said, []byte("commit\x00")) && lose.Add(-1) >= 0 {
+		if commits(said) && lose.Add(-1) >= 0 {
 			return unanswered
 		}
 		return carried

@@ -289,7 +289,7 @@ WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@envir
 )
 SELECT f.environment, f.kind, f.name, f.from_revision, f.document
 FROM touched
-CROSS JOIN unnest(@flags::text[]) AS wanted (key)
+JOIN unnest(@within::text[], @flags::text[]) AS wanted (environment, key) ON wanted.environment IN ('', touched.name)
 CROSS JOIN LATERAL (
 	SELECT environment, kind, flag_versions.name, from_revision, document FROM flag_versions
 	WHERE environment = touched.name AND kind IN ('flag', 'emergency') AND flag_versions.name = wanted.key AND to_revision IS NULL
@@ -389,8 +389,8 @@ func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
 	if len(names) == 0 {
 		return
 	}
-	b.Queue(closeVersions, pgx.StrictNamedArgs{"environments": envs, "kinds": kinds, "names": names, "revisions": revisions})
-	b.Queue(insertVersions, pgx.StrictNamedArgs{
+	b.Queue(closeVersions, args{"environments": envs, "kinds": kinds, "names": names, "revisions": revisions})
+	b.Queue(insertVersions, args{
 		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "refers": references,
 	})
 }
@@ -398,6 +398,32 @@ func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
 const insertRevision = `
 INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
 VALUES (@environment, @revision, @change, @actor, @reason, @at)`
+
+const insertRevisions = `
+INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
+SELECT environment, revision, change, actor, reason, at
+FROM unnest(@environments::text[], @revisions::bigint[], @changes::uuid[], @actors::text[], @reasons::text[], @times::timestamptz[])
+	AS n (environment, revision, change, actor, reason, at)`
+
+// writeRevisions queues who made revisions.
+func writeRevisions(b *pgx.Batch, made []Revision) {
+	if len(made) == 0 {
+		return
+	}
+	var (
+		environments, changes, actors, reasons []string
+		revisions                              []int64
+		times                                  []time.Time
+	)
+	for _, r := range made {
+		environments, changes = append(environments, r.Environment), append(changes, r.ChangeID)
+		actors, reasons = append(actors, r.Actor), append(reasons, r.Reason)
+		revisions, times = append(revisions, r.Revision), append(times, r.Time)
+	}
+	b.Queue(insertRevisions, args{
+		"environments": environments, "revisions": revisions, "changes": changes, "actors": actors, "reasons": reasons, "times": times,
+	})
+}
 
 func writeRevision(b *pgx.Batch, env string, revision int64, r request, at time.Time) {
 	b.Queue(insertRevision, pgx.StrictNamedArgs{

@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"net"
 	"net/url"
 	"os"
@@ -66,6 +69,13 @@ func (w *wire) through() string {
 	query.Set("application_name", wired)
 	u.RawQuery = query.Encode()
 	return u.String()
+}
+
+// commits reports whether COMMIT is said: prepared once, it goes by a name that
+// pgx makes of its text.
+func commits(said []byte) bool {
+	sum := sha256.Sum256([]byte("commit"))
+	return bytes.Contains(said, []byte("\x00stmtcache_"+hex.EncodeToString(sum[:24])+"\x00"))
 }
 
 func (w *wire) carry(client net.Conn) {
