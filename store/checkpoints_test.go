@@ -324,6 +324,16 @@ func TestDroppedEntriesLeaveAnAnchor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var left int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM audit_texts t
+		WHERE NOT person AND NOT EXISTS (SELECT FROM audit_entries WHERE t.hash = ANY(texts))`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d reasons of entries that were dropped are there, %v", left, err)
+	}
 	known := sign(t, db, "staging")
 	v, err := db.VerifyAudit(t.Context(), "staging", "", known)
 	if err != nil || v.Head.Seq != 5 || v.Root != known.Root {

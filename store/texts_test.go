@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ func TestErase(t *testing.T) {
 	ofAda := func(reason string, operations ...store.Operation) {
 		t.Helper()
 		cs := change(operations...)
-		cs.Actor, cs.Reason, cs.IdempotencyKey = ada, reason, fmt.Sprint(len(reason))
+		cs.Actor, cs.Reason, cs.IdempotencyKey = ada, reason, strconv.Itoa(len(reason))
 		if _, err := db.Apply(t.Context(), cs); err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func Canonical(document []byte) ([]byte, error) { return jcs.Transform(document)
 func (e Entry) Record() (Record, error) {
 	r, err := e.stored()
 	if err == nil {
-		err = r.open(e.Texts)
+		r, err = r.opened(e.Texts)
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("audit entry %d of %q: %w", e.Seq, e.Scope, err)

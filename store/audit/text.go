@@ -25,7 +25,7 @@ type Text struct {
 func (t Text) Hash() Hash {
 	var b []byte
 	for _, part := range []string{"guidon.audit.text.v1", string(t.Salt[:]), t.Text} {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(part))) //nolint:gosec // texts are short
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)
 	}
 	return sha256.Sum256(b)
@@ -49,9 +49,9 @@ func SplitActor(actor string) (principal, person string) {
 // named are the kinds of rows whose documents hold a name as name_hash.
 const named = "key"
 
-// open puts the texts in the places of their hashes, and Erased where there is
-// none.
-func (r *Record) open(texts []Text) error {
+// opened is the record with the texts in the places of their hashes, and Erased
+// where there is none.
+func (r Record) opened(texts []Text) (Record, error) {
 	known := make(map[string]string, len(texts))
 	for _, t := range texts {
 		known[t.Hash().String()] = t.Text
@@ -74,11 +74,11 @@ func (r *Record) open(texts []Text) error {
 		}
 		for _, document := range []*json.RawMessage{&r.Operations[i].Before, &r.Operations[i].After} {
 			if err := openName(document, text); err != nil {
-				return err
+				return r, err
 			}
 		}
 	}
-	return nil
+	return r, nil
 }
 
 func openName(document *json.RawMessage, text func(hash string) string) error {
