@@ -145,9 +145,10 @@ func breakNetwork(ctx context.Context, c *Cluster) (map[string]any, error) {
 	return figures, nil
 }
 
-// mend takes all toxics away, lets writers end, and says after which time the
-// groups had the next change.
+// mend takes all toxics away, lets writers end, and says how long after that the
+// groups had the next change, which could not be made before.
 func (c *Cluster) mend(ctx context.Context, a *Applications, ways map[string]*network, w *Writers) (map[string]time.Duration, error) {
+	mended := time.Now()
 	for _, n := range ways {
 		if err := n.Mend(ctx); err != nil {
 			return nil, err
@@ -158,9 +159,14 @@ func (c *Cluster) mend(ctx context.Context, a *Applications, ways map[string]*ne
 	if err != nil {
 		return nil, err
 	}
-	return a.When(ctx, "applications are current again", func(h heard, n int) bool {
+	published := time.Since(mended)
+	took, err := a.When(ctx, "applications are current again", func(h heard, n int) bool {
 		return h.at(revision) == n && h.Connected == n
 	})
+	for name := range took {
+		took[name] += published
+	}
+	return took, err
 }
 
 // breakDatabaseNetwork is F3 between servers and Postgres: servers go on from
