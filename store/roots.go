@@ -46,12 +46,17 @@ func (d *draft) boundRoots(ctx context.Context, tx pgx.Tx, e *environmentDraft) 
 	if len(flags) <= eval.MaxRootDecisions && bytes <= eval.MaxRootDecisionBytes {
 		return nil
 	}
-	keys := make([]string, len(flags))
+	var keys []string
 	for i, f := range flags {
-		keys[i] = f.Key()
-		if missing := f.NotTravelling(); len(missing) > 0 {
-			keys[i] += " (" + strings.Join(missing, ", ") + ")"
+		if i == 2*eval.MaxRootDecisions {
+			keys = append(keys, fmt.Sprintf("and %d more", len(flags)-i))
+			break
 		}
+		key := f.Key()
+		if missing := f.NotTravelling(); len(missing) > 0 {
+			key += " (" + strings.Join(missing, ", ") + ")"
+		}
+		keys = append(keys, key)
 	}
 	name := eval.Name{Kind: eval.KindFlag, Name: grown}
 	d.refused.add(&OperationError{Index: e.blame(name), Environment: e.Name, Name: name, Err: invalidError(fmt.Sprintf(

@@ -55,6 +55,16 @@ func TestRootsAreBounded(t *testing.T) {
 	apply(t, db, store.PutSettings{Environment: "staging", Settings: eval.Settings{Travel: []eval.Travel{{Attribute: "email"}}}}, put("staging", "one-more", reads("email")))
 	refused("what made room is taken back", store.PutSettings{Environment: "staging"})
 
+	// However many they are, the refusal can be read.
+	flood := make([]store.Operation, 200)
+	for i := range flood {
+		flood[i] = put("staging", fmt.Sprintf("rooted-%03d", i), reads("cart"))
+	}
+	_, err := db.Apply(t.Context(), store.ChangeSet{Actor: "test", Reason: "a test", Operations: flood})
+	if err == nil || !strings.Contains(err.Error(), "more") || len(err.Error()) > 4<<10 {
+		t.Errorf("200 too many: %v, want a refusal that names the first", err)
+	}
+
 	// Few, but long.
 	long := strings.Repeat("k", 100)
 	var most []store.Operation
@@ -62,7 +72,7 @@ func TestRootsAreBounded(t *testing.T) {
 		most = append(most, put("production", fmt.Sprint(long, i), reads("cart")))
 	}
 	apply(t, db, most...)
-	_, err := db.Apply(t.Context(), store.ChangeSet{Actor: "test", Reason: "a test", Operations: []store.Operation{put("production", long+"9", reads("cart"))}})
+	_, err = db.Apply(t.Context(), store.ChangeSet{Actor: "test", Reason: "a test", Operations: []store.Operation{put("production", long+"9", reads("cart"))}})
 	if err == nil || !strings.Contains(err.Error(), "1,024") && !strings.Contains(err.Error(), "1024") {
 		t.Errorf("beyond 1,024 bytes: %v, want a refusal", err)
 	}
