@@ -17,6 +17,11 @@
 // something kept elsewhere: a checkpoint of package sdk/checkpoint, which is
 // the signed root of the tree over a chain's entries.
 //
+// Names of people and reasons are in a payload as salted hashes only ([Text]).
+// The texts go with an entry, in a database beside it and in an export in its
+// line, and can be erased: what is left verifies as before. A text that is
+// missing says nothing of why; one that was changed is found.
+//
 // # Why a tree for each chain and not one over all
 //
 // A tree over all chains would need one order over all of them, which no
