@@ -40,7 +40,7 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 			Environment: p.GetEnvironment(), Key: p.GetKey(), Project: p.GetProject(),
 			Kind: p.GetKind(), Scope: p.GetScope(), Type: p.GetType(), Definition: definition,
 			Owner: p.GetOwner(), Description: p.GetDescription(), Tags: p.GetTags(), CreateOnly: p.GetCreateOnly(),
-			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible, Requires: fromRequirements(p.GetRequires()),
+			Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible, PinUnavailable: p.PinUnavailable, Requires: fromRequirements(p.GetRequires()),
 		}, err
 	case *guidonv1.Operation_SetState:
 		p := o.SetState
@@ -51,7 +51,7 @@ func fromOperation(o *guidonv1.Operation) (store.Operation, error) {
 	case *guidonv1.Operation_SetAttributes:
 		p := o.SetAttributes
 		return store.SetAttributes{
-			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible,
+			Environment: p.GetEnvironment(), Key: p.GetKey(), Attach: p.Attach, Overridable: p.Overridable, Pierce: p.Pierce, ClientVisible: p.ClientVisible, PinUnavailable: p.PinUnavailable,
 		}, nil
 	case *guidonv1.Operation_KillFlag:
 		p := o.KillFlag
@@ -178,7 +178,7 @@ func toFlag(environment string, f *eval.Flag) (*guidonv1.Flag, error) {
 		Key: f.Key(), Environment: environment, Project: f.Project(), Kind: f.Kind(), Scope: f.Scope(), Type: f.Type().String(),
 		State: f.State(), DefaultVariant: f.DefaultVariant(), Archived: f.Archived(), Revision: f.Row().From,
 		Reads: f.Reads(), NotTravelling: f.NotTravelling(), Attach: f.Attach(), Overridable: f.Overridable(), Pierce: f.Pierce(),
-		ClientVisible: f.ClientVisible(),
+		ClientVisible: f.ClientVisible(), PinUnavailable: pinUnavailable(f),
 	}
 	if err := f.Err(); err != nil {
 		out.Problem = err.Error()
@@ -375,3 +375,11 @@ func toTime(t time.Time) *timestamppb.Timestamp {
 
 // toRows converts rows as Sync would send them.
 func toRows(rows []eval.Row) []*guidonv1.Row { return hub.Rows(slices.Values(rows)) }
+
+// pinUnavailable is what PutFlag says of the flag under that name.
+func pinUnavailable(f *eval.Flag) string {
+	if f.Nearest() {
+		return "nearest"
+	}
+	return ""
+}

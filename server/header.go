@@ -106,6 +106,7 @@ var rules = map[propagate.Origin]string{
 	propagate.OriginOverride:  "an override token came with the request",
 	propagate.OriginRoot:      "the root of the request decided it",
 	propagate.OriginPin:       "evaluated as of the pinned revision, with what travels",
+	propagate.OriginNearest:   "the pinned revision is no longer kept, and the flag asks for the oldest that is",
 	propagate.OriginNewest:    "scope local: the newest revision, never pinned",
 	propagate.OriginNone:      "there is nothing to evaluate: each caller serves its own default",
 }
@@ -116,9 +117,9 @@ func toHeaderEvaluation(key string, r propagate.Result) (*guidonv1.HeaderEvaluat
 		Rule: rules[r.Origin], Revision: r.Revision,
 	}
 	switch {
-	case r.PinUnavailable:
+	case r.PinUnavailable && r.Nearest == 0:
 		out.Rule = "the definition at the pin cannot be had: an ERROR, never another revision's value"
-	case r.CreatedAfterPin:
+	case r.CreatedAfterPin && r.Nearest == 0:
 		out.Rule = "the flag was created after the pin: each caller serves its own default"
 	}
 	if v := r.Value(); v != nil {

@@ -349,11 +349,26 @@ func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDe
 	if err != nil {
 		return nil, err
 	}
+	if req.GetNearest() {
+		d, at, err := e.NearestDefinition(ctx, req.GetKey(), req.GetRevision())
+		if err != nil {
+			return nil, err
+		}
+		out := toDefinition(d)
+		if at != req.GetRevision() {
+			out.NearestRevision = at
+		}
+		return out, nil
+	}
 	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
 	if err != nil {
 		return nil, err
 	}
-	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To, KnownRevision: d.Known}, nil
+	return toDefinition(d), nil
+}
+
+func toDefinition(d hub.Definition) *guidonv1.SyncServiceGetDefinitionResponse {
+	return &guidonv1.SyncServiceGetDefinitionResponse{Rows: toRows(d.Rows), FromRevision: d.From, ToRevision: d.To, KnownRevision: d.Known}
 }
 
 func (s syncs) GetEmergencies(ctx context.Context, req *guidonv1.SyncServiceGetEmergenciesRequest) (*guidonv1.SyncServiceGetEmergenciesResponse, error) {

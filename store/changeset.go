@@ -118,6 +118,10 @@ type PutFlag struct {
 	// ClientVisible lets client keys see the flag in this environment, or no
 	// longer. Nil leaves what is there; a new flag is not visible to them.
 	ClientVisible *bool
+	// PinUnavailable is nearest, or empty: what a request gets whose pinned
+	// revision is no longer kept, the flag as of the oldest that is, or an error.
+	// Nil leaves what is there.
+	PinUnavailable *string
 	// Requires lists the flag's prerequisites. Nil leaves what is there.
 	Requires *[]Requirement
 }
@@ -131,12 +135,13 @@ type Requirement struct {
 // SetAttributes changes how one flag of one environment is treated, and leaves
 // its definition as it is. What is nil stays as it is; see [PutFlag].
 type SetAttributes struct {
-	Environment   string
-	Key           string
-	Attach        *bool
-	Overridable   *bool
-	Pierce        *string
-	ClientVisible *bool
+	Environment    string
+	Key            string
+	Attach         *bool
+	Overridable    *bool
+	Pierce         *string
+	ClientVisible  *bool
+	PinUnavailable *string
 }
 
 // SetState switches a flag of one environment on or off: flagd's state,

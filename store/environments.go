@@ -76,15 +76,21 @@ func (db *DB) newest(ctx context.Context, env string) (int64, error) {
 	return r.Revision, err
 }
 
-// kept refuses a revision that is collected.
-func (db *DB) kept(ctx context.Context, env string, revision int64) error {
+// oldest returns the oldest revision that an environment keeps.
+func (db *DB) oldest(ctx context.Context, env string) (int64, error) {
 	type row struct{ Oldest int64 }
 	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env),
 		`SELECT oldest FROM environments WHERE name = @name`, pgx.StrictNamedArgs{"name": env})
+	return r.Oldest, err
+}
+
+// kept refuses a revision that is collected.
+func (db *DB) kept(ctx context.Context, env string, revision int64) error {
+	oldest, err := db.oldest(ctx, env)
 	if err != nil {
 		return err
 	}
-	return checkKept(env, revision, r.Oldest)
+	return checkKept(env, revision, oldest)
 }
 
 // reasoned refuses what has no reason and is for an environment that asks for

@@ -73,7 +73,7 @@ func (o PutFlag) step() (step, error) {
 		d.attribute("type", t.flag.Type)
 		d.attribute("scope", t.flag.Scope)
 		delete(d.guidon, "archived") // in this environment, when the key was taken back into use
-		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce)
+		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce, o.PinUnavailable)
 		d.require(o.Requires)
 		if t.document, err = d.canonical(); err != nil {
 			return err
@@ -109,7 +109,7 @@ func (o PutFlag) check() error {
 			return &FieldError{"type", fmt.Sprintf("%.128q is not one of boolean, string, integer, float, object", o.Type)}
 		}
 	}
-	if err := cmp.Or(checkPierce(o.Pierce), checkRequires(o.Requires), checkTags(o.Tags)); err != nil {
+	if err := cmp.Or(checkPierce(o.Pierce), checkPinUnavailable(o.PinUnavailable), checkRequires(o.Requires), checkTags(o.Tags)); err != nil {
 		return err
 	}
 	if err := checkText("owner", o.Owner, MaxNameBytes); err != nil {
@@ -166,7 +166,7 @@ func (o SetDefaultVariant) step() (step, error) {
 
 func (o SetAttributes) step() (step, error) {
 	s := step{action: audit.ActionSetAttributes, environment: o.Environment, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}}
-	if err := cmp.Or(checkKey("key", o.Key), checkPierce(o.Pierce)); err != nil {
+	if err := cmp.Or(checkKey("key", o.Key), checkPierce(o.Pierce), checkPinUnavailable(o.PinUnavailable)); err != nil {
 		return s, err
 	}
 	s.edit = func(t *target) error {
@@ -174,7 +174,7 @@ func (o SetAttributes) step() (step, error) {
 		if err != nil {
 			return err
 		}
-		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce)
+		d.treat(o.Attach, o.Overridable, o.ClientVisible, o.Pierce, o.PinUnavailable)
 		t.document, err = d.canonical()
 		return err
 	}
@@ -214,6 +214,16 @@ func checkPierce(pierce *string) error {
 		return nil
 	}
 	return &FieldError{"pierce", fmt.Sprintf("%.128q is neither %s nor empty", *pierce, pierceNever)}
+}
+
+// pinNearest asks for the oldest revision kept in place of a pin that is not.
+const pinNearest = "nearest"
+
+func checkPinUnavailable(instead *string) error {
+	if instead == nil || *instead == "" || *instead == pinNearest {
+		return nil
+	}
+	return &FieldError{"pin_unavailable", fmt.Sprintf("%.128q is neither %s nor empty", *instead, pinNearest)}
 }
 
 func (o PutSegment) step() (step, error) {
@@ -334,7 +344,7 @@ func (d document) mark(name string, on bool) {
 
 // treat sets what an operation says of how the flag is treated; nil says
 // nothing.
-func (d document) treat(attach, overridable, client *bool, pierce *string) {
+func (d document) treat(attach, overridable, client *bool, pierce, pinUnavailable *string) {
 	if attach != nil {
 		d.mark("attach", *attach)
 	}
@@ -347,6 +357,10 @@ func (d document) treat(attach, overridable, client *bool, pierce *string) {
 	if pierce != nil {
 		delete(d.guidon, "pierce")
 		d.attribute("pierce", *pierce)
+	}
+	if pinUnavailable != nil {
+		delete(d.guidon, "pinUnavailable")
+		d.attribute("pinUnavailable", *pinUnavailable)
 	}
 }
 

@@ -279,27 +279,28 @@ func TestOverridesAreBounded(t *testing.T) {
 func TestSetAttributes(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	yes, no, never, all, bad := true, false, "never", "", "always"
+	yes, no, never, all, bad, nearest := true, false, "never", "", "always", "nearest"
 	apply(t, db, put("staging", "a", onOff))
 	for i, step := range []struct {
 		op   store.SetAttributes
 		want string
 	}{
-		{store.SetAttributes{Overridable: &yes}, "false true "},
-		{store.SetAttributes{Attach: &yes, Pierce: &never}, "true true never"},
-		{store.SetAttributes{}, "true true never"},
-		{store.SetAttributes{Attach: &no, Overridable: &no, Pierce: &all}, "false false "},
+		{store.SetAttributes{Overridable: &yes}, "false true  false"},
+		{store.SetAttributes{Attach: &yes, Pierce: &never, PinUnavailable: &nearest}, "true true never true"},
+		{store.SetAttributes{}, "true true never true"},
+		{store.SetAttributes{Attach: &no, Overridable: &no, Pierce: &all, PinUnavailable: &all}, "false false  false"},
 	} {
 		step.op.Environment, step.op.Key = "staging", "a"
 		apply(t, db, step.op)
 		f := snapshot(t, db, "staging", 0).Flag("a")
-		if got := fmt.Sprintf("%v %v %s", f.Attach(), f.Overridable(), f.Pierce()); got != step.want {
+		if got := fmt.Sprintf("%v %v %s %v", f.Attach(), f.Overridable(), f.Pierce(), f.Nearest()); got != step.want {
 			t.Errorf("step %d: %s, want %s", i, got, step.want)
 		}
 	}
 	before := state(t, db, "staging")
 	for _, op := range []store.Operation{
 		store.SetAttributes{Environment: "staging", Key: "a", Pierce: &bad},
+		store.SetAttributes{Environment: "staging", Key: "a", PinUnavailable: &bad},
 		store.SetAttributes{Environment: "staging", Key: "b", Attach: &yes},
 		store.SetAttributes{Environment: "staging", Key: "a b", Attach: &yes},
 		store.PutFlag{Environment: "staging", Key: "a", Definition: []byte(onOff), Pierce: &bad},

@@ -46,21 +46,22 @@ type declaredSegment struct {
 }
 
 type declaredFlag struct {
-	Project       string         `yaml:"project,omitempty"`
-	Kind          string         `yaml:"kind,omitempty"`
-	Scope         string         `yaml:"scope,omitempty"`
-	Type          string         `yaml:"type,omitempty"`
-	Owner         string         `yaml:"owner,omitempty"`
-	Description   string         `yaml:"description,omitempty"`
-	Tags          []string       `yaml:"tags,omitempty"`
-	Links         []string       `yaml:"links,omitempty"`
-	Attach        bool           `yaml:"attach,omitempty"`
-	Overridable   bool           `yaml:"overridable,omitempty"`
-	ClientVisible bool           `yaml:"clientVisible,omitempty"`
-	Pierce        string         `yaml:"pierce,omitempty"`
-	Requires      []requirement  `yaml:"requires,omitempty"`
-	Schema        map[string]any `yaml:"schema,omitempty"`
-	Definition    map[string]any `yaml:"definition"`
+	Project        string         `yaml:"project,omitempty"`
+	Kind           string         `yaml:"kind,omitempty"`
+	Scope          string         `yaml:"scope,omitempty"`
+	Type           string         `yaml:"type,omitempty"`
+	Owner          string         `yaml:"owner,omitempty"`
+	Description    string         `yaml:"description,omitempty"`
+	Tags           []string       `yaml:"tags,omitempty"`
+	Links          []string       `yaml:"links,omitempty"`
+	Attach         bool           `yaml:"attach,omitempty"`
+	Overridable    bool           `yaml:"overridable,omitempty"`
+	ClientVisible  bool           `yaml:"clientVisible,omitempty"`
+	Pierce         string         `yaml:"pierce,omitempty"`
+	PinUnavailable string         `yaml:"pinUnavailable,omitempty"`
+	Requires       []requirement  `yaml:"requires,omitempty"`
+	Schema         map[string]any `yaml:"schema,omitempty"`
+	Definition     map[string]any `yaml:"definition"`
 }
 
 type requirement struct {
@@ -114,7 +115,7 @@ func declareFlag(f *guidonv1.Flag) *declaredFlag {
 	out := &declaredFlag{
 		Project: f.GetProject(), Kind: f.GetKind(), Scope: f.GetScope(), Type: f.GetType(), Owner: f.GetOwner(),
 		Description: f.GetDescription(), Tags: f.GetTags(), Links: f.GetLinks(), Attach: f.GetAttach(), Overridable: f.GetOverridable(),
-		ClientVisible: f.GetClientVisible(), Pierce: f.GetPierce(),
+		ClientVisible: f.GetClientVisible(), Pierce: f.GetPierce(), PinUnavailable: f.GetPinUnavailable(),
 	}
 	out.Definition, _ = plain(f.GetDefinition().AsMap()).(map[string]any)
 	if f.GetSchema() != nil {
@@ -278,7 +279,7 @@ func (f *declaredFlag) operations(environment, key string) ([]*guidonv1.Operatio
 	out := []*guidonv1.Operation{
 		{Operation: &guidonv1.Operation_PutFlag{PutFlag: &guidonv1.PutFlag{
 			Environment: environment, Key: key, Project: f.Project, Kind: f.Kind, Scope: f.Scope, Type: f.Type, Definition: definition,
-			Attach: &f.Attach, Overridable: &f.Overridable, ClientVisible: &f.ClientVisible, Pierce: &f.Pierce, Requires: requires,
+			Attach: &f.Attach, Overridable: &f.Overridable, ClientVisible: &f.ClientVisible, Pierce: &f.Pierce, PinUnavailable: &f.PinUnavailable, Requires: requires,
 		}}},
 		{Operation: &guidonv1.Operation_DescribeFlag{DescribeFlag: &guidonv1.DescribeFlag{
 			Key: key, Owner: &f.Owner, Description: &f.Description,

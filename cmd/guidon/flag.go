@@ -132,6 +132,7 @@ func newFlagGetCommand(out *output, r *remote) *cobra.Command {
 				t.row("overridable", f.GetOverridable())
 				t.row("client visible", f.GetClientVisible())
 				t.row("pierce", f.GetPierce())
+				t.row("pin unavailable", f.GetPinUnavailable())
 				t.row("definition", compact(f.GetDefinition()))
 			})
 		},
@@ -179,7 +180,7 @@ func newFlagSetDefaultCommand(out *output, r *remote) *cobra.Command {
 func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 	var c change
 	var attach, overridable, clientVisible bool
-	var pierce string
+	var pierce, pinUnavailable string
 	cmd := &cobra.Command{
 		Use:   "set KEY",
 		Short: "Choose how a flag is treated: carried, overridden, killed, seen by clients; what is not named stays",
@@ -195,6 +196,9 @@ func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 			if cmd.Flags().Changed("pierce") {
 				op.Pierce = &pierce
 			}
+			if cmd.Flags().Changed("pin-unavailable") {
+				op.PinUnavailable = &pinUnavailable
+			}
 			if cmd.Flags().Changed("client-visible") {
 				op.ClientVisible = &clientVisible
 			}
@@ -206,8 +210,9 @@ func newFlagSetCommand(out *output, r *remote) *cobra.Command {
 	cmd.Flags().BoolVar(&attach, "attach", false, "carry the flag's variant in the header, for services with no evaluator")
 	cmd.Flags().BoolVar(&overridable, "overridable", false, "let overrides force the flag; see 'guidon override'")
 	cmd.Flags().StringVar(&pierce, "pierce", "", "never: a kill reaches new requests only, none under way; \"\" for all")
+	cmd.Flags().StringVar(&pinUnavailable, "pin-unavailable", "", "nearest: requests whose pinned revision is no longer kept get the oldest that is, and are told so; \"\" for an error")
 	cmd.Flags().BoolVar(&clientVisible, "client-visible", false, "let client keys, which are in browsers and apps, see the flag")
-	cmd.MarkFlagsOneRequired("attach", "overridable", "pierce", "client-visible")
+	cmd.MarkFlagsOneRequired("attach", "overridable", "pierce", "pin-unavailable", "client-visible")
 	return cmd
 }
 

@@ -24,6 +24,7 @@ type attributes struct {
 	project, kind, scope string
 	typ                  Type
 	pierce               string
+	nearest              bool
 	archived             bool
 	attach               bool
 	overridable          bool
@@ -61,6 +62,9 @@ func readAttributes(v value) (attributes, error) {
 			}
 		case "pierce":
 			a.pierce, err = readWord(f.value)
+		case "pinUnavailable":
+			_, err = readWord(f.value, "nearest")
+			a.nearest = err == nil
 		case "archived":
 			a.archived, err = readBoolean(f.value)
 		case "attach":

@@ -88,6 +88,11 @@ func (f *Flag) ClientVisible() bool { return f.attributes.client }
 // installation's default.
 func (f *Flag) Pierce() string { return f.attributes.pierce }
 
+// Nearest tells whether a request whose pinned revision is no longer kept gets
+// the flag as of the oldest revision that is, instead of an error. The flag says
+// so by "pinUnavailable": "nearest".
+func (f *Flag) Nearest() bool { return f.attributes.nearest }
+
 // Row returns the flag's own row.
 func (f *Flag) Row() Row { return f.row }
 

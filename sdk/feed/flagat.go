@@ -20,20 +20,33 @@ var ErrUnavailable = errors.New("feed: flag unavailable at the revision")
 // for first. The whole takes at most [Config.Budget], less if ctx ends sooner;
 // an answer that comes too late still serves the next caller.
 func (f *Feed) FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error) {
+	flag, _, err := f.flagAt(ctx, flight{key: key, revision: revision})
+	return flag, err
+}
+
+// Nearest is FlagAt, but a revision that the server no longer keeps it answers as
+// of the oldest that it does, and returns that. What stands in for a revision is
+// asked anew each time: it is another one as time goes by.
+func (f *Feed) Nearest(ctx context.Context, key string, revision int64) (flag *eval.Flag, at int64, err error) {
+	return f.flagAt(ctx, flight{key: key, revision: revision, nearest: true})
+}
+
+func (f *Feed) flagAt(ctx context.Context, want flight) (*eval.Flag, int64, error) {
+	key, revision := want.key, want.revision
 	if flag, exact := f.exact(key, revision); exact {
-		return flag, nil
+		return flag, revision, nil
 	}
 	if flag, ok := f.superseded.lookup(key, revision); ok {
-		return flag, nil
+		return flag, revision, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.config.Budget)
 	defer cancel()
 	if f.ahead(revision) && f.waitFor(ctx, revision) {
 		if flag, exact := f.exact(key, revision); exact {
-			return flag, nil
+			return flag, revision, nil
 		}
 	}
-	return f.superseded.fetch(ctx, key, revision, f.definition)
+	return f.superseded.fetch(ctx, want, f.definition)
 }
 
 // exact answers from the newest snapshot, if it can.
@@ -91,14 +104,21 @@ func (f *Feed) waitFor(ctx context.Context, revision int64) bool {
 
 // definition asks the server what a flag was at a revision. The span it returns
 // is the part of the answer that can never become untrue.
-func (f *Feed) definition(ctx context.Context, key string, revision int64) (span, error) {
+func (f *Feed) definition(ctx context.Context, want flight) (span, error) {
 	answer, err := f.config.Source.Definition(ctx, &guidonv1.SyncServiceGetDefinitionRequest{
-		Environment: f.condition.Load().environment, Key: key, Revision: revision,
+		Environment: f.condition.Load().environment, Key: want.key, Revision: want.revision, Nearest: want.nearest,
 	})
 	if err != nil {
 		return span{}, err
 	}
-	found, err := decodeDefinition(answer, key, revision)
+	at := want.revision
+	if nearest := answer.GetNearestRevision(); nearest != 0 {
+		if at = nearest; !want.nearest || nearest <= want.revision {
+			f.stats.Malformed.Add(1)
+			return span{}, malformed("%q at revision %d: the answer is as of %d", want.key, want.revision, nearest)
+		}
+	}
+	found, err := decodeDefinition(answer, want.key, at)
 	if err != nil {
 		f.stats.Malformed.Add(1)
 		return span{}, err
@@ -116,7 +136,7 @@ func decodeDefinition(answer *guidonv1.SyncServiceGetDefinitionResponse, key str
 		// for or a newer one: the next change may already be on its way.
 		to = max(revision, answer.GetKnownRevision()) + 1
 	}
-	found := span{key: key, from: from, to: to}
+	found := span{key: key, from: from, to: to, at: revision}
 	if len(answer.GetRows()) == 0 {
 		return found, nil
 	}

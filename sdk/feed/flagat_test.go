@@ -242,12 +242,13 @@ func TestFlagAtFailures(t *testing.T) {
 		answer *guidonv1.SyncServiceGetDefinitionResponse
 		err    error
 	}{
-		"refused":             {nil, errRefused},
-		"for a later span":    {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 3), FromRevision: 3}, nil},
-		"for an earlier span": {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 1), FromRevision: 1, ToRevision: 2}, nil},
-		"another flag":        {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("search", 2), FromRevision: 2, ToRevision: 3}, nil},
-		"a row of the future": {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 9), FromRevision: 2, ToRevision: 3}, nil},
-		"an unknown kind":     {&guidonv1.SyncServiceGetDefinitionResponse{Rows: []*guidonv1.Row{{Kind: "spell"}}, FromRevision: 2, ToRevision: 3}, nil},
+		"refused":                      {nil, errRefused},
+		"for a later span":             {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 3), FromRevision: 3}, nil},
+		"for an earlier span":          {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 1), FromRevision: 1, ToRevision: 2}, nil},
+		"of another revision, unasked": {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 3), FromRevision: 3, NearestRevision: 3}, nil},
+		"another flag":                 {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("search", 2), FromRevision: 2, ToRevision: 3}, nil},
+		"a row of the future":          {&guidonv1.SyncServiceGetDefinitionResponse{Rows: row("checkout", 9), FromRevision: 2, ToRevision: 3}, nil},
+		"an unknown kind":              {&guidonv1.SyncServiceGetDefinitionResponse{Rows: []*guidonv1.Row{{Kind: "spell"}}, FromRevision: 2, ToRevision: 3}, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

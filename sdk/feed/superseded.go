@@ -22,6 +22,7 @@ type span struct {
 	key      string
 	from, to int64
 	flag     *eval.Flag // nil: it did not exist
+	at       int64      // of an answer: the revision within that it is for
 }
 
 func (s span) holds(revision int64) bool { return s.from <= revision && revision < s.to }
@@ -43,6 +44,7 @@ type superseded struct {
 type flight struct {
 	key      string
 	revision int64
+	nearest  bool // or else the oldest that is kept
 }
 
 // call is a question under way; its results are set before done is closed.
@@ -50,6 +52,7 @@ type call struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	flag   *eval.Flag
+	at     int64
 	err    error
 }
 
@@ -126,17 +129,16 @@ func (s *superseded) evict(oldest *list.Element) {
 
 // fetch asks for a flag at a revision and waits for the answer until ctx ends.
 // Callers with the same question share one; it goes on when they have left.
-func (s *superseded) fetch(ctx context.Context, key string, revision int64, ask func(context.Context, string, int64) (span, error)) (*eval.Flag, error) {
+func (s *superseded) fetch(ctx context.Context, id flight, ask func(context.Context, flight) (span, error)) (*eval.Flag, int64, error) {
 	s.mu.Lock()
-	if flag, ok := s.find(key, revision); ok {
+	if flag, ok := s.find(id.key, id.revision); ok {
 		s.mu.Unlock()
-		return flag, nil
+		return flag, id.revision, nil
 	}
 	if s.ended {
 		s.mu.Unlock()
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errEnded)
+		return nil, 0, fmt.Errorf("%w: %w", ErrUnavailable, errEnded)
 	}
-	id := flight{key, revision}
 	current, shared := s.flights[id]
 	if !shared {
 		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchWithin)
@@ -148,17 +150,17 @@ func (s *superseded) fetch(ctx context.Context, key string, revision int64, ask 
 	s.mu.Unlock()
 	select {
 	case <-current.done:
-		return current.flag, current.err
+		return current.flag, current.at, current.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %q at %d: %w", ErrUnavailable, key, revision, ctx.Err())
+		return nil, 0, fmt.Errorf("%w: %q at %d: %w", ErrUnavailable, id.key, id.revision, ctx.Err())
 	}
 }
 
 // answer asks the server and gives all who wait the result. Failures are not
 // kept: the next caller asks again.
-func (s *superseded) answer(ctx context.Context, id flight, c *call, ask func(context.Context, string, int64) (span, error)) {
+func (s *superseded) answer(ctx context.Context, id flight, c *call, ask func(context.Context, flight) (span, error)) {
 	defer c.cancel()
-	found, err := ask(ctx, id.key, id.revision)
+	found, err := ask(ctx, id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.flights, id)
@@ -167,7 +169,7 @@ func (s *superseded) answer(ctx context.Context, id flight, c *call, ask func(co
 		c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	} else {
 		s.add(found)
-		c.flag = found.flag
+		c.flag, c.at = found.flag, found.at
 	}
 	close(c.done)
 }

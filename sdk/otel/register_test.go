@@ -101,6 +101,10 @@ func (r revision) FlagAt(_ context.Context, key string, _ int64) (*eval.Flag, er
 	return r.newest.Flag(key), nil
 }
 
+func (r revision) Nearest(_ context.Context, key string, at int64) (*eval.Flag, int64, error) {
+	return r.newest.Flag(key), at, nil
+}
+
 func (r revision) Emergencies() eval.Emergencies { return r.newest.Emergencies() }
 
 func (r revision) EmergenciesAt(context.Context, int64) (eval.Emergencies, error) {

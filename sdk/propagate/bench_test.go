@@ -88,6 +88,10 @@ func (s still) FlagAt(_ context.Context, key string, _ int64) (*eval.Flag, error
 	return s.snapshot.Flag(key), nil
 }
 
+func (s still) Nearest(_ context.Context, key string, revision int64) (*eval.Flag, int64, error) {
+	return s.snapshot.Flag(key), revision, nil
+}
+
 func (s still) Emergencies() eval.Emergencies { return s.snapshot.Emergencies() }
 
 func (s still) EmergenciesAt(context.Context, int64) (eval.Emergencies, error) {

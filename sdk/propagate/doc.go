@@ -27,7 +27,8 @@
 // the next service roots the request again; evaluations for somebody else than
 // the request is about; and a service that was cut off while the environment's
 // key changed, until it hears of the new one, since it cannot read what is
-// signed with it.
+// signed with it; and flags that ask for the nearest revision, once their pin is
+// no longer kept, since the oldest revision kept is another one tomorrow.
 //
 // # The pieces
 //
@@ -51,6 +52,16 @@
 //  3. a decision of the root, for the request's own subject
 //  4. the flag as it was at the pin, evaluated with nothing but what travels
 //  5. the code default and an ERROR, if that definition cannot be had
+//
+// A flag may ask for something else than rule 5, by "pinUnavailable": "nearest":
+// where its pin is older than what the server keeps, it is taken as of the oldest
+// revision kept, and rules 2 to 4 apply to that. Each such answer says so
+// ([Result.Nearest]) and is counted. Whether a flag asks for it is read off its
+// newest definition that this process knows: that of the pin is gone, that of the
+// oldest revision was written before anybody thought of such pins, and whoever
+// turns it off again must not have to wait until history has moved on. A flag
+// that exists no more asks for nothing. Neither is a revision replaced that is
+// merely out of reach, nor one that a restore has lost.
 //
 // What a request has met of emergencies it takes along: the header names them, and
 // an answer tells its caller of those that were news ([SeenName]). So a kill

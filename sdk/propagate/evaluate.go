@@ -134,6 +134,9 @@ func (e *evaluation) atPin(ctx context.Context) {
 		return
 	}
 	e.result.Origin, e.result.NotTravelling = OriginPin, flag.NotTravelling()
+	if e.result.Nearest > 0 {
+		e.result.Origin = OriginNearest
+	}
 	if other {
 		e.forOther(flag)
 		return
@@ -176,8 +179,24 @@ func (e *evaluation) flagAt(ctx context.Context, revision int64) (*eval.Flag, er
 	ctx, cancel := context.WithTimeout(ctx, fetchBudget)
 	defer cancel()
 	began := e.p.config.Now()
-	flag, err := e.p.config.Snapshots.FlagAt(ctx, e.key, revision)
+	flag, err := e.fetch(ctx, revision)
 	e.p.counters.pinFetch.add(uint64(max(e.p.config.Now().Sub(began).Microseconds(), 0)))
+	return flag, err
+}
+
+// fetch asks for the flag as of a revision, and for one that is no longer kept
+// as of the oldest that is, if the flag has asked for that. What it asks for is
+// read off its newest definition: the one at the pin is what cannot be had.
+func (e *evaluation) fetch(ctx context.Context, revision int64) (*eval.Flag, error) {
+	if e.latest == nil || !e.latest.Nearest() {
+		return e.p.config.Snapshots.FlagAt(ctx, e.key, revision)
+	}
+	flag, at, err := e.p.config.Snapshots.Nearest(ctx, e.key, revision)
+	if err == nil && at > revision {
+		e.p.counters.flag(PinUnavailable, e.key)
+		e.p.counters.flag(PinNearest, e.key)
+		e.result.PinUnavailable, e.result.Nearest, e.result.Revision = true, at, at
+	}
 	return flag, err
 }
 
@@ -216,6 +235,9 @@ func (e *evaluation) createdAfterPin() {
 	e.p.counters.flag(CreatedAfterPin, e.key)
 	e.result.Resolution, _ = e.latest.Decided("", eval.ReasonDefault)
 	e.result.Origin, e.result.CreatedAfterPin = OriginPin, true
+	if e.result.Nearest > 0 {
+		e.result.Origin = OriginNearest
+	}
 }
 
 // forOther evaluates at the pin for somebody else than the request is about:

@@ -23,6 +23,11 @@ func (f *flags) FlagAt(_ context.Context, key string, revision int64) (*eval.Fla
 	return (*f)[revision-1].Flag(key), nil
 }
 
+func (f *flags) Nearest(ctx context.Context, key string, revision int64) (*eval.Flag, int64, error) {
+	flag, err := f.FlagAt(ctx, key, revision)
+	return flag, revision, err
+}
+
 func (f *flags) Emergencies() eval.Emergencies { return f.Snapshot().Emergencies() }
 
 func (f *flags) EmergenciesAt(context.Context, int64) (eval.Emergencies, error) {

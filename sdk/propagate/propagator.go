@@ -22,6 +22,13 @@ type Snapshots interface {
 	// not exist at that revision, and ErrUnavailable if nobody knows in time.
 	FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error)
 
+	// Nearest is FlagAt for a flag that has asked for it: where the revision is no
+	// longer kept it returns the flag as it was at the oldest revision that is,
+	// and that revision, which is greater than the one asked for; otherwise what
+	// FlagAt returns, and the revision asked for. A revision that is out of reach,
+	// or was lost by a restore, is ErrUnavailable as ever.
+	Nearest(ctx context.Context, key string, revision int64) (flag *eval.Flag, at int64, err error)
+
 	// Emergencies returns the newest emergency log there is, which may be ahead
 	// of the newest snapshot and is never behind it. It never goes back, and
 	// must cost no more than Snapshot.

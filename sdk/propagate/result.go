@@ -16,6 +16,7 @@ const (
 	OriginRoot      Origin = "root"      // decided at the root and carried in the header
 	OriginOverride  Origin = "override"  // forced for this request
 	OriginEmergency Origin = "emergency" // forced by a kill switch
+	OriginNearest   Origin = "nearest"   // evaluated at the oldest revision kept, as the flag asks for where the pin is not
 	OriginNewest    Origin = "newest"    // newest revision: local scope, or no State
 	OriginNone      Origin = "none"      // nothing was there to evaluate; see the error code
 )
@@ -31,6 +32,8 @@ func (o Origin) boxed() any {
 		return string(OriginOverride)
 	case OriginEmergency:
 		return string(OriginEmergency)
+	case OriginNearest:
+		return string(OriginNearest)
 	case OriginNewest:
 		return string(OriginNewest)
 	case OriginNone:
@@ -68,8 +71,13 @@ type Result struct {
 	CreatedAfterPin bool
 
 	// PinUnavailable says that the definition at the pin could not be had: the
-	// answer is the code default and an ERROR, never another revision's value.
+	// answer is the code default and an ERROR, never another revision's value,
+	// but for flags that ask for one; see Nearest.
 	PinUnavailable bool
+
+	// Nearest is the oldest revision that is still kept, if the flag was taken as
+	// of that, which it asks for where the pin is not kept any more; else 0.
+	Nearest int64
 
 	// IgnoredAttributes names attributes passed at the call that the answer
 	// does not depend on, because the request's context was settled before,
@@ -111,8 +119,8 @@ func (r Result) Message() string {
 
 // Metadata returns the flag's metadata and beside it where the answer came
 // from, in a map of its own: "revision", "origin" and, where they apply,
-// "pinnedRevision", "override", "createdAfterPin", "PIN_UNAVAILABLE" and
-// "ignoredAttributes" and "notTravelling" (names with commas between). All values are strings,
+// "pinnedRevision", "override", "createdAfterPin", "PIN_UNAVAILABLE",
+// "nearestRevision", "ignoredAttributes" and "notTravelling" (names with commas between). All values are strings,
 // booleans or numbers, as OpenFeature wants.
 func (r Result) Metadata() map[string]any {
 	var m map[string]any
@@ -140,6 +148,9 @@ func (r Result) Metadata() map[string]any {
 	}
 	if r.PinUnavailable {
 		m["PIN_UNAVAILABLE"] = true
+	}
+	if r.Nearest > 0 {
+		m["nearestRevision"] = r.Nearest
 	}
 	if len(r.IgnoredAttributes) > 0 {
 		m["ignoredAttributes"] = strings.Join(r.IgnoredAttributes, ",")

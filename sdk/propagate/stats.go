@@ -43,6 +43,7 @@ const (
 	Diverged                              // per flag: and the outcome was another; it must not happen
 	PinFetched                            // per flag: the definition at the pin was asked for
 	PinUnavailable                        // per flag: and could not be had
+	PinNearest                            // per flag: of these, answered as of the oldest revision kept, as the flag asks for
 	eventKinds
 )
 
@@ -51,7 +52,7 @@ var eventNames = [eventKinds]string{
 	"not_minted", "late_enrich", "subject_left_out", "attribute_left_out", "attribute_unusable", "no_state",
 	"other_subject", "late_subject", "ignored_attributes", "unknown_variant", "over_budget", "root_failed", "created_after_pin",
 	"emergency_pierced", "emergency_unavailable", "emergencies_fetched", "joined", "join_refused", "baggage_refused", "override_refused", "override_used", "compared", "diverged", "pin_fetched",
-	"pin_unavailable",
+	"pin_unavailable", "pin_nearest",
 }
 
 // String returns the kind in snake case, fit for a metric label.

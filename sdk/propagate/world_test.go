@@ -77,6 +77,7 @@ type instance struct {
 	held    atomic.Int64 // newest revision that arrived; -1 before the first
 	cut     atomic.Bool
 	fetches atomic.Int64
+	oldest  atomic.Int64 // revisions before it are not kept any more
 	asked   atomic.Int64 // newest revision up to which emergencies were fetched
 }
 
@@ -99,10 +100,16 @@ func (i *instance) Snapshot() *eval.Snapshot {
 func (i *instance) FlagAt(_ context.Context, key string, revision int64) (*eval.Flag, error) {
 	i.fetches.Add(1)
 	snapshot := i.world.at(revision)
-	if i.cut.Load() || snapshot == nil {
+	if i.cut.Load() || snapshot == nil || revision < i.oldest.Load() {
 		return nil, propagate.ErrUnavailable
 	}
 	return snapshot.Flag(key), nil
+}
+
+func (i *instance) Nearest(ctx context.Context, key string, revision int64) (*eval.Flag, int64, error) {
+	at := max(revision, i.oldest.Load())
+	flag, err := i.FlagAt(ctx, key, at)
+	return flag, at, err
 }
 
 // Emergencies is the log of the newest snapshot that arrived, or a newer one

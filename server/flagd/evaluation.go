@@ -106,6 +106,9 @@ func say(v *view.View, key string, t eval.Type) (resolved, error) {
 		if a.Pinned != 0 {
 			metadata["pinnedRevision"] = a.Pinned
 		}
+		if unavailable, nearest := a.PinUnavailable(); unavailable { // and yet no error
+			metadata["PIN_UNAVAILABLE"], metadata["nearestRevision"] = true, nearest
+		}
 		if selector.Key == view.Source {
 			metadata["source"] = selector.Project
 		}

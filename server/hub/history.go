@@ -131,6 +131,35 @@ func (e *Environment) FlagAt(ctx context.Context, key string, revision int64) (*
 	return d.flag, nil
 }
 
+// Nearest returns the flag called key as of revision or, where that is no longer
+// kept, as of the oldest revision that is. See [propagate.Snapshots].
+func (e *Environment) Nearest(ctx context.Context, key string, revision int64) (*eval.Flag, int64, error) {
+	if kept, ok := e.hub.history.kept.get(place{environment: e.name}, revision); ok {
+		return kept.(*eval.Snapshot).Flag(key), revision, nil
+	}
+	d, at, err := e.NearestDefinition(ctx, key, revision)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+	}
+	return d.flag, at, nil
+}
+
+// NearestDefinition returns what the flag called key was at revision or, where
+// that is no longer kept, at the oldest revision that is, and which of the two.
+// A lost revision is an error, as for [Environment.Definition].
+func (e *Environment) NearestDefinition(ctx context.Context, key string, revision int64) (Definition, int64, error) {
+	d, err := e.Definition(ctx, key, revision)
+	if !errors.Is(err, store.ErrRevisionCollected) && !errors.Is(err, store.ErrNotFound) { // a relay cannot tell them apart
+		return d, revision, err
+	}
+	at, err := e.hub.source.Oldest(ctx, e.name, key, revision)
+	if err != nil {
+		return Definition{}, 0, err
+	}
+	d, err = e.Definition(ctx, key, at)
+	return d, at, err
+}
+
 // Emergencies returns the log up to the newest revision.
 func (e *Environment) Emergencies() eval.Emergencies { return e.Snapshot().Emergencies() }
 

@@ -17,6 +17,7 @@ type Source interface {
 	SnapshotRows(ctx context.Context, env string, revision int64) ([]eval.Row, int64, error)
 	Delta(ctx context.Context, env string, from, to int64) (upserts []eval.Row, deletes []eval.Name, err error)
 	Superseded(ctx context.Context, env, key string, revision int64) (rows []eval.Row, from, to int64, err error)
+	Oldest(ctx context.Context, env, key string, revision int64) (int64, error)
 	Keys(ctx context.Context, env string) (Keys, error)
 }
 

@@ -95,6 +95,12 @@ func annotate(dst []byte, a *view.Answer, s view.Selector) []byte {
 	if a.Pinned != 0 {
 		dst = strconv.AppendInt(append(dst, `,"pinnedRevision":`...), a.Pinned, 10)
 	}
+	if unavailable, nearest := a.PinUnavailable(); unavailable {
+		dst = append(dst, `,"PIN_UNAVAILABLE":true`...)
+		if nearest != 0 {
+			dst = strconv.AppendInt(append(dst, `,"nearestRevision":`...), nearest, 10)
+		}
+	}
 	if s.Key == view.Source {
 		dst = appendText(append(dst, `,"source":`...), s.Project)
 	}

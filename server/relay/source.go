@@ -173,6 +173,17 @@ func (u *Upstream) Superseded(ctx context.Context, env, key string, revision int
 	return rows, from, to, err
 }
 
+// Oldest asks the upstream what stands in for a revision, if anything does.
+func (u *Upstream) Oldest(ctx context.Context, env, key string, revision int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	answer, err := u.api.GetDefinition(ctx, &guidonv1.SyncServiceGetDefinitionRequest{Environment: env, Key: key, Revision: revision, Nearest: true})
+	if err != nil {
+		return 0, upstreamError(err)
+	}
+	return max(answer.GetNearestRevision(), revision), nil
+}
+
 // Keys are those that the upstream sent last.
 func (u *Upstream) Keys(context.Context, string) (hub.Keys, error) {
 	keys := hub.Keys{Propagation: u.keys.Load(), Overrides: u.overrides.Load()}

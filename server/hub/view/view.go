@@ -117,6 +117,15 @@ func (a Answer) Message() string {
 	return a.Resolution.Message()
 }
 
+// PinUnavailable reports whether the flag could not be had as of the pin, and
+// nearest the revision as of which it was taken instead; 0 if it was not.
+func (a Answer) PinUnavailable() (unavailable bool, nearest int64) {
+	if a.result == nil {
+		return false, 0
+	}
+	return a.result.PinUnavailable, a.result.Nearest
+}
+
 // Cacheable reports whether a client may go on using the answer for whatever
 // it asks next: it depends on nothing but the newest revision.
 func (a Answer) Cacheable() bool {

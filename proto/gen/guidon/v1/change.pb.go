@@ -2352,6 +2352,10 @@ type PutFlag struct {
 	// client_visible lets client keys, which are in browsers and apps, see the
 	// flag. A new flag is not visible to them.
 	ClientVisible *bool `protobuf:"varint,20,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
+	// pin_unavailable is nearest, or empty: what a request gets whose pinned
+	// revision is no longer kept, the flag as of the oldest revision kept, which the
+	// answer says, or an error.
+	PinUnavailable *string `protobuf:"bytes,21,opt,name=pin_unavailable,json=pinUnavailable,proto3,oneof" json:"pin_unavailable,omitempty"`
 	// requires lists the flags that must resolve to certain variants before the
 	// targeting runs; elsewhere the flag is off. Unset keeps what the flag has.
 	Requires      *Requirements `protobuf:"bytes,40,opt,name=requires,proto3" json:"requires,omitempty"`
@@ -2492,6 +2496,13 @@ func (x *PutFlag) GetClientVisible() bool {
 		return *x.ClientVisible
 	}
 	return false
+}
+
+func (x *PutFlag) GetPinUnavailable() string {
+	if x != nil && x.PinUnavailable != nil {
+		return *x.PinUnavailable
+	}
+	return ""
 }
 
 func (x *PutFlag) GetRequires() *Requirements {
@@ -3103,15 +3114,16 @@ func (x *SetDefaultVariant) GetVariant() string {
 // SetAttributes changes how a flag of one environment is treated, and leaves
 // its definition as it is. What is unset stays; see PutFlag.
 type SetAttributes struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Attach        *bool                  `protobuf:"varint,3,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
-	Overridable   *bool                  `protobuf:"varint,4,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
-	Pierce        *string                `protobuf:"bytes,5,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
-	ClientVisible *bool                  `protobuf:"varint,10,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Environment    string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key            string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Attach         *bool                  `protobuf:"varint,3,opt,name=attach,proto3,oneof" json:"attach,omitempty"`
+	Overridable    *bool                  `protobuf:"varint,4,opt,name=overridable,proto3,oneof" json:"overridable,omitempty"`
+	Pierce         *string                `protobuf:"bytes,5,opt,name=pierce,proto3,oneof" json:"pierce,omitempty"`
+	ClientVisible  *bool                  `protobuf:"varint,10,opt,name=client_visible,json=clientVisible,proto3,oneof" json:"client_visible,omitempty"`
+	PinUnavailable *string                `protobuf:"bytes,11,opt,name=pin_unavailable,json=pinUnavailable,proto3,oneof" json:"pin_unavailable,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SetAttributes) Reset() {
@@ -3184,6 +3196,13 @@ func (x *SetAttributes) GetClientVisible() bool {
 		return *x.ClientVisible
 	}
 	return false
+}
+
+func (x *SetAttributes) GetPinUnavailable() string {
+	if x != nil && x.PinUnavailable != nil {
+		return *x.PinUnavailable
+	}
+	return ""
 }
 
 // KillFlag makes a flag serve a variant whatever its definition says, for
@@ -3816,7 +3835,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"unkillFlag\x128\n" +
 	"\vremove_flag\x18! \x01(\v2\x15.guidon.v1.RemoveFlagH\x00R\n" +
 	"removeFlagB\v\n" +
-	"\toperation\"\xda\x04\n" +
+	"\toperation\"\x9c\x05\n" +
 	"\aPutFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -3836,14 +3855,16 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x06attach\x18\f \x01(\bH\x02R\x06attach\x88\x01\x01\x12%\n" +
 	"\voverridable\x18\r \x01(\bH\x03R\voverridable\x88\x01\x01\x12\x1b\n" +
 	"\x06pierce\x18\x0e \x01(\tH\x04R\x06pierce\x88\x01\x01\x12*\n" +
-	"\x0eclient_visible\x18\x14 \x01(\bH\x05R\rclientVisible\x88\x01\x01\x123\n" +
+	"\x0eclient_visible\x18\x14 \x01(\bH\x05R\rclientVisible\x88\x01\x01\x12,\n" +
+	"\x0fpin_unavailable\x18\x15 \x01(\tH\x06R\x0epinUnavailable\x88\x01\x01\x123\n" +
 	"\brequires\x18( \x01(\v2\x17.guidon.v1.RequirementsR\brequiresB\b\n" +
 	"\x06_ownerB\x0e\n" +
 	"\f_descriptionB\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
 	"\a_pierceB\x11\n" +
-	"\x0f_client_visible\"J\n" +
+	"\x0f_client_visibleB\x12\n" +
+	"\x10_pin_unavailable\"J\n" +
 	"\fRequirements\x12:\n" +
 	"\frequirements\x18\x01 \x03(\v2\x16.guidon.v1.RequirementR\frequirements\"=\n" +
 	"\vRequirement\x12\x12\n" +
@@ -3881,7 +3902,7 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x11SetDefaultVariant\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
-	"\avariant\x18\x03 \x01(\tR\avariant\"\x89\x02\n" +
+	"\avariant\x18\x03 \x01(\tR\avariant\"\xcb\x02\n" +
 	"\rSetAttributes\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1b\n" +
@@ -3889,11 +3910,13 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\voverridable\x18\x04 \x01(\bH\x01R\voverridable\x88\x01\x01\x12\x1b\n" +
 	"\x06pierce\x18\x05 \x01(\tH\x02R\x06pierce\x88\x01\x01\x12*\n" +
 	"\x0eclient_visible\x18\n" +
-	" \x01(\bH\x03R\rclientVisible\x88\x01\x01B\t\n" +
+	" \x01(\bH\x03R\rclientVisible\x88\x01\x01\x12,\n" +
+	"\x0fpin_unavailable\x18\v \x01(\tH\x04R\x0epinUnavailable\x88\x01\x01B\t\n" +
 	"\a_attachB\x0e\n" +
 	"\f_overridableB\t\n" +
 	"\a_pierceB\x11\n" +
-	"\x0f_client_visible\"X\n" +
+	"\x0f_client_visibleB\x12\n" +
+	"\x10_pin_unavailable\"X\n" +
 	"\bKillFlag\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +

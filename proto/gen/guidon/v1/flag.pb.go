@@ -62,11 +62,12 @@ type Flag struct {
 	// travel allow-list. If there are any, the flag is decided at the root of a
 	// request and carried in the header.
 	NotTravelling []string `protobuf:"bytes,18,rep,name=not_travelling,json=notTravelling,proto3" json:"not_travelling,omitempty"`
-	// attach, overridable, pierce and client_visible are as PutFlag describes them.
-	Attach        bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
-	Overridable   bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
-	Pierce        string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
-	ClientVisible bool   `protobuf:"varint,30,opt,name=client_visible,json=clientVisible,proto3" json:"client_visible,omitempty"`
+	// attach, overridable, pierce, client_visible and pin_unavailable are as PutFlag describes them.
+	Attach         bool   `protobuf:"varint,19,opt,name=attach,proto3" json:"attach,omitempty"`
+	Overridable    bool   `protobuf:"varint,20,opt,name=overridable,proto3" json:"overridable,omitempty"`
+	Pierce         string `protobuf:"bytes,21,opt,name=pierce,proto3" json:"pierce,omitempty"`
+	ClientVisible  bool   `protobuf:"varint,30,opt,name=client_visible,json=clientVisible,proto3" json:"client_visible,omitempty"`
+	PinUnavailable string `protobuf:"bytes,32,opt,name=pin_unavailable,json=pinUnavailable,proto3" json:"pin_unavailable,omitempty"`
 	// problem says why the definition does not compile, so that the flag resolves
 	// to PARSE_ERROR unless it is killed or disabled; empty where it compiles.
 	Problem string `protobuf:"bytes,31,opt,name=problem,proto3" json:"problem,omitempty"`
@@ -264,6 +265,13 @@ func (x *Flag) GetClientVisible() bool {
 		return x.ClientVisible
 	}
 	return false
+}
+
+func (x *Flag) GetPinUnavailable() string {
+	if x != nil {
+		return x.PinUnavailable
+	}
+	return ""
 }
 
 func (x *Flag) GetProblem() string {
@@ -866,7 +874,7 @@ var File_guidon_v1_flag_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\n" +
-	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\x1a\x15guidon/v1/field.proto\"\xde\x06\n" +
+	"\x14guidon/v1/flag.proto\x12\tguidon.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16guidon/v1/change.proto\x1a\x15guidon/v1/field.proto\"\x87\a\n" +
 	"\x04Flag\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
@@ -894,7 +902,8 @@ const file_guidon_v1_flag_proto_rawDesc = "" +
 	"\x06attach\x18\x13 \x01(\bR\x06attach\x12 \n" +
 	"\voverridable\x18\x14 \x01(\bR\voverridable\x12\x16\n" +
 	"\x06pierce\x18\x15 \x01(\tR\x06pierce\x12%\n" +
-	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12\x18\n" +
+	"\x0eclient_visible\x18\x1e \x01(\bR\rclientVisible\x12'\n" +
+	"\x0fpin_unavailable\x18  \x01(\tR\x0epinUnavailable\x12\x18\n" +
 	"\aproblem\x18\x1f \x01(\tR\aproblem\x12)\n" +
 	"\x06killed\x18\x16 \x01(\v2\x11.guidon.v1.KilledR\x06killed\x12\x14\n" +
 	"\x05links\x18( \x03(\tR\x05links\x12/\n" +

@@ -1348,10 +1348,13 @@ func (x *GoingAway) GetRetryAfter() *durationpb.Duration {
 }
 
 type SyncServiceGetDefinitionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Revision    int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// nearest asks for the oldest revision kept in place of one that is no longer
+	// kept. One that was lost by a restore is never replaced.
+	Nearest       bool `protobuf:"varint,4,opt,name=nearest,proto3" json:"nearest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1407,6 +1410,13 @@ func (x *SyncServiceGetDefinitionRequest) GetRevision() int64 {
 	return 0
 }
 
+func (x *SyncServiceGetDefinitionRequest) GetNearest() bool {
+	if x != nil {
+		return x.Nearest
+	}
+	return false
+}
+
 type SyncServiceGetDefinitionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// rows are what the flag needs to be compiled alone: itself, its segments,
@@ -1419,8 +1429,11 @@ type SyncServiceGetDefinitionResponse struct {
 	ToRevision   int64 `protobuf:"varint,3,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
 	// known_revision is the newest one for which the server knew that the rows hold.
 	KnownRevision int64 `protobuf:"varint,4,opt,name=known_revision,json=knownRevision,proto3" json:"known_revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// nearest_revision is the oldest revision kept, if the rows are as of that and
+	// not of the one asked for; else 0.
+	NearestRevision int64 `protobuf:"varint,5,opt,name=nearest_revision,json=nearestRevision,proto3" json:"nearest_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SyncServiceGetDefinitionResponse) Reset() {
@@ -1477,6 +1490,13 @@ func (x *SyncServiceGetDefinitionResponse) GetToRevision() int64 {
 func (x *SyncServiceGetDefinitionResponse) GetKnownRevision() int64 {
 	if x != nil {
 		return x.KnownRevision
+	}
+	return 0
+}
+
+func (x *SyncServiceGetDefinitionResponse) GetNearestRevision() int64 {
+	if x != nil {
+		return x.NearestRevision
 	}
 	return 0
 }
@@ -2167,17 +2187,19 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"G\n" +
 	"\tGoingAway\x12:\n" +
 	"\vretry_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"q\n" +
+	"retryAfter\"\x8b\x01\n" +
 	"\x1fSyncServiceGetDefinitionRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\xb3\x01\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x18\n" +
+	"\anearest\x18\x04 \x01(\bR\anearest\"\xde\x01\n" +
 	" SyncServiceGetDefinitionResponse\x12\"\n" +
 	"\x04rows\x18\x01 \x03(\v2\x0e.guidon.v1.RowR\x04rows\x12#\n" +
 	"\rfrom_revision\x18\x02 \x01(\x03R\ffromRevision\x12\x1f\n" +
 	"\vto_revision\x18\x03 \x01(\x03R\n" +
 	"toRevision\x12%\n" +
-	"\x0eknown_revision\x18\x04 \x01(\x03R\rknownRevision\"`\n" +
+	"\x0eknown_revision\x18\x04 \x01(\x03R\rknownRevision\x12)\n" +
+	"\x10nearest_revision\x18\x05 \x01(\x03R\x0fnearestRevision\"`\n" +
 	" SyncServiceGetEmergenciesRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"c\n" +

@@ -92,6 +92,12 @@ func (e *Environment) FlagAt(_ context.Context, key string, revision int64) (*ev
 	return e.history[revision-1].Flag(key), nil
 }
 
+// Nearest implements propagate.Snapshots: all revisions are kept.
+func (e *Environment) Nearest(ctx context.Context, key string, revision int64) (*eval.Flag, int64, error) {
+	flag, err := e.FlagAt(ctx, key, revision)
+	return flag, revision, err
+}
+
 // Service returns the Propagator of one service. change may be nil.
 func (e *Environment) Service(mode propagate.Mode, change func(*propagate.Config)) *propagate.Propagator {
 	keys := new(propagate.Keyring)

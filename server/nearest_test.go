@@ -1,0 +1,136 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
+
+	evaluationv2 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v2"
+
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	flags "github.com/guidon-flags/guidon/sdk"
+	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
+)
+
+// TestNearest: a flag that asks for it is answered as of the oldest revision kept
+// where its pin is collected, and says so, over every protocol and by an SDK, from
+// a server and through relays; others are an error as ever, and so is a pin that a
+// restore has lost.
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	first := start(t)
+	first.apply(t, "production", putFlag("production", "bold", "on"), putFlag("production", "plain", "on"))   // 2
+	first.apply(t, "production", putFlag("production", "bold", "off"), putFlag("production", "plain", "off")) // 3
+	oldest := first.apply(t, "production", putFlag("production", "other", "on"))                              // 4
+	last := first.apply(t, "production", putNearest(putFlag("production", "bold", "on"), "nearest"), putFlag("production", "plain", "on"))
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	if _, err := conn.Exec(t.Context(), `UPDATE revisions SET created_at = created_at - interval '91 days' WHERE revision <= 4`); err != nil {
+		t.Fatal(err)
+	}
+	if did, err := first.db.Collect(t.Context()); err != nil || did.Versions != 2 {
+		t.Fatalf("Collect = %+v, %v, want the first versions of both", did, err)
+	}
+	done, err := first.db.Recover(t.Context(), store.Recovery{Actor: "ada", Reason: "a test", Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost int64
+	for _, r := range done {
+		if r.Environment == "production" {
+			lost = r.Before + 1
+		}
+	}
+
+	g := startOn(t, first.db) // one that remembers nothing
+	between := g.relay(t)
+	for name, at := range map[string]*guidon{"server": g, "relay": between, "relay of a relay": between.relay(t)} {
+		key := at.key(t, store.KeyServer, "production")
+		pinned := func(revision int64) string {
+			return at.minted(t, "production", propagate.Header{Revision: revision, Subject: "ada", HasSubject: true})
+		}
+		says := fmt.Sprintf(`"pinnedRevision":2,"PIN_UNAVAILABLE":true,"nearestRevision":%d`, oldest)
+		for _, c := range []struct {
+			flag     string
+			pin      int64
+			has      []string
+			hasNever string
+		}{
+			{"bold", 2, []string{`"variant":"off"`, says}, "errorCode"},
+			{"plain", 2, []string{`"errorCode":"GENERAL"`, `"pinnedRevision":2,"PIN_UNAVAILABLE":true`}, "nearestRevision"},
+			{"bold", oldest, []string{`"variant":"off"`, fmt.Sprintf(`"pinnedRevision":%d`, oldest)}, "PIN_UNAVAILABLE"},
+			{"bold", last, []string{`"variant":"on"`}, "PIN_UNAVAILABLE"},
+			{"bold", lost, []string{`"errorCode":"GENERAL"`, `"PIN_UNAVAILABLE":true`}, "nearestRevision"},
+		} {
+			got := at.post(t, ofrepSingle+c.flag, key, `{}`, "Guidon", pinned(c.pin)).body
+			for _, has := range c.has {
+				if !strings.Contains(got, has) {
+					t.Errorf("%s: %s at %d over OFREP = %s, want %s", name, c.flag, c.pin, got, has)
+				}
+			}
+			if strings.Contains(got, c.hasNever) {
+				t.Errorf("%s: %s at %d over OFREP = %s, want no %s", name, c.flag, c.pin, got, c.hasNever)
+			}
+		}
+		all := at.post(t, ofrepBulk, key, `{}`, "Guidon", pinned(2)).body
+		if !strings.Contains(all, says) || strings.Count(all, "PIN_UNAVAILABLE") != 3 {
+			t.Errorf("%s: all over OFREP = %s", name, all)
+		}
+
+		flagd := at.flagdV2(t, dialects[0], key)
+		for flag, want := range map[string]string{"bold": "", "plain": "could not be had"} {
+			got, err := flagd.ResolveBoolean(t.Context(), asked(&evaluationv2.ResolveBooleanRequest{FlagKey: flag}, "Guidon", pinned(2)))
+			switch {
+			case want != "":
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %s over flagd = %v, %v, want an error", name, flag, got, err)
+				}
+			case err != nil || got.Msg.GetValue() || got.Msg.GetMetadata().AsMap()["nearestRevision"] != float64(oldest) || got.Msg.GetMetadata().AsMap()["PIN_UNAVAILABLE"] != true:
+				t.Errorf("%s: %s over flagd = %v, %v", name, flag, got, err)
+			}
+		}
+
+		syncs := at.syncs(key)
+		ask := &guidonv1.SyncServiceGetDefinitionRequest{Key: "bold", Revision: 2}
+		if _, err := syncs.GetDefinition(t.Context(), ask); connect.CodeOf(err) != connect.CodeNotFound {
+			t.Errorf("%s: GetDefinition of what is collected: %v, want not found for those who do not ask for the nearest", name, err)
+		}
+
+		client, err := flags.Open(t.Context(), at.url, flags.WithKey(key), flags.WithMode(propagate.Internal))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = client.Close() })
+		eventually(t, "the client holds the flags", func() bool { return client.Snapshot() != nil && client.Snapshot().Flag("bold") != nil })
+		evaluate := func(flag string, pin int64) propagate.Result {
+			ctx := client.Propagator().Extract(t.Context(), propagate.HTTPCarrier(http.Header{"Guidon": {pinned(pin)}}))
+			return client.Propagator().Evaluate(ctx, flag, eval.Boolean, nil)
+		}
+		eventually(t, "an SDK takes bold as of the nearest", func() bool { // within its budget, on a busy machine
+			r := evaluate("bold", 2)
+			return r.Variant() == "off" && r.Nearest == oldest && r.PinUnavailable && r.Pinned == 2 && r.Origin == propagate.OriginNearest
+		})
+		for flag, pin := range map[string]int64{"plain": 2, "bold": lost} {
+			if r := evaluate(flag, pin); r.ErrorCode() != eval.CodeGeneral || !r.PinUnavailable || r.Nearest != 0 || r.Value() != nil {
+				t.Errorf("%s: an SDK evaluates %s at %d to %q (%v), want PIN_UNAVAILABLE", name, flag, pin, r.Variant(), r.Message())
+			}
+		}
+	}
+}
+
+// putNearest makes a flag say what it asks for where its pin is not kept.
+func putNearest(o *guidonv1.Operation, instead string) *guidonv1.Operation {
+	o.GetPutFlag().PinUnavailable = &instead
+	return o
+}
