@@ -1,6 +1,9 @@
 package eval
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // The states of a flag.
 const (
@@ -19,7 +22,9 @@ const (
 // level than this is isolated, never guessed at.
 const Level = 1
 
-// attributes are what Guidon keeps beside a flagd definition, under "guidon".
+// attributes are what Guidon keeps beside a flagd definition, under "guidon":
+// only what an evaluation or the header depends on. So one that is not known here
+// is not passed over: that would be a guess at what the flag is without it.
 type attributes struct {
 	project, kind, scope string
 	typ                  Type
@@ -38,6 +43,8 @@ type requirement struct {
 	variants []string
 }
 
+// readAttributes reads on past what it cannot read: an isolated flag still has its
+// scope and its project.
 func readAttributes(v value) (attributes, error) {
 	a := attributes{kind: defaultKind, scope: defaultScope}
 	if v.shape() == shapeNull {
@@ -46,6 +53,7 @@ func readAttributes(v value) (attributes, error) {
 	if v.shape() != shapeObject {
 		return a, placed("", "must be an object")
 	}
+	var first error
 	for _, f := range v.ref.fields {
 		var err error
 		switch f.key {
@@ -81,12 +89,14 @@ func readAttributes(v value) (attributes, error) {
 			} else if f.value.num > Level {
 				err = placed("", "is %v; this evaluator knows the flag language up to level %d", f.value.num, Level)
 			}
+		default:
+			err = placed("", "is not an attribute that this evaluator knows")
 		}
-		if err != nil {
-			return a, within(pathOf(f.key), err)
+		if err != nil && first == nil {
+			first = within(pathOf(f.key), err)
 		}
 	}
-	return a, nil
+	return a, first
 }
 
 func readWord(v value, known ...string) (string, error) {
@@ -97,6 +107,19 @@ func readWord(v value, known ...string) (string, error) {
 		return "", placed("", "is %q; known are %q", v.str, known)
 	}
 	return v.str, nil
+}
+
+// only refuses an object with other members than the known ones.
+func (v value) only(known ...string) error {
+	if v.shape() != shapeObject {
+		return nil // for the caller to refuse, member by member
+	}
+	for _, f := range v.ref.fields {
+		if !slices.Contains(known, f.key) {
+			return placed(pathOf(f.key), "is not known here; known are %s", strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 func readBoolean(v value) (bool, error) {
@@ -112,6 +135,9 @@ func readRequires(v value) ([]requirement, error) {
 	}
 	var requires []requirement
 	for i, item := range v.ref.items {
+		if err := item.only("flag", "variants"); err != nil {
+			return nil, within(pathOf(i), err)
+		}
 		flag, err := readWord(item.field("flag"))
 		if err != nil {
 			return nil, within(pathOf(i, "flag"), err)

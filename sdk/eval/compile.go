@@ -74,6 +74,9 @@ func (f *Flag) read(document value) (definition value, err error) {
 	if err != nil {
 		return definition, within(".guidon", err)
 	}
+	if err := document.only("flag", "guidon"); err != nil {
+		return definition, err
+	}
 	if definition.shape() != shapeObject {
 		return definition, placed(".flag", "must be an object")
 	}

@@ -47,6 +47,9 @@ func readSettings(v value) (Settings, error) {
 				return Settings{}, placed(".travel", "must be a list")
 			}
 			for i, item := range f.value.ref.items {
+				if err := item.only("attribute", "as", "maxBytes"); err != nil {
+					return Settings{}, within(pathOf("travel", i), err)
+				}
 				attribute := item.field("attribute")
 				if attribute.shape() != shapeText || attribute.str == "" {
 					return Settings{}, placed(pathOf("travel", i)+".attribute", "must be a non-empty string")

@@ -93,6 +93,9 @@ func TestValidateAttributes(t *testing.T) {
 		{"requires", `{"project":"p","requires":{}}`, "$.guidon.requires", "must be a list"},
 		{"requires what", `{"project":"p","requires":[{"variants":["on"]}]}`, "$.guidon.requires[0].flag", "non-empty string"},
 		{"requires which", `{"project":"p","requires":[{"flag":"x","variants":[]}]}`, "$.guidon.requires[0].variants", "at least one variant"},
+		{"requires how", `{"project":"p","requires":[{"flag":"x","variants":["on"],"unless":true}]}`, "$.guidon.requires[0].unless", "not known here"},
+		{"pin unavailable", `{"project":"p","pinUnavailable":"newest"}`, "$.guidon.pinUnavailable", `is "newest"`},
+		{"unknown", `{"project":"p","novel":1}`, "$.guidon.novel", "is not an attribute"},
 		{"level", `{"project":"p","level":2}`, "$.guidon.level", "up to level 1"},
 	} {
 		s := compile(t, eval.Row{Kind: eval.KindFlag, Name: "flag", From: 1, Document: []byte(
