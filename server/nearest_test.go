@@ -7,10 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	evaluationv2 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v2"
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
-
-	evaluationv2 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v2"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	flags "github.com/guidon-flags/guidon/sdk"
