@@ -343,7 +343,16 @@ func (d *draft) validate(e *environmentDraft, isolate bool) error {
 		}
 	}
 	slices.SortFunc(names, compareNames)
-	if err := d.judge(e, snapshot.Validate(names...), isolate); err != nil {
+	problems := snapshot.Validate(names...)
+	if problems == nil {
+		// A kill hides what would be wrong when it is lifted.
+		living, err := alive(snapshot)
+		if err != nil {
+			return err
+		}
+		problems = living.Validate(slices.DeleteFunc(slices.Clone(names), func(n eval.Name) bool { return n.Kind == eval.KindEmergency })...)
+	}
+	if err := d.judge(e, problems, isolate); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -391,6 +400,18 @@ func (e *environmentDraft) fits() error {
 	return nil
 }
 
+// alive is a snapshot as it would be if no flag were killed.
+func alive(s *eval.Snapshot) (*eval.Snapshot, error) {
+	var emergencies []eval.Name
+	for row := range s.EmergencyRows() {
+		emergencies = append(emergencies, eval.Name{Kind: row.Kind, Name: row.Name})
+	}
+	if len(emergencies) == 0 {
+		return s, nil
+	}
+	return s.With(s.Revision(), nil, emergencies)
+}
+
 // compile makes a snapshot of the rows that are held as they will be.
 func (e *environmentDraft) compile() (*eval.Snapshot, error) {
 	rows := make([]eval.Row, 0, len(e.rows))
@@ -418,6 +439,9 @@ func (d *draft) judge(e *environmentDraft, problems error, isolate bool) error {
 	earlier := sync.OnceValues(e.compileBefore)
 	wasInvalid := func(name eval.Name) bool {
 		snapshot, err := earlier()
+		if err == nil {
+			snapshot, err = alive(snapshot)
+		}
 		return err != nil || snapshot.Validate(name) != nil
 	}
 	for _, p := range invalid.Problems {

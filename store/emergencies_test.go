@@ -173,6 +173,26 @@ func TestKillNamesAVariantForEachDependent(t *testing.T) {
 	}
 }
 
+// A kill does not hide what its flag's definition will be when it is lifted.
+func TestKillHidesNoCircle(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	require := func(key, required string) store.PutFlag {
+		op := put("staging", key, onOff)
+		op.Requires = &[]store.Requirement{{Flag: required, Variants: []string{"on"}}}
+		return op
+	}
+	for _, killed := range []string{"a", "z"} { // before the other in the order of keys, and behind it
+		apply(t, db, put("staging", "m", onOff))
+		apply(t, db, require(killed, "m"))
+		apply(t, db, kill(killed, "off"))
+		if _, err := db.Apply(t.Context(), change(require("m", killed))); !errors.Is(err, eval.ErrInvalid) || !strings.Contains(err.Error(), "requires itself") {
+			t.Errorf("%s is killed: %v, want the circle to be refused", killed, err)
+		}
+		apply(t, db, store.UnkillFlag{Environment: "staging", Key: killed})
+	}
+}
+
 func TestEmergenciesInHistoryAndAudit(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)

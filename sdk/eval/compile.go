@@ -30,6 +30,30 @@ func (c *compiler) flag(key string) *Flag {
 	return f
 }
 
+// asKilled is what a flag that requires a killed one reads of it: its emergency,
+// and nothing of what its own definition reads, so that it is the same whichever
+// of the two is compiled first. It is nil if the flag is not killed.
+func (c *compiler) asKilled(key string) *Flag {
+	s := c.snapshot
+	e, killed := s.emergencies[key].last()
+	if s.flags[key] == nil || !killed {
+		return nil
+	}
+	row := s.flags[key].row
+	f := &Flag{key: key, row: row, fallback: codeDefault, effectiveFrom: max(row.From, s.emergencies[key].row.From), settings: s.settings}
+	f.links.depend(row.name(), Name{KindEmergency, key})
+	if s.settings != nil {
+		f.links.depend(s.settings.row.name())
+		f.effectiveFrom = max(f.effectiveFrom, s.settings.row.From)
+	}
+	if document, err := parseStrict(row.Document); err == nil {
+		_, _ = f.read(document) // what of it can be read; the emergency needs none
+	}
+	f.kill(e)
+	f.fix()
+	return f
+}
+
 func (c *compiler) compile(f *Flag) error {
 	document, err := parseStrict(f.row.Document)
 	if err != nil {

@@ -185,3 +185,63 @@ func TestValidateEmergency(t *testing.T) {
 		t.Errorf("targeting that names the variant of an emergency: %v", err)
 	}
 }
+
+// Two flags that require each other are one invalid flag and one that requires
+// it, whichever is compiled first. If one is killed, the other reads nothing
+// but its emergency, however the snapshot came about.
+func TestKilledFlagInACircle(t *testing.T) {
+	t.Parallel()
+	requires := func(key string) string { return fmt.Sprintf(`{"requires":[{"flag":%q,"variants":["on"]}]}`, key) }
+	for _, killed := range []string{"a", "b"} {
+		living := map[string]string{"a": "b", "b": "a"}[killed]
+		rows := []eval.Row{flagRow(t, killed, switchable(`null`), requires(living)), flagRow(t, living, switchable(`null`), requires(killed)), flagRow(t, "c", switchable(`null`), requires(living))}
+		alive := compile(t, rows...)
+		if alive.Flag("a").Err() == nil || alive.Flag("b").Err() == nil {
+			t.Errorf("a circle: %v, %v", alive.Flag("a").Err(), alive.Flag("b").Err())
+		}
+		kill := emergencyRow(killed, 5, true, emergencyOf(5, "on", "true"))
+		whole := compile(t, append(rows, kill)...)
+		for name, s := range map[string]*eval.Snapshot{
+			"whole": whole, "killed later": with(t, alive, 5, kill), "defined later": with(t, compile(t, rows[0], kill), 6, rows[1:]...),
+			"again": with(t, whole, 6, rows[1]), "the killed again": with(t, whole, 6, rows[0]),
+		} {
+			for _, key := range []string{living, "c"} {
+				f, want := s.Flag(key), whole.Flag(key)
+				if f.Err() != nil || f.EffectiveFrom() != want.EffectiveFrom() || !slices.Equal(f.Dependencies(), want.Dependencies()) {
+					t.Errorf("%s is killed, %s: %s is %v from %d of %v; compiled whole from %d of %v",
+						killed, name, key, f.Err(), f.EffectiveFrom(), f.Dependencies(), want.EffectiveFrom(), want.Dependencies())
+				}
+			}
+		}
+		if got := with(t, whole, 6, emergencyRow(killed, 6, false, emergencyOf(5, "on", "true"))); got.Flag("a").Err() == nil || got.Flag("b").Err() == nil {
+			t.Errorf("the circle lives again: %v, %v", got.Flag("a").Err(), got.Flag("b").Err())
+		}
+	}
+}
+
+// Opening a circle anywhere helps all flags in it, and they tell from when.
+func TestCircleOpens(t *testing.T) {
+	t.Parallel()
+	requires := func(key string) string { return fmt.Sprintf(`{"requires":[{"flag":%q,"variants":["on"]}]}`, key) }
+	rows := []eval.Row{flagRow(t, "a", switchable(`null`), requires("b")), flagRow(t, "b", switchable(`null`), requires("c")), flagRow(t, "c", switchable(`null`), requires("a"))}
+	s := compile(t, rows...)
+	for i := range rows {
+		open := rows[i]
+		open.From, open.Document = 2, flagRow(t, open.Name, switchable(`null`)).Document
+		closed := rows[i]
+		closed.From = 3
+		opened := with(t, s, 2, open)
+		again := with(t, opened, 3, closed)
+		for _, key := range []string{"a", "b", "c"} {
+			if err := s.Flag(key).Err(); err == nil || !strings.Contains(err.Error(), "requires itself") {
+				t.Errorf("%s in a circle: %v", key, err)
+			}
+			if err := opened.Flag(key).Err(); err != nil {
+				t.Errorf("%s opened: %s is %v", open.Name, key, err)
+			}
+			if f := again.Flag(key); f.Err() == nil || f.EffectiveFrom() != 3 {
+				t.Errorf("%s closed again: %s is %v from %d, want 3", open.Name, key, f.Err(), f.EffectiveFrom())
+			}
+		}
+	}
+}

@@ -86,19 +86,37 @@ func (l *linker) segment(name string) error {
 	return err
 }
 
+// circle refuses flags of which each requires the next, and the last the first.
+// Whichever of them is changed may open it again.
+func (l *linker) circle(keys []string) error {
+	s := l.compiler.snapshot
+	for _, key := range keys {
+		l.flag.links.depend(Name{KindFlag, key}, Name{KindEmergency, key})
+		l.flag.effectiveFrom = max(l.flag.effectiveFrom, s.flags[key].row.From)
+		if e := s.emergencies[key]; e != nil {
+			l.flag.effectiveFrom = max(l.flag.effectiveFrom, e.row.From)
+		}
+	}
+	return placed("", "flag %q requires itself: %s → %s", keys[0], strings.Join(keys, " → "), keys[0])
+}
+
 func (l *linker) prerequisite(r requirement) error {
 	f := l.flag
-	f.links.depend(Name{KindFlag, r.flag})
-	if open := l.compiler.open; slices.Contains(open, r.flag) {
-		return placed("", "flag %q requires itself: %s", r.flag, strings.Join(append(open, r.flag), " → "))
+	// Its emergency also while there is none, as with the flag's own.
+	f.links.depend(Name{KindFlag, r.flag}, Name{KindEmergency, r.flag})
+	p := l.compiler.asKilled(r.flag)
+	if p == nil {
+		if i := slices.Index(l.compiler.open, r.flag); i >= 0 {
+			return l.circle(l.compiler.open[i:])
+		}
+		p = l.compiler.flag(r.flag)
 	}
-	p := l.compiler.flag(r.flag)
 	if p == nil {
 		return placed("", "requires flag %q, which does not exist", r.flag)
 	}
 	f.links.depend(p.links.dependencies...)
 	f.effectiveFrom = max(f.effectiveFrom, p.effectiveFrom)
-	if p.err != nil && p.killed == nil {
+	if p.err != nil {
 		return placed("", "requires flag %q, which is not valid: %v", r.flag, p.err)
 	}
 	for _, name := range r.variants {
