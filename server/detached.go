@@ -66,7 +66,8 @@ func (s *stream) detach(ctx context.Context) bool {
 // follow serves a detached stream until it ends.
 func (s *stream) follow(conn net.Conn) {
 	defer s.detached.done(conn)
-	ctx := context.WithValue(context.Background(), callKey{}, s.call)
+	ctx, leave := context.WithCancel(context.WithValue(context.Background(), callKey{}, s.call))
+	defer leave()
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			s.close(answer(s.call, panicError(panicked)))
@@ -74,17 +75,16 @@ func (s *stream) follow(conn net.Conn) {
 		s.end()
 		s.report(ctx, s.call, time.Since(s.began))
 	}()
-	left := make(chan struct{})
-	s.detached.running.Go(func() { listen(conn, left) })
-	s.close(answer(s.call, s.run(ctx, left)))
+	s.detached.running.Go(func() { listen(conn, leave) })
+	s.close(answer(s.call, s.run(ctx, ctx.Done())))
 }
 
-// listen closes left when the client has closed the connection. One that sends
-// what nobody asked it for is not listened to any more: that it has left shows
-// when it is written to.
-func listen(conn net.Conn, left chan<- struct{}) {
+// listen calls leave when the connection is closed, by the client or by
+// [detached.end]. A client that sends what nobody asked it for is not listened
+// to any more: that it has left shows when it is written to.
+func listen(conn net.Conn, leave func()) {
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
-		close(left)
+		leave()
 	}
 }
 

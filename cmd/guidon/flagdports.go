@@ -88,7 +88,7 @@ func (f *clientFlags) listen(ctx context.Context, environment string, log *slog.
 			closeAll()
 			return nil, usagef("--flagd-ports %q: want ports with commas between, as in %s, or none", text, flagdPorts)
 		}
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		l, err := listen(ctx, net.JoinHostPort("127.0.0.1", port))
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			log.LogAttrs(ctx, slog.LevelWarn, "a port for flagd's clients is taken and left out", slog.String("port", port))
