@@ -15,7 +15,7 @@ func TestTimeout(t *testing.T) {
 	asked, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for _, c := range []struct {
-		ctx       context.Context //nolint:containedctx // a case
+		ctx       context.Context
 		procedure string
 		want      time.Duration
 	}{
