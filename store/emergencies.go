@@ -40,6 +40,8 @@ const maxEmergencies = 1000
 type emergencyLog struct {
 	Active bool             `json:"active"`
 	Log    []emergencyEntry `json:"log"`
+	// Project owns the flag, also when that is gone.
+	Project string `json:"project,omitempty"`
 }
 
 type emergencyEntry struct {
@@ -75,7 +77,7 @@ func (o KillFlag) step() (step, error) {
 		return s, &FieldError{"variant", "is required: a killed flag serves one"}
 	}
 	s.edit = func(t *target) error {
-		value, err := o.value(t.definition)
+		value, project, err := o.value(t.definition)
 		if err != nil {
 			return err
 		}
@@ -92,34 +94,36 @@ func (o KillFlag) step() (step, error) {
 		log.Log = slices.DeleteFunc(log.Log, func(e emergencyEntry) bool { return e.Revision == t.revision })
 		log.Log = append(log.Log, emergencyEntry{Revision: t.revision, Value: value, Variant: o.Variant})
 		log.Log = log.Log[max(0, len(log.Log)-maxEmergencies):]
-		log.Active = true
+		log.Active, log.Project = true, project
 		t.document, err = log.canonical()
 		return err
 	}
 	return s, nil
 }
 
-// value is that of the variant in the flag's document, in canonical form.
-func (o KillFlag) value(document []byte) (json.RawMessage, error) {
+// value is that of the variant in the flag's document, in canonical form, and
+// project the flag's.
+func (o KillFlag) value(document []byte) (value json.RawMessage, project string, err error) {
 	var d struct {
 		Flag struct {
 			Variants map[string]json.RawMessage `json:"variants"`
 		} `json:"flag"`
 		Guidon struct {
-			Pierce string `json:"pierce"`
+			Pierce  string `json:"pierce"`
+			Project string `json:"project"`
 		} `json:"guidon"`
 	}
 	if err := json.Unmarshal(document, &d); err != nil {
-		return nil, invalidError("the stored definition has no variants: " + err.Error())
+		return nil, "", invalidError("the stored definition has no variants: " + err.Error())
 	}
 	if d.Guidon.Pierce == pierceNever {
-		return nil, ErrPierceNever
+		return nil, "", ErrPierceNever
 	}
 	value, ok := d.Flag.Variants[o.Variant]
 	if !ok {
-		return nil, &FieldError{"variant", fmt.Sprintf("the flag has no variant %.128q", o.Variant)}
+		return nil, "", &FieldError{"variant", fmt.Sprintf("the flag has no variant %.128q", o.Variant)}
 	}
-	return value, nil
+	return value, d.Guidon.Project, nil
 }
 
 func (o UnkillFlag) step() (step, error) {

@@ -155,7 +155,7 @@ func (k modelKills) document() string {
 	for _, e := range k.log {
 		log = append(log, fmt.Sprintf(`{"revision":%d,"value":%s,"variant":%q}`, e.revision, e.value, e.variant))
 	}
-	return fmt.Sprintf(`{"active":%t,"log":[%s]}`, k.active, strings.Join(log, ","))
+	return fmt.Sprintf(`{"active":%t,"log":[%s],"project":"default"}`, k.active, strings.Join(log, ","))
 }
 
 func (modelKills) needs() []eval.Name { return nil }

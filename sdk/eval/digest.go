@@ -71,7 +71,6 @@ func (d *digests) with(upserts []Row, deletes []Name) *digests {
 			b.rows = slices.Insert(b.rows, i, r)
 		}
 	}
-	all := sha256.New()
 	for i, b := range next.buckets {
 		switch {
 		case b == nil:
@@ -79,10 +78,18 @@ func (d *digests) with(upserts []Row, deletes []Name) *digests {
 		case touched[i]:
 			b.sum = b.digest()
 		}
-		all.Write(next.buckets[i].sum[:])
 	}
-	all.Sum(next.sum[:0])
+	next.add()
 	return next
+}
+
+// add computes the digest over those of all buckets.
+func (d *digests) add() {
+	all := sha256.New()
+	for _, b := range d.buckets {
+		all.Write(b.sum[:])
+	}
+	all.Sum(d.sum[:0])
 }
 
 func (b *bucket) digest() (sum Digest) {

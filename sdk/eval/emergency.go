@@ -18,7 +18,9 @@ import (
 // document is the whole log of its flag, ascending by revision, and says whether
 // the last entry still holds for new requests:
 //
-//	{"active":true,"log":[{"revision":41,"value":false,"variant":"off"}]}
+//	{"active":true,"log":[{"revision":41,"value":false,"variant":"off"}],"project":"shop"}
+//
+// The project is that of the flag, which may be gone; it may be left out.
 type Emergency struct {
 	Flag     string
 	Revision int64
@@ -113,7 +115,9 @@ type emergency struct {
 	row    Row
 	active bool
 	log    []Emergency
-	err    error // isolates the flag: it cannot be evaluated as meant
+	// project of the flag; "" if the row does not say.
+	project string
+	err     error // isolates the flag: it cannot be evaluated as meant
 }
 
 // last returns the entry that holds now; false when none does.
@@ -144,9 +148,14 @@ func (e *emergency) read(v value) error {
 	}
 	e.active = active.num != 0
 	for _, f := range v.ref.fields {
-		if f.key != "active" && f.key != "log" {
-			return placed(pathOf(f.key), "is not known here; known are active and log")
+		if f.key != "active" && f.key != "log" && f.key != "project" {
+			return placed(pathOf(f.key), "is not known here; known are active, log and project")
 		}
+	}
+	if project := v.field("project"); project.shape() == shapeText {
+		e.project = project.str
+	} else if project.shape() != shapeNull {
+		return placed(".project", "must be a string")
 	}
 	log := v.field("log")
 	if log.shape() != shapeList || len(log.ref.items) == 0 {
@@ -158,6 +167,7 @@ func (e *emergency) read(v value) error {
 		if err != nil {
 			return within(pathOf("log", i), err)
 		}
+		entry.flag.attributes.project = e.project
 		if entry.Revision <= before {
 			return placed(pathOf("log", i, "revision"), "is %d, after %d; revisions ascend", entry.Revision, before)
 		}

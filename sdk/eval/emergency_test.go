@@ -156,7 +156,7 @@ func TestValidateEmergency(t *testing.T) {
 		{`[]`, `$: must be an object`},
 		{`{"log":[]}`, `$.active: must be true or false`},
 		{`{"active":true,"log":[]}`, `$.log: must be a list of at least one emergency`},
-		{`{"active":true,"log":[{"revision":2,"value":false,"variant":"off"}],"since":1}`, `$.since: is not known here; known are active and log`},
+		{`{"active":true,"log":[{"revision":2,"value":false,"variant":"off"}],"since":1}`, `$.since: is not known here; known are active, log and project`},
 		{`{"active":true,"log":[7]}`, `$.log[0]: must be {revision, value, variant}`},
 		{`{"active":true,"log":[{"revision":0,"value":false,"variant":"off"}]}`, `$.log[0].revision: must be a whole number from 1 on`},
 		{`{"active":true,"log":[{"revision":2,"value":false,"variant":"an off"}]}`, `$.log[0].variant: must be 1 to 64 letters, digits, dots, dashes and underscores`},
