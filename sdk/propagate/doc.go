@@ -44,6 +44,13 @@
 // know. The first evaluation of a request flag, or the first outgoing call,
 // seals it, since from then on somebody relies on it.
 //
+// A process whose API key is restricted to some projects gets keys that verify and
+// do not sign. It follows headers and passes them on as they came: it mints none,
+// adds no emergency that it knows of, and tells its callers of none. What it roots
+// stays with it, which is counted ([NotMinted]). Flags that it does not see are
+// FLAG_NOT_FOUND to it, also where the header carries a decision on them, an
+// override or an emergency: these name a variant, and its value is with the flag.
+//
 // # The rules, in this order
 //
 //  1. an emergency that is newer than the pin: the newest that this process or

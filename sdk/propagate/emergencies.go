@@ -74,22 +74,29 @@ func (k *known) marked(flag string) int64 {
 	return k.marks[i].Emergency
 }
 
-// contradicts reports whether a log and what the request has met cannot both be
+// contradicts reports whether a log and k, what the request has met, cannot both be
 // whole. It takes a server that lost a kill when it was restored: the log is then
-// of no use for this request, since its value must not go back.
-func (k *known) contradicts(log eval.Emergencies, pin int64) bool {
+// of no use for this request, since its value must not go back. A process that
+// sees some projects only has a log of these: what the request has met in others
+// says nothing of it.
+func (s *State) contradicts(k *known, log eval.Emergencies) bool {
+	pin, part := s.pin.Revision, s.p.config.Keys.onlyVerifies()
 	if k.until <= pin {
 		return false
 	}
 	if len(k.marks) == 0 {
-		return log.Revision() >= k.until && !log.Has(k.until)
+		return !part && log.Revision() >= k.until && !log.Has(k.until)
 	}
 	for _, e := range log.Between(pin, k.until) {
 		if k.marked(e.Flag) < e.Revision {
 			return true
 		}
 	}
+	newest := s.p.config.Snapshots.Snapshot()
 	for _, m := range k.marks {
+		if part && (newest == nil || newest.Flag(m.Flag) == nil) {
+			continue
+		}
 		if e, _ := log.After(m.Flag, pin); m.Emergency <= log.Revision() && e.Revision < m.Emergency {
 			return true
 		}
@@ -134,7 +141,7 @@ func (s *State) next() *known {
 
 // raise makes k what the log knows, if that is more.
 func (s *State) raise(k *known, log eval.Emergencies) {
-	if newest := log.Newest(); newest > max(k.until, s.pin.Revision) && !k.contradicts(log, s.pin.Revision) {
+	if newest := log.Newest(); newest > max(k.until, s.pin.Revision) && !s.contradicts(k, log) {
 		*k = known{until: newest, marks: marksOf(log.Between(s.pin.Revision, newest))}
 	}
 }
@@ -265,7 +272,7 @@ func (e *evaluation) emergency(ctx context.Context, after int64, strict bool) (s
 					log = fetched
 				}
 			}
-			missing = missing || met.contradicts(log, e.state.pin.Revision)
+			missing = missing || e.state.contradicts(met, log)
 		}
 	}
 	if missing && strict {

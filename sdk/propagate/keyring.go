@@ -52,7 +52,8 @@ type keys struct {
 }
 
 // Set replaces all keys at once. signerID is the ID of the key that signs new
-// headers, or empty if this process must not sign. Keys that only verify stay
+// headers, or empty if this process must not sign, for it sees the flags of some
+// projects only: it follows headers and passes them on. Keys that only verify stay
 // as long as headers signed by them may still be on their way. An error
 // changes nothing.
 func (r *Keyring) Set(signerID string, list []Key) error {
@@ -145,6 +146,12 @@ func (r *Keyring) signing() *signer {
 		return current.signer
 	}
 	return nil
+}
+
+// onlyVerifies reports whether there are keys and none of them signs.
+func (r *Keyring) onlyVerifies() bool {
+	current := r.current.Load()
+	return current != nil && current.signer == nil && len(current.all) > 0
 }
 
 func (r *Keyring) signer(kid string) *signer {
