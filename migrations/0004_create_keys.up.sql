@@ -14,6 +14,7 @@ CREATE TABLE api_keys (
     hint         text        NOT NULL,
     origins      text[]      NOT NULL DEFAULT '{}',
     propagates   boolean     NOT NULL DEFAULT false,
+    projects     text[]      NOT NULL DEFAULT '{}', -- that the key is restricted to; none for all
     created_at   timestamptz NOT NULL,
     created_by   text        NOT NULL,
     expires_at   timestamptz,

@@ -31,7 +31,7 @@ type Grant struct {
 func Grants() []Grant {
 	const all = "SELECT, INSERT, UPDATE, DELETE"
 	return []Grant{
-		{"api_keys", all, "SELECT (id, kind, environment, name, name_hash, hint, origins, created_at, created_by, expires_at, revoked_at, last_used_at, propagates)"},
+		{"api_keys", all, "SELECT (id, kind, environment, name, name_hash, hint, origins, created_at, created_by, expires_at, revoked_at, last_used_at, propagates, projects)"},
 		{"audit_checkpoints", "SELECT, INSERT (environment, size, head, edge, note, created_at), DELETE", "SELECT"},
 		{"audit_entries", "SELECT, INSERT", "SELECT"},
 		{"audit_texts", "SELECT, INSERT, DELETE", "SELECT"},

@@ -353,7 +353,7 @@ func toKey(k store.Key) *guidonv1.Key {
 		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint,
 		CreatedAt: toTime(k.CreatedAt), CreatedBy: k.CreatedBy, ExpiresAt: toTime(k.ExpiresAt),
 		RevokedAt: toTime(k.RevokedAt), LastUsedAt: toTime(k.LastUsedAt),
-		Origins: k.Origins, Propagates: k.Propagates,
+		Origins: k.Origins, Propagates: k.Propagates, Projects: k.Projects,
 	}
 }
 

@@ -31,6 +31,11 @@ func (s *Server) environmentOf(p auth.Principal, name string) (*hub.Environment,
 	return s.hub.Environment(name)
 }
 
+// projectsOf are those whose flags the caller sees.
+func projectsOf(ctx context.Context) hub.Projects {
+	return hub.NewProjects(auth.FromContext(ctx).Projects())
+}
+
 // all are the environments there are; none is [hub.ErrNotReady].
 func (s *Server) all() ([]*hub.Environment, error) {
 	all := slices.Collect(s.hub.Environments())

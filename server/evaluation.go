@@ -22,7 +22,7 @@ func (s evaluations) Evaluate(ctx context.Context, req *guidonv1.EvaluationServi
 	if err != nil {
 		return nil, err
 	}
-	resolution, err := toResolution(req.GetKey(), snapshot.Revision(), snapshot.Evaluate(req.GetKey(), context, s.now().Unix()).As(asked))
+	resolution, err := toResolution(req.GetKey(), snapshot.Revision(), evaluated(ctx, snapshot, req.GetKey(), context, s.now().Unix()).As(asked))
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,11 @@ func (s evaluations) EvaluateAll(ctx context.Context, req *guidonv1.EvaluationSe
 	out := &guidonv1.EvaluationServiceEvaluateAllResponse{
 		Revision: snapshot.Revision(), Resolutions: make([]*guidonv1.Resolution, 0, snapshot.Len()),
 	}
-	t := s.now().Unix()
+	t, projects := s.now().Unix(), projectsOf(ctx)
 	for f := range snapshot.Flags() {
+		if !projects.Has(f.Project()) {
+			continue
+		}
 		resolution, err := toResolution(f.Key(), snapshot.Revision(), f.Evaluate(context, t))
 		if err != nil {
 			return nil, err
@@ -58,10 +61,10 @@ func (s evaluations) Explain(ctx context.Context, req *guidonv1.EvaluationServic
 		return nil, err
 	}
 	var explanation eval.Explanation
-	if f := snapshot.Flag(req.GetKey()); f != nil {
+	if f := projectsOf(ctx).Flag(snapshot, req.GetKey()); f != nil {
 		explanation = f.Explain(context, s.now().Unix())
 	} else {
-		explanation.Resolution = snapshot.Evaluate(req.GetKey(), context, s.now().Unix())
+		explanation.Resolution = evaluated(ctx, snapshot, req.GetKey(), context, s.now().Unix())
 	}
 	out := &guidonv1.EvaluationServiceExplainResponse{}
 	if out.Resolution, err = toResolution(req.GetKey(), snapshot.Revision(), explanation.Resolution.As(asked)); err != nil {
@@ -69,6 +72,14 @@ func (s evaluations) Explain(ctx context.Context, req *guidonv1.EvaluationServic
 	}
 	out.Steps, err = toSteps(explanation.Trace)
 	return out, err
+}
+
+// evaluated is what the flag of that key comes to, as far as the caller sees it.
+func evaluated(ctx context.Context, s *eval.Snapshot, key string, c *eval.Context, t int64) eval.Resolution {
+	if f := projectsOf(ctx).Flag(s, key); f != nil {
+		return f.Evaluate(c, t)
+	}
+	return s.Evaluate("", c, t) // which no flag is called
 }
 
 // subject is what the three calls have in common: the snapshot to evaluate,
@@ -83,7 +94,11 @@ func (s evaluations) subject(ctx context.Context, req interface {
 	if err != nil {
 		return nil, nil, err
 	}
-	snapshot, err := s.snapshot(ctx, e, req)
+	revision, err := s.revisionOf(ctx, e, req.GetRevision(), req.GetTime())
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, err := e.AtFor(ctx, projectsOf(ctx), revision)
 	if err != nil {
 		return nil, nil, err
 	}

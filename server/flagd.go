@@ -18,7 +18,9 @@ func (s *Server) flagdService(options connect.HandlerOption) *flagd.Service {
 		Caller: func(ctx context.Context) (flagd.Caller, error) {
 			e, err := s.environment(ctx, "")
 			principal := auth.FromContext(ctx)
-			return flagd.Caller{Environment: e, ClientOnly: principal.Kind == auth.Client, Propagates: principal.Propagates()}, err
+			return flagd.Caller{
+				Environment: e, ClientOnly: principal.Kind == auth.Client, Projects: projectsOf(ctx), Propagates: principal.Propagates(),
+			}, err
 		},
 		Recheck: func(ctx context.Context) error { return s.auth.Recheck(ctx, callOf(ctx).principal) },
 		Enter:   s.enter,

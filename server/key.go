@@ -15,8 +15,8 @@ type keys struct{ *Server }
 func (s keys) Create(ctx context.Context, req *guidonv1.KeyServiceCreateRequest) (*guidonv1.KeyServiceCreateResponse, error) {
 	asked := store.NewKey{
 		Kind: store.KeyKind(req.GetKind()), Environment: req.GetEnvironment(), Name: req.GetName(), Origins: req.GetOrigins(),
-		Propagates: req.GetPropagates(),
-		Actor:      auth.FromContext(ctx).String(), CorrelationID: callOf(ctx).correlationID,
+		Propagates: req.GetPropagates(), Projects: req.GetProjects(),
+		Actor: auth.FromContext(ctx).String(), CorrelationID: callOf(ctx).correlationID,
 	}
 	if at := req.GetExpiresAt(); at != nil {
 		if err := at.CheckValid(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/ofrep"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) caller(r *http.Request, evaluates bool) (ofrep.Caller, error) {
 	}
 	return ofrep.Caller{
 		Environment: e, Key: principal.KeyText(), ClientOnly: principal.Kind == auth.Client,
-		Propagates: principal.Propagates(),
+		Propagates: principal.Propagates(), Projects: hub.NewProjects(principal.Projects()),
 	}, nil
 }
 

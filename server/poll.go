@@ -86,8 +86,9 @@ func (s *Server) news(
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)() //nolint:contextcheck // the server's end, besides the call's
-	first := e.Head()
-	for head := range e.Watch(ctx, 0) {
+	projects := projectsOf(ctx)
+	first := e.HeadFor(projects)
+	for head := range e.WatchFor(ctx, projects) {
 		if len(tags) > 0 {
 			if !view.Matches(tags, headTag(head)) {
 				break
@@ -98,5 +99,5 @@ func (s *Server) news(
 			break
 		}
 	}
-	return e.Head()
+	return e.HeadFor(projects)
 }

@@ -79,7 +79,7 @@ func (s *Server) apiKeysOf(ctx context.Context, env string) (*guidonv1.APIKeys, 
 	}
 	out := &guidonv1.APIKeys{}
 	for _, k := range hashes {
-		key := &guidonv1.APIKey{Id: k.ID, Kind: string(k.Kind), Name: k.Name, Sha256: k.Hash[:], Origins: k.Origins, Propagates: k.Propagates}
+		key := &guidonv1.APIKey{Id: k.ID, Kind: string(k.Kind), Name: k.Name, Sha256: k.Hash[:], Origins: k.Origins, Propagates: k.Propagates, Projects: k.Projects}
 		if !k.ExpiresAt.IsZero() {
 			key.ExpiresAt = timestamppb.New(k.ExpiresAt)
 		}

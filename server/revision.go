@@ -67,6 +67,9 @@ func (s *Server) exported(ctx context.Context, r *http.Request, coding string) (
 	if err := auth.Authorize(c.principal, guidonv1connect.SyncServiceGetSnapshotProcedure); err != nil {
 		return 0, hub.Export{}, err
 	}
+	if len(c.principal.Projects()) > 0 {
+		return 0, hub.Export{}, fmt.Errorf("%w: a key that is restricted to projects reads revisions by SyncService.GetSnapshot", auth.ErrDenied)
+	}
 	revision, err := strconv.ParseInt(r.PathValue("revision"), 10, 64)
 	if err != nil || revision < 1 || strconv.FormatInt(revision, 10) != r.PathValue("revision") {
 		return 0, hub.Export{}, &store.FieldError{Field: "revision", Message: "must be a whole number from 1 on"}

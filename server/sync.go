@@ -57,7 +57,7 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	gauge.Inc()
 	leave := s.fleet.Connect(e.Name(), named(ctx, req.GetClient()), req.GetHaveRevision(), req.GetHaveDigest())
 	stream := &stream{
-		Server: s.Server, environment: e, out: out, call: callOf(ctx), began: time.Now(),
+		Server: s.Server, environment: e, projects: projectsOf(ctx), out: out, call: callOf(ctx), began: time.Now(),
 		have: req.GetHaveRevision(), digest: req.GetHaveDigest(), remembered: req.GetHaveCheckpoint(),
 		end: func() {
 			leave()
@@ -88,9 +88,11 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 type stream struct {
 	*Server
 	environment *hub.Environment
-	out         *connect.ServerStream[guidonv1.SyncServiceSyncResponse]
-	call        *call
-	began       time.Time
+	// projects are those that the client sees.
+	projects hub.Projects
+	out      *connect.ServerStream[guidonv1.SyncServiceSyncResponse]
+	call     *call
+	began    time.Time
 	// end takes note that the stream is no more. It is called once.
 	end func()
 	// conn has taken the place of out in a detached stream; parts and scratch
@@ -118,7 +120,7 @@ type stream struct {
 
 // begin sends hello, and what the client lacks.
 func (s *stream) begin(ctx context.Context) error {
-	head := s.environment.Head()
+	head := s.environment.HeadFor(s.projects)
 	if err := s.greet(ctx, head); err != nil {
 		return err
 	}
@@ -141,7 +143,7 @@ func (s *stream) run(ctx context.Context, left <-chan struct{}) error {
 		if err := key.Err(); err != nil {
 			return err
 		}
-		head := s.environment.Head()
+		head := s.environment.HeadFor(s.projects)
 		if err := s.look(ctx, head, rung); err != nil {
 			return err
 		}
@@ -350,7 +352,7 @@ func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDe
 		return nil, err
 	}
 	if req.GetNearest() {
-		d, at, err := e.NearestDefinition(ctx, req.GetKey(), req.GetRevision())
+		d, at, err := e.NearestDefinitionFor(ctx, projectsOf(ctx), req.GetKey(), req.GetRevision())
 		if err != nil {
 			return nil, err
 		}
@@ -360,7 +362,7 @@ func (s syncs) GetDefinition(ctx context.Context, req *guidonv1.SyncServiceGetDe
 		}
 		return out, nil
 	}
-	d, err := e.Definition(ctx, req.GetKey(), req.GetRevision())
+	d, err := e.DefinitionFor(ctx, projectsOf(ctx), req.GetKey(), req.GetRevision())
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +381,7 @@ func (s syncs) GetEmergencies(ctx context.Context, req *guidonv1.SyncServiceGetE
 	if err := e.Reach(ctx, req.GetRevision()); err != nil {
 		return nil, err
 	}
-	snapshot := e.Snapshot()
+	snapshot := e.HeadFor(projectsOf(ctx)).Snapshot()
 	return &guidonv1.SyncServiceGetEmergenciesResponse{Revision: snapshot.Revision(), Rows: hub.Rows(snapshot.EmergencyRows())}, nil
 }
 
@@ -388,7 +390,7 @@ func (s syncs) GetSnapshot(ctx context.Context, req *guidonv1.SyncServiceGetSnap
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := e.At(ctx, req.GetRevision())
+	snapshot, err := e.AtFor(ctx, projectsOf(ctx), req.GetRevision())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -394,6 +395,24 @@ func (db *DB) ArchiveProject(ctx context.Context, n NewProject) error {
 			Before: projectRecord(found[0].Description, false), After: projectRecord(found[0].Description, true),
 		}}, nil
 	})
+}
+
+// projectsExist returns ErrNotFound for the first of names that no project has.
+func projectsExist(ctx context.Context, tx pgx.Tx, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	type row struct{ Name string }
+	found, err := writing[row](ctx, tx, `SELECT name FROM projects WHERE name = ANY(@names)`, pgx.StrictNamedArgs{"names": names})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.Contains(found, row{name}) {
+			return fmt.Errorf("project %q: %w", name, ErrNotFound)
+		}
+	}
+	return nil
 }
 
 // refuseArchivedProject is run before a flag is put into a project: it holds

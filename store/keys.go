@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,8 @@ type Key struct {
 	// Propagates says that the key's callers send guidon headers along; see
 	// [NewKey].
 	Propagates bool
+	// Projects are those that the key is restricted to, sorted; none for all.
+	Projects []string
 }
 
 // NewKey asks for an API key.
@@ -63,6 +66,9 @@ type NewKey struct {
 	// of their requests along. They are given nothing that their clients would
 	// keep for the next request, which may have another pin.
 	Propagates bool
+	// Projects restrict a server or client key to their flags. A service with
+	// such a key follows and forwards guidon headers and signs none.
+	Projects []string
 	// Actor and Reason are for the audit log. Actor is required.
 	Actor, Reason string
 	// CorrelationID ties the audit entry to the request.
@@ -74,7 +80,7 @@ const maxLiveKeys = 10_000
 
 const selectKey = `
 SELECT id::text AS id, kind, COALESCE(environment, '') AS environment, name, name_hash, hint, origins, created_at, created_by,
-	expires_at, revoked_at, last_used_at, propagates
+	expires_at, revoked_at, last_used_at, propagates, projects
 FROM api_keys`
 
 // keyRow is Key as the table has it.
@@ -86,6 +92,7 @@ type keyRow struct {
 	CreatedBy                         string
 	ExpiresAt, RevokedAt, LastUsedAt  *time.Time
 	Propagates                        bool
+	Projects                          []string
 }
 
 func (r keyRow) key() Key {
@@ -99,7 +106,7 @@ func (r keyRow) key() Key {
 		ID: r.ID, Kind: KeyKind(r.Kind), Environment: r.Environment, Name: r.Name, Hint: r.Hint, Origins: r.Origins,
 		CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy,
 		ExpiresAt: at(r.ExpiresAt), RevokedAt: at(r.RevokedAt), LastUsedAt: at(r.LastUsedAt),
-		Propagates: r.Propagates,
+		Propagates: r.Propagates, Projects: r.Projects,
 	}
 }
 
@@ -115,7 +122,8 @@ func (k Key) record(nameHash audit.Hash) json.RawMessage {
 		Expires     time.Time `json:"expires,omitzero"`
 		Revoked     time.Time `json:"revoked,omitzero"`
 		Propagates  bool      `json:"propagates,omitzero"`
-	}{k.Kind, k.Environment, nameHash.String(), k.Hint, k.Origins, k.ExpiresAt.UTC(), k.RevokedAt.UTC(), k.Propagates})
+		Projects    []string  `json:"projects,omitempty"`
+	}{k.Kind, k.Environment, nameHash.String(), k.Hint, k.Origins, k.ExpiresAt.UTC(), k.RevokedAt.UTC(), k.Propagates, k.Projects})
 	if err != nil {
 		panic(err) // strings and times always encode
 	}
@@ -127,15 +135,15 @@ SELECT count(*) FILTER (WHERE revoked_at IS NULL) AS live, max(created_at) FILTE
 FROM api_keys`
 
 const insertKey = `
-INSERT INTO api_keys (id, kind, environment, name, name_hash, hash, hint, origins, created_at, created_by, expires_at, propagates)
-VALUES (@id, @kind, NULLIF(@environment, ''), @name, @name_hash, @hash, @hint, @origins, @at, @actor, @expires, @propagates)`
+INSERT INTO api_keys (id, kind, environment, name, name_hash, hash, hint, origins, created_at, created_by, expires_at, propagates, projects)
+VALUES (@id, @kind, NULLIF(@environment, ''), @name, @name_hash, @hash, @hint, @origins, @at, @actor, @expires, @propagates, @projects)`
 
 var eraseKeys = `
 UPDATE api_keys SET name = CASE WHEN name = @name THEN '` + audit.Erased + `' ELSE name END, created_by = ` + anonymous("created_by") + `
 WHERE name = @name OR ` + named("created_by")
 
 // CreateKey makes an API key and returns its text, which nobody can ask for
-// again. An environment that does not exist is ErrNotFound.
+// again. An environment or a project that does not exist is ErrNotFound.
 func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 	if err := n.check(); err != nil {
 		return Key{}, KeyText{}, err
@@ -151,6 +159,10 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 		ID: newID(), Kind: n.Kind, Environment: n.Environment, Name: n.Name, Hint: text.hint(), CreatedBy: n.Actor,
 		Origins:   append([]string{}, n.Origins...), // none is no NULL
 		ExpiresAt: n.Expires.UTC().Truncate(time.Microsecond), Propagates: n.Propagates,
+		Projects: slices.Compact(slices.Sorted(slices.Values(n.Projects))),
+	}
+	if k.Projects == nil {
+		k.Projects = []string{}
 	}
 	nameHash, err := db.person(ctx, n.Name)
 	if err != nil {
@@ -173,6 +185,9 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 		if live := found[0].Live; live >= maxLiveKeys {
 			return nil, &FieldError{"keys", fmt.Sprintf("there are %d already: revoke some", live)}
 		}
+		if err := projectsExist(ctx, tx, k.Projects); err != nil {
+			return nil, err
+		}
 		k.CreatedAt = at
 		var expires *time.Time
 		if !k.ExpiresAt.IsZero() {
@@ -184,6 +199,7 @@ func (db *DB) CreateKey(ctx context.Context, n NewKey) (Key, KeyText, error) {
 		_, err = tx.Exec(ctx, insertKey, pgx.StrictNamedArgs{
 			"id": k.ID, "kind": k.Kind, "environment": k.Environment, "name": k.Name, "name_hash": nameHash[:], "hash": hash[:], "hint": k.Hint, "origins": k.Origins,
 			"at": at, "actor": n.Actor, "expires": expires, "propagates": k.Propagates,
+			"projects": k.Projects,
 		})
 		return []audit.Operation{{Action: audit.ActionCreateKey, Kind: kindKey, Name: k.ID, After: k.record(nameHash)}}, driver(err)
 	})
@@ -221,7 +237,28 @@ func (n NewKey) check() error {
 			return err
 		}
 	}
+	if err := n.checkProjects(); err != nil {
+		return err
+	}
 	return n.checkOrigins()
+}
+
+// maxKeyProjects bounds the projects of one key.
+const maxKeyProjects = 100
+
+func (n NewKey) checkProjects() error {
+	switch {
+	case len(n.Projects) > 0 && n.Kind != KeyServer && n.Kind != KeyClient:
+		return &FieldError{"projects", fmt.Sprintf("are for server and client keys; a %s key is for all of them", n.Kind)}
+	case len(n.Projects) > maxKeyProjects:
+		return &FieldError{"projects", fmt.Sprintf("are %d, more than %d", len(n.Projects), maxKeyProjects)}
+	}
+	for i, name := range n.Projects {
+		if !validProject(name) {
+			return &FieldError{fmt.Sprintf("projects[%d]", i), "must be 1 to 64 letters, digits, '.', '_' or '-'"}
+		}
+	}
+	return nil
 }
 
 // maxOrigins bounds the origins of one key.

@@ -302,3 +302,47 @@ func TestKeyOrigins(t *testing.T) {
 		t.Errorf("CreateKey of a server key with an origin: %v, want one that is invalid", err)
 	}
 }
+
+// TestKeyOfProjects: a key names projects that there are, once each, and the
+// audit log says which.
+func TestKeyOfProjects(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for _, name := range []string{"shop", "core"} {
+		if err := db.CreateProject(t.Context(), store.NewProject{Name: name, Actor: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := serverKey("checkout")
+	n.Projects = []string{"shop", "core", "shop"}
+	made, text := createKey(t, db, n)
+	if want := []string{"core", "shop"}; !cmp.Equal(made.Projects, want) {
+		t.Errorf("the key is for %q, want %q", made.Projects, want)
+	}
+	found, err := db.KeyByText(t.Context(), text.Reveal())
+	if err != nil || !cmp.Equal(found.Projects, made.Projects) {
+		t.Errorf("KeyByText says %q, %v", found.Projects, err)
+	}
+	hashes, err := db.KeyHashes(t.Context(), "production")
+	if err != nil || len(hashes) != 1 || !cmp.Equal(hashes[0].Projects, made.Projects) {
+		t.Errorf("KeyHashes = %+v, %v", hashes, err)
+	}
+	said := auditLog(t, db, store.AuditFilter{Action: string(audit.ActionCreateKey)})
+	if len(said) != 1 || !strings.Contains(string(said[0].Operations[0].After), `"projects":["core","shop"]`) {
+		t.Errorf("the audit log says %+v", said)
+	}
+	n.Projects = []string{"shop", "nowhere"}
+	if _, _, err := db.CreateKey(t.Context(), n); !errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("with a project that is not there: %v, want ErrNotFound", err)
+	}
+	for name, bad := range map[string]store.NewKey{
+		"admin":      {Kind: store.KeyAdmin, Name: "x", Actor: "ada", Projects: []string{"shop"}},
+		"relay":      {Kind: store.KeyRelay, Environment: "production", Name: "x", Actor: "ada", Projects: []string{"shop"}},
+		"no project": {Kind: store.KeyServer, Environment: "production", Name: "x", Actor: "ada", Projects: []string{""}},
+		"too many":   {Kind: store.KeyServer, Environment: "production", Name: "x", Actor: "ada", Projects: make([]string, 101)},
+	} {
+		if _, _, err := db.CreateKey(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "projects") {
+			t.Errorf("%s: %v, want an error about projects", name, err)
+		}
+	}
+}

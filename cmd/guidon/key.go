@@ -67,7 +67,7 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 					defer db.Close()
 					k, text, err := db.CreateKey(cmd.Context(), store.NewKey{
 						Kind: store.KeyKind(req.GetKind()), Environment: req.GetEnvironment(), Name: req.GetName(),
-						Origins: req.GetOrigins(), Propagates: req.GetPropagates(), Expires: expires, Actor: databaseActor,
+						Origins: req.GetOrigins(), Propagates: req.GetPropagates(), Projects: req.GetProjects(), Expires: expires, Actor: databaseActor,
 					})
 					if err != nil {
 						return nil, err
@@ -84,6 +84,7 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 				t.row("id", res.GetKey().GetId())
 				t.row("kind", res.GetKey().GetKind())
 				t.row("environment", res.GetKey().GetEnvironment())
+				t.row("projects", inProjects(res.GetKey()))
 				t.row("expires", when(res.GetKey().GetExpiresAt()))
 				t.row("Keep the key now: it is not stored and cannot be shown again.")
 			})
@@ -93,6 +94,9 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 	cmd.Flags().StringArrayVar(&req.Origins, "origin", nil, "web origin whose pages may use a client key, as in https://shop.example; may be repeated; * is any")
 	cmd.Flags().BoolVar(&req.Propagates, "propagates", false,
 		"for a server key whose callers send guidon headers over OFREP or flagd: nothing they get may be kept for the next request")
+	cmd.Flags().StringArrayVar(&req.Projects, "project", nil,
+		"project that a server or client key is restricted to; may be repeated. The flags of other projects are unknown to it,\n"+
+			"and services with it pass guidon headers on but sign none (default all projects)")
 	cmd.Flags().StringVar(&req.Environment, "environment", "", "environment of the key; none for an admin key")
 	cmd.Flags().StringVar(&req.Name, "name", "", "what people will know the key by (default environment and kind)")
 	cmd.Flags().DurationVar(&lifetime, "expires-in", 0, "when the key stops working, as in 720h (default never)")
@@ -103,10 +107,18 @@ func newKeyCreateCommand(out *output, r *remote) *cobra.Command {
 	return cmd
 }
 
+// inProjects are the projects that a key is restricted to.
+func inProjects(k *guidonv1.Key) string {
+	if len(k.GetProjects()) == 0 {
+		return "all"
+	}
+	return strings.Join(k.GetProjects(), ", ")
+}
+
 // keyMessage is a stored key as the API shows it.
 func keyMessage(k store.Key) *guidonv1.Key {
 	m := &guidonv1.Key{
-		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint, Origins: k.Origins, Propagates: k.Propagates,
+		Id: k.ID, Kind: string(k.Kind), Environment: k.Environment, Name: k.Name, Hint: k.Hint, Origins: k.Origins, Propagates: k.Propagates, Projects: k.Projects,
 		CreatedAt: timestamppb.New(k.CreatedAt), CreatedBy: k.CreatedBy,
 	}
 	if !k.ExpiresAt.IsZero() {
@@ -135,9 +147,9 @@ func newKeyListCommand(out *output, r *remote) *cobra.Command {
 			}
 			noteMore(cmd, more)
 			return out.print(cmd.OutOrStdout(), list("keys", keys), func(t *table) {
-				t.row("ID", "KIND", "ENVIRONMENT", "NAME", "ENDS IN", "CREATED", "LAST USED", "EXPIRES", "REVOKED")
+				t.row("ID", "KIND", "ENVIRONMENT", "NAME", "ENDS IN", "PROJECTS", "CREATED", "LAST USED", "EXPIRES", "REVOKED")
 				for _, k := range keys {
-					t.row(k.GetId(), k.GetKind(), k.GetEnvironment(), k.GetName(), "…"+k.GetHint(), when(k.GetCreatedAt()),
+					t.row(k.GetId(), k.GetKind(), k.GetEnvironment(), k.GetName(), "…"+k.GetHint(), inProjects(k), when(k.GetCreatedAt()),
 						when(k.GetLastUsedAt()), when(k.GetExpiresAt()), when(k.GetRevokedAt()))
 				}
 			})

@@ -165,7 +165,7 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 	}
 	return Principal{
 		KeyID: v.key.ID, Name: v.key.Name, Kind: Kind(v.key.Kind), environment: v.key.Environment,
-		origins: v.key.Origins, propagates: v.key.Propagates, text: &text,
+		origins: v.key.Origins, propagates: v.key.Propagates, projects: v.key.Projects, text: &text,
 	}, nil
 }
 

@@ -7,6 +7,9 @@
 // about comes from the key wherever the key belongs to one, never from the
 // request: see [Principal.Environment].
 //
+// A key may be restricted to some projects. It may then do only what knows how to
+// leave out the others: evaluate and sync. To see that it does is the handlers'.
+//
 // Keys are verified against the store and remembered for at most a second, so
 // that a revocation acts within a second on every replica, and so that the
 // store is asked once a second for a key however many streams use it. While

@@ -53,6 +53,10 @@ var (
 	definitionsTo = []Kind{Server, Relay, Admin}
 )
 
+// forProjects are the actions of keys that are restricted to some projects: those
+// that know how to leave out the others.
+var forProjects = []Action{ActionEvaluate, ActionSync}
+
 // OFREP stands for the paths of OFREP in the table.
 const OFREP = "/ofrep/v1/evaluate/flags"
 
@@ -175,6 +179,9 @@ func Authorize(p Principal, procedure string) error {
 	}
 	if !slices.Contains(row.kinds, p.Kind) {
 		return fmt.Errorf("%w: a %s key has no permission %s", ErrDenied, p.Kind, row.action)
+	}
+	if len(p.projects) > 0 && (!slices.Contains(forProjects, row.action) || procedure == guidonv1connect.HeaderServiceExplainProcedure) {
+		return fmt.Errorf("%w: a key that is restricted to projects has no permission %s", ErrDenied, row.action)
 	}
 	return nil
 }

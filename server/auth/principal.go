@@ -50,6 +50,8 @@ type Principal struct {
 	origins []string
 	// propagates says that the key's callers send guidon headers along.
 	propagates bool
+	// projects are those that the key is restricted to; none for all.
+	projects []string
 	// open says that there is no key, and that none was needed.
 	open bool
 	// text is for asking again; behind a pointer it never prints.
@@ -100,6 +102,10 @@ func (p Principal) AllowsOrigin(origin string) bool {
 // Propagates reports whether the key's callers send guidon headers along, so that
 // nothing they are given may be kept for the next request.
 func (p Principal) Propagates() bool { return p.propagates }
+
+// Projects are those that the key is restricted to; none for all. They must not
+// be changed.
+func (p Principal) Projects() []string { return p.projects }
 
 type principalKey struct{}
 

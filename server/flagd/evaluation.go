@@ -56,7 +56,7 @@ func (s *Service) open(ctx context.Context, header http.Header, asked *structpb.
 		return view.View{}, &store.FieldError{Field: "context", Message: err.Error()}
 	}
 	return s.cfg.Contexts.Open(ctx, view.Request{
-		Environment: caller.Environment, Header: header, Context: c, Selector: selector, ClientOnly: caller.ClientOnly,
+		Environment: caller.Environment, Header: header, Context: c, Selector: selector.Within(caller.Projects), ClientOnly: caller.ClientOnly,
 		Propagates: caller.Propagates, Now: s.cfg.Now(),
 	}), nil
 }

@@ -24,6 +24,8 @@ type Caller struct {
 	Environment *hub.Environment
 	// ClientOnly says that the caller sees client-visible flags only.
 	ClientOnly bool
+	// Projects are those that the caller sees.
+	Projects hub.Projects
 	// Propagates says that any request of the caller may have a pin.
 	Propagates bool
 }

@@ -75,6 +75,7 @@ func (s *Service) eventStream(ctx context.Context, header http.Header, send func
 	if err != nil {
 		return err
 	}
+	selector = selector.Within(caller.Projects)
 	sees := func(f *eval.Flag) bool {
 		return selector.Selects(f) && (!caller.ClientOnly || f.ClientVisible())
 	}

@@ -76,7 +76,7 @@ func (s syncs) asked(ctx context.Context, header http.Header, field string) (Cal
 		return caller, view.Selector{}, err
 	}
 	selector, err := view.ParseSelector(cmp.Or(header.Get(view.SelectorHeader), field))
-	return caller, selector, err
+	return caller, selector.Within(caller.Projects), err
 }
 
 // static is the operator's context, for providers to lay over theirs.

@@ -14,6 +14,9 @@
 // What goes over the wire is encoded once for each revision, by the first
 // watcher that needs it, and shared by all.
 //
+// A caller that sees some projects only has a head of its own, made of the
+// environment's when it is first asked for and shared by all who see the same.
+//
 // Once an environment has been read, reading its newest revision needs no
 // Postgres. An environment never goes back: a database that is behind what was
 // served (restored from a backup, say) makes the hub not ready, and says why.

@@ -25,6 +25,8 @@ type Environment struct {
 	// keyring and propagator follow the guidon header; see propagator.go.
 	keyring    propagate.Keyring
 	propagator *propagate.Propagator
+	// parts are heads for callers that see some projects only.
+	parts parts
 	// position is where it stands among the others.
 	position atomic.Int64
 	// lookedAt is when head was last known to be the newest, in Unix nanoseconds.

@@ -114,6 +114,7 @@ func (h *Handler) tag(q *request, b *buffer) string {
 	out = strconv.AppendBool(append(out, ' '), q.caller.Propagates)
 	out = append(append(out, ' '), q.caller.Environment.Name()...)
 	out = append(append(out, ' '), q.selector.String()...)
+	out = append(append(out, ' '), q.caller.Projects.String()...)
 	out = q.view.Context().AppendCanonical(append(out, 0))
 	sum := sha256.Sum256(out)
 	b.out = out

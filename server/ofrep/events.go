@@ -68,7 +68,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	}
 	s := &stream{
 		Handler: h, w: w, r: r, control: http.NewResponseController(w), caller: caller,
-		scope: scope{selector, caller.ClientOnly}, key: key,
+		scope: scope{selector.Within(caller.Projects), caller.ClientOnly}, key: key,
 	}
 	s.since, _ = strconv.ParseInt(query.Get("since"), 10, 64)
 	if last, ok := revisionOf(r.Header.Get("Last-Event-ID")); ok {

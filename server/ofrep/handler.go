@@ -32,6 +32,8 @@ type Caller struct {
 	Key string
 	// ClientOnly says that the caller sees client-visible flags only.
 	ClientOnly bool
+	// Projects are those that the caller sees.
+	Projects hub.Projects
 	// Propagates says that any request of the caller may have a pin.
 	Propagates bool
 }

@@ -30,6 +30,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *buffer) (q req
 	if q.selector, err = selectorOf(r); err != nil {
 		return q, err
 	}
+	q.selector = q.selector.Within(q.caller.Projects)
 	if err = b.read(w, r); err != nil {
 		return q, err
 	}

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -138,18 +137,7 @@ func (u *Upstream) Delta(_ context.Context, _ string, from, to int64) (upserts [
 	}
 	before, listed := u.handed[i], u.handed[j]
 	u.handed = slices.Delete(u.handed, 0, i)
-	for row := range listed.Rows() {
-		name := eval.Name{Kind: row.Kind, Name: row.Name}
-		if was, ok := before.Row(name); !ok || was.From != row.From || !bytes.Equal(was.Document, row.Document) {
-			upserts = append(upserts, row)
-		}
-	}
-	for row := range before.Rows() {
-		name := eval.Name{Kind: row.Kind, Name: row.Name}
-		if _, ok := listed.Row(name); !ok {
-			deletes = append(deletes, name)
-		}
-	}
+	upserts, deletes = listed.Since(before)
 	return upserts, deletes, nil
 }
 

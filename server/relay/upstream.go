@@ -131,7 +131,7 @@ func (u *Upstream) setAPIKeys(keys *guidonv1.APIKeys) {
 			u.log.LogAttrs(context.Background(), slog.LevelError, "API key of the upstream refused", slog.String("key_id", k.GetId()))
 			continue
 		}
-		key := store.Key{ID: k.GetId(), Kind: store.KeyKind(k.GetKind()), Name: k.GetName(), Origins: k.GetOrigins(), Propagates: k.GetPropagates()}
+		key := store.Key{ID: k.GetId(), Kind: store.KeyKind(k.GetKind()), Name: k.GetName(), Origins: k.GetOrigins(), Propagates: k.GetPropagates(), Projects: k.GetProjects()}
 		if at := k.GetExpiresAt(); at.IsValid() {
 			key.ExpiresAt = at.AsTime()
 		}

@@ -2,7 +2,7 @@
 // environment: which flags, at which revision, evaluated for whom.
 //
 // The one idea: a view is settled once for a request, and all that the request
-// asks comes from it. A selector and the caller's kind of key say which flags
+// asks comes from it. A selector, and the kind of key and its projects, say which flags
 // there are. A valid guidon header says at which revision and for whom they are
 // evaluated, by the rules that Go services apply ([propagate]), so that a service
 // without an engine gets the state that its callers have. Without one it is the

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -25,6 +26,14 @@ type Selector struct {
 	Key string
 	// Project is whose flags are meant.
 	Project string
+
+	within hub.Projects
+}
+
+// Within narrows s to what a caller sees, whatever else it names.
+func (s Selector) Within(p hub.Projects) Selector {
+	s.within = p
+	return s
 }
 
 // ParseSelector reads flagd's selectors: "flagSetId=X", "source=X", or "X" for
@@ -39,13 +48,13 @@ func ParseSelector(text string) (Selector, error) {
 	case !pair && strings.Contains(key, ","):
 		return Selector{}, &store.FieldError{Field: "selector", Message: "names more than one project"}
 	case !pair:
-		return Selector{Source, key}, nil
+		return Selector{Key: Source, Project: key}, nil
 	case key != FlagSetID && key != Source:
 		return Selector{}, &store.FieldError{Field: "selector", Message: fmt.Sprintf("key %.64q is not one of flagSetId, source", key)}
 	case strings.ContainsAny(project, "=,"):
 		return Selector{}, &store.FieldError{Field: "selector", Message: "has more than one pair"}
 	}
-	return Selector{key, project}, nil
+	return Selector{Key: key, Project: project}, nil
 }
 
 // String is the selector as flagd would write it.
@@ -57,4 +66,6 @@ func (s Selector) String() string {
 }
 
 // Selects reports whether f is among the flags meant.
-func (s Selector) Selects(f *eval.Flag) bool { return s.Key == "" || f.Project() == s.Project }
+func (s Selector) Selects(f *eval.Flag) bool {
+	return (s.Key == "" || f.Project() == s.Project) && s.within.Has(f.Project())
+}

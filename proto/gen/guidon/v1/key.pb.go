@@ -44,7 +44,9 @@ type Key struct {
 	// origins are the web origins whose pages may use a client key.
 	Origins []string `protobuf:"bytes,20,rep,name=origins,proto3" json:"origins,omitempty"`
 	// propagates says that the key's callers send guidon headers along.
-	Propagates    bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	Propagates bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	// projects are those that the key is restricted to; none for all.
+	Projects      []string `protobuf:"bytes,22,rep,name=projects,proto3" json:"projects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,6 +165,13 @@ func (x *Key) GetPropagates() bool {
 	return false
 }
 
+func (x *Key) GetProjects() []string {
+	if x != nil {
+		return x.Projects
+	}
+	return nil
+}
+
 type KeyServiceCreateRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Kind        string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -178,7 +187,11 @@ type KeyServiceCreateRequest struct {
 	// and send the guidon headers of their requests along. Clients keep answers
 	// with the reason STATIC, whatever the next request's pin: with such a key no
 	// flag of scope request has that reason.
-	Propagates    bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	Propagates bool `protobuf:"varint,21,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	// projects restrict a server or client key to their flags: those of others are
+	// unknown to it. A service with such a key follows guidon headers and passes
+	// them on, but does not sign any.
+	Projects      []string `protobuf:"bytes,22,rep,name=projects,proto3" json:"projects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +266,13 @@ func (x *KeyServiceCreateRequest) GetPropagates() bool {
 		return x.Propagates
 	}
 	return false
+}
+
+func (x *KeyServiceCreateRequest) GetProjects() []string {
+	if x != nil {
+		return x.Projects
+	}
+	return nil
 }
 
 type KeyServiceCreateResponse struct {
@@ -505,7 +525,7 @@ var File_guidon_v1_key_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
+	"\x13guidon/v1/key.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x03\n" +
 	"\x03Key\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12 \n" +
@@ -526,7 +546,8 @@ const file_guidon_v1_key_proto_rawDesc = "" +
 	"\aorigins\x18\x14 \x03(\tR\aorigins\x12\x1e\n" +
 	"\n" +
 	"propagates\x18\x15 \x01(\bR\n" +
-	"propagates\"\xd8\x01\n" +
+	"propagates\x12\x1a\n" +
+	"\bprojects\x18\x16 \x03(\tR\bprojects\"\xf4\x01\n" +
 	"\x17KeyServiceCreateRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
@@ -536,7 +557,8 @@ const file_guidon_v1_key_proto_rawDesc = "" +
 	"\aorigins\x18\x14 \x03(\tR\aorigins\x12\x1e\n" +
 	"\n" +
 	"propagates\x18\x15 \x01(\bR\n" +
-	"propagates\"P\n" +
+	"propagates\x12\x1a\n" +
+	"\bprojects\x18\x16 \x03(\tR\bprojects\"P\n" +
 	"\x18KeyServiceCreateResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.guidon.v1.KeyR\x03key\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"S\n" +

@@ -732,7 +732,8 @@ func (x *AuditCheckpoint) GetProven() bool {
 // PropagationKeys sign and verify the guidon header of one environment.
 type PropagationKeys struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// signer is the id of the key to sign with; empty if this client may not.
+	// signer is the id of the key to sign with; empty if this client may not, for
+	// its API key is restricted to some projects.
 	Signer        string            `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
 	Keys          []*PropagationKey `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -891,10 +892,12 @@ type APIKey struct {
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// sha256 of the key's text.
-	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Origins       []string               `protobuf:"bytes,5,rep,name=origins,proto3" json:"origins,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	Propagates    bool                   `protobuf:"varint,7,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	Sha256     []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Origins    []string               `protobuf:"bytes,5,rep,name=origins,proto3" json:"origins,omitempty"`
+	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Propagates bool                   `protobuf:"varint,7,opt,name=propagates,proto3" json:"propagates,omitempty"`
+	// projects are those that the key is restricted to; none for all.
+	Projects      []string `protobuf:"bytes,8,rep,name=projects,proto3" json:"projects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +979,13 @@ func (x *APIKey) GetPropagates() bool {
 		return x.Propagates
 	}
 	return false
+}
+
+func (x *APIKey) GetProjects() []string {
+	if x != nil {
+		return x.Projects
+	}
+	return nil
 }
 
 // OverrideKeys verify the override tokens of one environment. Each such message
@@ -2150,7 +2160,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\"0\n" +
 	"\aAPIKeys\x12%\n" +
-	"\x04keys\x18\x01 \x03(\v2\x11.guidon.v1.APIKeyR\x04keys\"\xcd\x01\n" +
+	"\x04keys\x18\x01 \x03(\v2\x11.guidon.v1.APIKeyR\x04keys\"\xe9\x01\n" +
 	"\x06APIKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -2161,7 +2171,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1e\n" +
 	"\n" +
 	"propagates\x18\a \x01(\bR\n" +
-	"propagates\"g\n" +
+	"propagates\x12\x1a\n" +
+	"\bprojects\x18\b \x03(\tR\bprojects\"g\n" +
 	"\fOverrideKeys\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.guidon.v1.OverrideKeyR\x04keys\x12+\n" +
 	"\x11revoked_overrides\x18\x02 \x03(\tR\x10revokedOverrides\"<\n" +
