@@ -81,12 +81,11 @@ func (p *people) forget() {
 const selectPerson = `
 SELECT hash FROM audit_texts WHERE person AND md5(text) = md5(@name) AND text = @name`
 
-// The row need not reach the disk or a standby before the entry that names it,
-// and does: what is committed later is durable later.
+// The row is as durable as a change is before its hash is remembered: else the
+// entries of later changes could have a hash that is nobody's.
 const insertPerson = `
 INSERT INTO audit_texts (hash, salt, person, text)
-SELECT @hash, @salt, true, @name
-FROM (SELECT set_config('synchronous_commit', 'off', true)) lazily
+VALUES (@hash, @salt, true, @name)
 ON CONFLICT DO NOTHING`
 
 // person returns the hash that entries know a person by. It is made when the
