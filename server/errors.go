@@ -38,6 +38,7 @@ var codes = []struct {
 	{store.ErrConflict, connect.CodeAborted, ""},
 	{store.ErrBusy, connect.CodeUnavailable, store.ErrBusy.Error() + "; try again"},
 	{store.ErrUnknownDurability, connect.CodeUnavailable, store.ErrUnknownDurability.Error()},
+	{store.ErrUnknownOutcome, connect.CodeUnavailable, store.ErrUnknownOutcome.Error()},
 	{store.ErrNotReplicated, connect.CodeUnavailable, ""},
 	{store.ErrUnavailable, connect.CodeUnavailable, "the database cannot be reached now; nothing was changed by this call unless it was acknowledged"},
 	{store.ErrContended, connect.CodeUnavailable, ""},

@@ -31,8 +31,8 @@ const (
 // [ConflictError], [ErrKeyReused], [ErrContended] or [ErrUnavailable]; then
 // nothing was changed, except that after ErrUnavailable it is unknown whether
 // the last try was committed: a caller that gave an idempotency key finds out
-// by repeating the call. So it does after [ErrUnknownDurability], when it was
-// committed, and a failover may still lose it.
+// by repeating the call. So it does after [ErrUnknownOutcome], and after
+// [ErrUnknownDurability], when it was committed, and a failover may still lose it.
 func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	r, err := prepare(cs)
 	if err != nil {
@@ -46,11 +46,11 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	var applied Applied
 	alone := !grouped(r) || db.pool(ctx, db.writes) != db.writes
 	err = db.retry(ctx, "apply", func(ctx context.Context) error {
-		if !alone { // it is, the next time
-			alone = true
+		if !alone {
 			if applied, err = db.inLine(ctx, r); !errors.Is(err, errAlone) {
 				return err
 			}
+			alone = true
 		}
 		outcomes, err := db.attempt(ctx, []request{r}, lockNamed)
 		if err != nil {
@@ -99,7 +99,7 @@ func (db *DB) retry(ctx context.Context, doing string, do func(context.Context) 
 			return dbError(doing, failed.error)
 		}
 		db.count.retries.Add(1)
-		if lost(failed) {
+		if lost(failed) && !failed.healed.Swap(true) {
 			db.count.lost.Add(1)
 			db.pool(ctx, db.writes).Reset() // the other idle ones are as dead
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -64,7 +65,7 @@ var (
 	// now. The same request may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
 	// ErrBusy says that all connections of this process to the database were in
-	// use for too long. It was not asked, and the same request may succeed later.
+	// use for too long, or that too many changes wait for them. It was not asked, and the same request may succeed later.
 	ErrBusy = errors.New("all of this server's connections to the database are in use")
 	// ErrNotReplicated says that changes must reach a standby, and the database
 	// does not see to that.
@@ -72,6 +73,9 @@ var (
 	// ErrUnknownDurability says that a change was committed, and Postgres could
 	// not wait until a standby had it: a failover may lose it.
 	ErrUnknownDurability = errors.New("the change is made, but it is not known to have reached a standby, and may be lost in a failover: repeat it with the same idempotency key")
+	// ErrUnknownOutcome says that the caller left while its change was carried out
+	// with others, which goes on.
+	ErrUnknownOutcome = errors.New("the call ended while the change was being made, which goes on: repeat it with the same idempotency key to learn what became of it")
 	// ErrContended says that the locks of the environments could not be had
 	// in five tries. Nothing was changed.
 	ErrContended = errors.New("too many changes at once")
@@ -245,7 +249,10 @@ func lost(err error) bool {
 
 // driverError marks what the driver said inside a transaction, apart from
 // what this package decided.
-type driverError struct{ error }
+type driverError struct {
+	error
+	healed atomic.Bool // a group's is that of all its change sets: one resets the pool
+}
 
 func (e *driverError) Unwrap() error { return e.error }
 
@@ -253,7 +260,7 @@ func driver(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &driverError{err}
+	return &driverError{error: err}
 }
 
 // contention reports whether a write failed only because of other writes: a

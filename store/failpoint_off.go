@@ -13,7 +13,7 @@ func failpoint(string) error { return nil }
 
 // commit sends what is queued, and COMMIT with it.
 func commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
-	b.Queue("commit")
+	queueCommit(b)
 	return driver(conn.SendBatch(ctx, b).Close())
 }
 

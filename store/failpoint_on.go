@@ -72,7 +72,7 @@ func commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
 	if point == "commit-sent" {
 		return commitSent(ctx, conn.PgConn())
 	}
-	b.Queue("commit")
+	queueCommit(b)
 	if err := conn.SendBatch(ctx, b).Close(); err != nil {
 		return driver(err)
 	}
@@ -88,16 +88,20 @@ func commitSent(ctx context.Context, conn *pgconn.PgConn) error {
 		_ = conn.Conn().Close() // its answer is lost
 		return err
 	}
+	var refused error
 	for {
 		answer, err := conn.ReceiveMessage(ctx)
 		if err != nil {
 			return driver(err)
 		}
-		if refused, ok := answer.(*pgproto3.ErrorResponse); ok {
-			return driver(fmt.Errorf("commit: %s", refused.Message))
+		if failed, ok := answer.(*pgproto3.ErrorResponse); ok {
+			return driver(fmt.Errorf("commit: %s", failed.Message))
+		}
+		if done, ok := answer.(*pgproto3.CommandComplete); ok {
+			refused = committed(string(done.CommandTag))
 		}
 		if _, ok := answer.(*pgproto3.ReadyForQuery); ok {
-			return nil
+			return driver(refused)
 		}
 	}
 }

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,12 +42,19 @@ type group struct {
 
 // left is what a group leaves behind.
 type left struct {
-	keys      []func(*pgx.Batch)
+	keys      []writtenKey
 	versions  []*environmentDraft
 	entries   entries
 	revisions []Revision
 	described []audit.Record
 	changes   []doneChange
+}
+
+// writtenKey is a key that is new or changed.
+type writtenKey struct {
+	*flagDraft
+	actor string
+	at    time.Time
 }
 
 // outcome is what became of one change set of a group.
@@ -182,18 +192,20 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 // carryOut makes one change set of the group, and notes what it leaves behind.
 func (g *group) carryOut(ctx context.Context, index int) (Applied, error) {
 	r := g.requests[index]
+	if g.free && g.environments[r.steps[0].environment] == nil {
+		// Or there is none, which one who waits for it finds out. Without the lock
+		// the commit would not wait for a standby: see below.
+		return Applied{}, errLocked
+	}
 	for _, c := range g.earlier {
 		if c.Request == index && !r.DryRun {
-			// Committed, though it wrote nothing: what the earlier try wrote, and
-			// this one says is done, is then as durable as a commit has to be.
+			// Committed, though it wrote nothing but its lock: what the earlier try
+			// wrote, and this one says is done, is then as durable as a commit has to be.
 			return c.answer(r)
 		}
 	}
 	if r.unplanned != nil {
 		return Applied{}, r.unplanned
-	}
-	if g.free && g.environments[r.steps[0].environment] == nil {
-		return Applied{}, errLocked // or there is none, which one who waits for it finds out
 	}
 	if len(r.Expect) > 0 && len(g.requests) > 1 && len(g.changed[r.steps[0].environment]) > 0 {
 		return Applied{}, errLater // one who is told of a conflict is told of all that changed
@@ -292,14 +304,13 @@ func (g *group) matters(d *draft) bool {
 
 // keep notes what a change set leaves behind, and moves the environments on.
 func (g *group) keep(d *draft, r request, applied Applied, flags []*flagDraft, environments []*environmentDraft) error {
-	for _, f := range flags {
-		g.left.keys = append(g.left.keys, func(b *pgx.Batch) { f.write(b, r.Actor, d.at) })
-		g.change("", eval.Name{Kind: eval.KindFlag, Name: f.Key})
+	done, err := r.done(applied, d.at)
+	if err != nil {
+		return err
 	}
 	record := r.record
 	record.Time = d.at
-	g.left.versions = append(g.left.versions, environments...)
-	for _, e := range environments {
+	for _, e := range environments { // one, if it shares the group: its entry fails before anything is left
 		entry := record
 		entry.Environment, entry.Revision, entry.Operations = e.Name, e.Revision+1, e.operations
 		head, err := g.left.entries.add(e.head(), entry)
@@ -317,13 +328,17 @@ func (g *group) keep(d *draft, r request, applied Applied, flags []*flagDraft, e
 			g.change(e.Name, append(slices.Concat(references(row.before), references(row.document)), flagOf(name))...)
 		}
 	}
+	g.left.versions = append(g.left.versions, environments...)
+	for _, f := range flags {
+		g.left.keys = append(g.left.keys, writtenKey{f, r.Actor, d.at})
+		g.change("", eval.Name{Kind: eval.KindFlag, Name: f.Key})
+	}
 	if len(d.describes) > 0 {
 		record.Operations = d.describes
 		g.left.described = append(g.left.described, record)
 	}
-	done, err := r.done(applied, d.at)
 	g.left.changes = append(g.left.changes, done)
-	return err
+	return nil
 }
 
 func (g *group) change(environment string, names ...eval.Name) {
@@ -340,8 +355,13 @@ func (g *group) change(environment string, names ...eval.Name) {
 // write queues everything that the group leaves behind: a statement for each
 // table, however many change sets there are.
 func (g *group) write(b *pgx.Batch) error {
-	for _, write := range g.left.keys {
-		write(b)
+	// Projects and keys belong to no environment: their order keeps two groups from
+	// waiting for each other.
+	slices.SortFunc(g.left.keys, func(a, b writtenKey) int {
+		return cmp.Or(strings.Compare(a.Project, b.Project), strings.Compare(a.Key, b.Key))
+	})
+	for _, k := range g.left.keys {
+		k.write(b, k.actor, k.at)
 	}
 	writeVersions(b, g.left.versions)
 	g.left.entries.write(b)

@@ -3,9 +3,14 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/audit"
 )
 
 const (
@@ -13,6 +18,9 @@ const (
 	// many such transactions there are at once: the fewer, the more share one.
 	maxGroup  = 32
 	maxGroups = 2
+	// maxWaiting is how many change sets are in line at most, twice as many if
+	// those that are too many are kills.
+	maxWaiting = 16 * maxGroup
 	// maxGroupedSteps and maxGroupedBytes bound a change set that shares one, so
 	// that none waits long for another.
 	maxGroupedSteps = 16
@@ -60,26 +68,61 @@ type line struct {
 type place struct {
 	request
 	environment string
+	kills       bool // and nothing else
 	locked      bool // somebody else held its environment
+	left        bool // its caller did, while it was in a group
 	outcome     chan outcome
 }
 
-// inLine has a change set carried out with others. When ctx ends it may still
-// be.
+// inLine has a change set carried out with others. When ctx ends while it is, it
+// may still be: [ErrUnknownOutcome].
 func (db *DB) inLine(ctx context.Context, r request) (Applied, error) {
-	p := &place{request: r, environment: r.steps[0].environment, outcome: make(chan outcome, 1)}
-	l := &db.line
-	l.mu.Lock()
-	l.waiting = append(l.waiting, p)
-	db.startGroups() //nolint:contextcheck // a group is not its first caller's
-	l.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return Applied{}, dbError("apply", err)
+	}
+	p := &place{
+		request: r, environment: r.steps[0].environment, outcome: make(chan outcome, 1),
+		kills: !slices.ContainsFunc(r.steps, func(s step) bool { return s.action != audit.ActionKillFlag }),
+	}
+	if !db.enter(p) { //nolint:contextcheck // a group is not its first caller's
+		db.count.busy.Add(1)
+		return Applied{}, driver(ErrBusy)
+	}
 	select {
 	case o := <-p.outcome:
 		return o.applied, o.err
 	case <-ctx.Done():
-		l.leave(p)
-		return Applied{}, dbError("apply", ctx.Err())
 	}
+	if db.line.leave(p) {
+		return Applied{}, dbError("apply", ctx.Err()) // nobody will
+	}
+	select {
+	case o := <-p.outcome:
+		return o.applied, o.err
+	default:
+		return Applied{}, fmt.Errorf("apply: %w: %w", ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// enter puts a place into the line, kills before what is no kill, unless too
+// many wait.
+func (db *DB) enter(p *place) bool {
+	l := &db.line
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, limit := len(l.waiting), maxWaiting
+	if p.kills {
+		limit *= 2
+		if i := slices.IndexFunc(l.waiting, func(q *place) bool { return !q.kills }); i >= 0 {
+			at = i
+		}
+	}
+	if len(l.waiting) >= limit {
+		return false
+	}
+	l.waiting = slices.Insert(l.waiting, at, p)
+	db.startGroups()
+	return true
 }
 
 func (l *line) length() int {
@@ -88,16 +131,17 @@ func (l *line) length() int {
 	return len(l.waiting)
 }
 
-// leave takes a place out of the line, if it is still there.
-func (l *line) leave(p *place) {
+// leave takes a place out of the line and reports whether it was there. If not,
+// it is or was in a group, which learns that nobody waits for its outcome.
+func (l *line) leave(p *place) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, q := range l.waiting {
-		if q == p {
-			l.waiting = append(l.waiting[:i:i], l.waiting[i+1:]...)
-			return
-		}
+	p.left = true
+	i := slices.Index(l.waiting, p)
+	if i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
 	}
+	return i >= 0
 }
 
 // startGroups starts what can be. The line is locked.
@@ -196,8 +240,14 @@ func (db *DB) carryOut(places []*place, waits bool) {
 	if !waits {
 		l.free--
 	}
-	l.waiting = append(again, l.waiting...)
+	gone := func(p *place) bool { return p.left }
+	l.waiting = append(slices.DeleteFunc(again, gone), l.waiting...)
 	db.startGroups()
+	for i, p := range places {
+		if o := outcomes[i]; p.left && (o.err == nil && !o.applied.Unchanged || errors.Is(o.err, ErrUnknownDurability)) {
+			db.notify() // its caller does not
+		}
+	}
 }
 
 // together tries a group once. Where that fails, each has to be tried alone.
@@ -213,7 +263,9 @@ func (db *DB) together(places []*place, waits bool) (outcomes []outcome) {
 	}
 	outcomes = make([]outcome, len(places))
 	defer func() {
-		if recover() != nil { // alone, it panics where its caller is
+		if panicked := recover(); panicked != nil { // alone, it panics where its caller is, or does not
+			db.log.LogAttrs(ctx, slog.LevelError, "changes that were made together panicked: each is tried alone",
+				slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
 			for i := range outcomes {
 				outcomes[i] = outcome{err: errAlone}
 			}

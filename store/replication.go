@@ -122,6 +122,19 @@ func (db *DB) commit(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) error {
 	return nil
 }
 
+// queueCommit queues COMMIT, which must commit: a transaction that failed before
+// is rolled back by it, without an error.
+func queueCommit(b *pgx.Batch) {
+	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error { return committed(tag.String()) })
+}
+
+func committed(tag string) error {
+	if tag != "COMMIT" {
+		return fmt.Errorf("commit: Postgres answered %.32q", tag)
+	}
+	return nil
+}
+
 // warningKey is where a connection has the place for a warning at its next
 // commit.
 const warningKey = "guidon.warning"

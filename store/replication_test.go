@@ -73,12 +73,23 @@ func TestChangeThatNoStandbyHasIsNotAcknowledged(t *testing.T) {
 			t.Errorf("%s: Apply = %+v, %v, want an unknown durability still", name, applied, err)
 		}
 	}
+	tx := hold(t, "staging") // a retry that does not wait for the lock would not wait for the standby
+	answer := make(chan error, 1)
+	go func() {
+		_, err := db.Apply(t.Context(), cs)
+		answer <- err
+	}()
+	await(t, "it waits for the lock, or does not", func() bool { return waiting(t, tx) == 1 || len(answer) == 1 })
+	release(t, tx)
+	if err := <-answer; !errors.Is(err, store.ErrUnknownDurability) {
+		t.Errorf("retry while somebody holds staging: %v, want an unknown durability still", err)
+	}
 	unchanged.DryRun = true
 	if _, err := db.Apply(t.Context(), unchanged); err != nil {
 		t.Errorf("dry run: %v", err)
 	}
-	if n := db.Stats().Unreplicated; n < 3 {
-		t.Errorf("%d unknown durabilities counted, want 3 or more", n)
+	if n := db.Stats().Unreplicated; n < 4 {
+		t.Errorf("%d unknown durabilities counted, want 4 or more", n)
 	}
 
 	end()
