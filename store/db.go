@@ -131,6 +131,7 @@ func tune(c *pgx.ConnConfig, conf Config) {
 	p := c.RuntimeParams
 	p["application_name"] = cmp.Or(p["application_name"], "guidon")
 	p["timezone"] = "UTC"
+	p["jit"] = "off" // compiling a plan takes longer than any statement of ours
 	p["statement_timeout"] = ms(cmp.Or(conf.StatementTimeout, 5*time.Second))
 	p["lock_timeout"] = ms(cmp.Or(conf.LockTimeout, 2*time.Second))
 	p["idle_in_transaction_session_timeout"] = ms(10 * time.Second)
