@@ -21,6 +21,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 // replica is a `guidon serve`.
@@ -79,7 +80,7 @@ func start(ctx context.Context, binary, data string, replicas, flags int) (*serv
 
 func (s *servers) begin(ctx context.Context, replicas, flags int) error {
 	s.key = s.ready.Keys.Development.Server
-	s.changes = guidonv1connect.NewChangeServiceClient(http.DefaultClient, s.ready.URL, connect.WithInterceptors(bearer(s.ready.Keys.Admin)))
+	s.changes = guidonv1connect.NewChangeServiceClient(http.DefaultClient, s.ready.URL, connect.WithInterceptors(auth.Bearer(s.ready.Keys.Admin)))
 	operations := []*guidonv1.Operation{put("bench", 0)}
 	for i := range flags - 1 {
 		operations = append(operations, put(fmt.Sprintf("bench-%05d", i), i))

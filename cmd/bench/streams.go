@@ -14,32 +14,11 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/sdk/feed"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 // patience is how long anything may take that is measured.
 const patience = 2 * time.Minute
-
-// bearer sends a key with each call.
-type bearer string
-
-func (key bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		request.Header().Set("Authorization", "Bearer "+string(key))
-		return next(ctx, request)
-	}
-}
-
-func (key bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		conn := next(ctx, spec)
-		conn.RequestHeader().Set("Authorization", "Bearer "+string(key))
-		return conn
-	}
-}
-
-func (bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
-}
 
 // clients are feeds, each with a connection of its own.
 type clients struct {
@@ -59,7 +38,7 @@ func (s *servers) syncs() (of map[string]guidonv1connect.SyncServiceClient, clos
 	of = map[string]guidonv1connect.SyncServiceClient{}
 	for _, address := range s.addresses() {
 		of[address] = guidonv1connect.NewSyncServiceClient(&http.Client{Transport: transport}, "http://"+address,
-			connect.WithAcceptCompression("gzip", nil, nil), connect.WithInterceptors(bearer(s.key)))
+			connect.WithAcceptCompression("gzip", nil, nil), connect.WithInterceptors(auth.Bearer(s.key)))
 	}
 	return of, transport.CloseIdleConnections
 }

@@ -17,6 +17,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 const (
@@ -78,7 +79,7 @@ func isURL(text string) bool {
 }
 
 func newAPI(base, key string, timeout time.Duration) *api {
-	calls := connect.WithInterceptors(keyed(key), connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+	calls := connect.WithInterceptors(auth.Bearer(key), connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
@@ -101,34 +102,6 @@ func newAPI(base, key string, timeout time.Duration) *api {
 		headers:      guidonv1connect.NewHeaderServiceClient(http.DefaultClient, base, calls, limit),
 		fleet:        guidonv1connect.NewFleetServiceClient(http.DefaultClient, base, calls, limit),
 	}
-}
-
-// keyed gives each call an API key. Streams have no time limit.
-type keyed string
-
-func (k keyed) set(header http.Header) {
-	if k != "" {
-		header.Set("Authorization", "Bearer "+string(k))
-	}
-}
-
-func (k keyed) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		k.set(req.Header())
-		return next(ctx, req)
-	}
-}
-
-func (k keyed) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		conn := next(ctx, spec)
-		k.set(conn.RequestHeader())
-		return conn
-	}
-}
-
-func (k keyed) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
 }
 
 // apply sends a change set. Where the answer was lost, it asks again under the

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -50,22 +52,12 @@ func newProjectListCommand(out *output, r *remote) *cobra.Command {
 
 func newProjectCreateCommand(out *output, r *remote) *cobra.Command {
 	var req guidonv1.ProjectServiceCreateRequest
-	cmd := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Make a project",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := r.open()
-			if err != nil {
-				return err
-			}
-			req.Name = args[0]
-			if _, err := api.projects.Create(cmd.Context(), &req); err != nil {
-				return err
-			}
-			return printDone(cmd, out, "created", "project", args[0])
-		},
-	}
+	cmd := newNamedCommand(out, r, "create", "created", "project", func(ctx context.Context, api *api, name string) error {
+		req.Name = name
+		_, err := api.projects.Create(ctx, &req)
+		return err
+	})
+	cmd.Short = "Make a project"
 	cmd.Flags().StringVar(&req.Description, "description", "", "what the project is")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the audit log")
 	return cmd
@@ -73,24 +65,33 @@ func newProjectCreateCommand(out *output, r *remote) *cobra.Command {
 
 func newProjectArchiveCommand(out *output, r *remote) *cobra.Command {
 	var req guidonv1.ProjectServiceArchiveRequest
-	cmd := &cobra.Command{
-		Use:   "archive NAME",
-		Short: "Let a project take no more flags; its own must be archived first",
-		Args:  cobra.ExactArgs(1),
+	cmd := newNamedCommand(out, r, "archive", "archived", "project", func(ctx context.Context, api *api, name string) error {
+		req.Name = name
+		_, err := again(ctx, &req, api.projects.Archive)
+		return err
+	})
+	cmd.Short = "Let a project take no more flags; its own must be archived first"
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the audit log")
+	return cmd
+}
+
+// newNamedCommand makes a command that does one thing to what it names, of a
+// kind that has no revisions, and says so.
+func newNamedCommand(out *output, r *remote, verb, done, kind string, do func(context.Context, *api, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:  verb + " NAME",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := r.open()
 			if err != nil {
 				return err
 			}
-			req.Name = args[0]
-			if _, err := again(cmd.Context(), &req, api.projects.Archive); err != nil {
+			if err := do(cmd.Context(), api, args[0]); err != nil {
 				return err
 			}
-			return printDone(cmd, out, "archived", "project", args[0])
+			return printDone(cmd, out, done, kind, args[0])
 		},
 	}
-	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the audit log")
-	return cmd
 }
 
 // printDone says what became of a thing that has no revisions.

@@ -13,6 +13,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 // A toggler changes flags through Guidon's API, as an admin would.
@@ -24,7 +25,7 @@ type toggler struct {
 }
 
 func newToggler(client *http.Client, g *guidonServer, seed uint64) *toggler {
-	as := connect.WithInterceptors(bearer(g.admin))
+	as := connect.WithInterceptors(auth.Bearer(g.admin))
 	return &toggler{
 		changes:      guidonv1connect.NewChangeServiceClient(client, g.url, as),
 		environments: guidonv1connect.NewEnvironmentServiceClient(client, g.url, as),
@@ -96,22 +97,4 @@ func (t *toggler) apply(ctx context.Context, operations ...*guidonv1.Operation) 
 		return fmt.Errorf("toggler: %w", err)
 	}
 	return nil
-}
-
-// bearer sends an API key with each unary call.
-type bearer string
-
-func (b bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		request.Header().Set("Authorization", "Bearer "+string(b))
-		return next(ctx, request)
-	}
-}
-
-func (bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
-}
-
-func (bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
 }

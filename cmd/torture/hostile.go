@@ -16,6 +16,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 // liar is a server that passes a real one's streams on, but for what one lie
@@ -164,7 +165,7 @@ func deceive(ctx context.Context, c *Cluster) (map[string]any, error) {
 		return nil, err
 	}
 	s := c.Pick(0)
-	upstream := guidonv1connect.NewSyncServiceClient(c.http, s.URL, connect.WithInterceptors(bearer(key)))
+	upstream := guidonv1connect.NewSyncServiceClient(c.http, s.URL, connect.WithInterceptors(auth.Bearer(key)))
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -252,29 +253,4 @@ func deceive(ctx context.Context, c *Cluster) (map[string]any, error) {
 		"cases": len(all.Groups), "applications": n * len(all.Groups), "streams_with_a_lie": lied, "recovered_ms": time.Since(mended).Milliseconds(),
 		"counted": map[string]int64{"malformed": counted.Malformed, "digest_mismatches": counted.Mismatches, "emptied": counted.Emptied, "lower": counted.Lower},
 	}, err
-}
-
-// bearer sends a key with each call.
-type bearer string
-
-// WrapUnary implements [connect.Interceptor].
-func (key bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		request.Header().Set("Authorization", "Bearer "+string(key))
-		return next(ctx, request)
-	}
-}
-
-// WrapStreamingClient implements [connect.Interceptor].
-func (key bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		conn := next(ctx, spec)
-		conn.RequestHeader().Set("Authorization", "Bearer "+string(key))
-		return conn
-	}
-}
-
-// WrapStreamingHandler implements [connect.Interceptor].
-func (bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
 }

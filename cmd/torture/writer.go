@@ -15,6 +15,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 )
 
 // callTimeout bounds one try of a writer, unless a scenario says otherwise.
@@ -235,7 +236,7 @@ func understood(code string) bool {
 
 // keyed gives each call the cluster's API key.
 func (c *Cluster) keyed() connect.ClientOption {
-	return connect.WithInterceptors(bearer(c.key))
+	return connect.WithInterceptors(auth.Bearer(c.key))
 }
 
 // refused reports whether an answer says that nothing was changed. All others

@@ -17,6 +17,7 @@ import (
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/relay"
@@ -104,18 +105,6 @@ func key(t *testing.T, db *store.DB, kind store.KeyKind) (id, text string) {
 	return k.ID, secret.Reveal()
 }
 
-// bearer sends a key with each call.
-type bearer string
-
-func (b bearer) option() connect.ClientOption {
-	return connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-			request.Header().Set("Authorization", "Bearer "+string(b))
-			return next(ctx, request)
-		}
-	}))
-}
-
 // put publishes a flag and returns the revision.
 func put(t *testing.T, p *process, admin, flag, variant string) int64 {
 	t.Helper()
@@ -125,7 +114,7 @@ func put(t *testing.T, p *process, admin, flag, variant string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changes := guidonv1connect.NewChangeServiceClient(http.DefaultClient, p.url(), bearer(admin).option())
+	changes := guidonv1connect.NewChangeServiceClient(http.DefaultClient, p.url(), connect.WithInterceptors(auth.Bearer(admin)))
 	res, err := changes.Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{{
 		Operation: &guidonv1.Operation_PutFlag{PutFlag: &guidonv1.PutFlag{Environment: "staging", Key: flag, Definition: definition}},
 	}}})
@@ -199,7 +188,7 @@ func TestChain(t *testing.T) {
 		t.Errorf("At(%d) at a late relay: %v", first, err)
 	}
 
-	list := guidonv1connect.NewFleetServiceClient(http.DefaultClient, s.url(), bearer(admin).option())
+	list := guidonv1connect.NewFleetServiceClient(http.DefaultClient, s.url(), connect.WithInterceptors(auth.Bearer(admin)))
 	eventually(t, "the server knows that the application has seen the newest", func() bool {
 		res, err := list.List(t.Context(), &guidonv1.FleetServiceListRequest{Environment: "staging"})
 		if err != nil {

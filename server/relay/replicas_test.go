@@ -5,11 +5,13 @@ import (
 	"slices"
 	"testing"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	guidon "github.com/guidon-flags/guidon/sdk"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/storetest"
@@ -72,7 +74,7 @@ func TestReplicasRelaysAndSDKsAgree(t *testing.T) {
 		field := operation.ProtoReflect().WhichOneof(operation.ProtoReflect().Descriptor().Oneofs().Get(0))
 		tried[string(field.Name())] = true
 		at := servers[n%len(servers)]
-		changes := guidonv1connect.NewChangeServiceClient(http.DefaultClient, at.url(), bearer(admin).option())
+		changes := guidonv1connect.NewChangeServiceClient(http.DefaultClient, at.url(), connect.WithInterceptors(auth.Bearer(admin)))
 		if _, err := changes.Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{operation}, Reason: "a test"}); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}

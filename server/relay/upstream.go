@@ -28,6 +28,7 @@ import (
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/feed"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -94,7 +95,7 @@ func New(cfg Config) *Upstream {
 	}
 	u.api = guidonv1connect.NewSyncServiceClient(
 		&http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		cfg.URL, connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(bearer(cfg.Key)))
+		cfg.URL, connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(auth.Bearer(cfg.Key)))
 	file := ""
 	if cfg.Cache != "" {
 		name := sha256.Sum256([]byte(cfg.URL + "\x00" + cfg.Key))
