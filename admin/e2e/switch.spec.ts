@@ -67,11 +67,16 @@ test("off asks what it reaches: everything under way is a kill, until it is lift
 	await expect(page.getByText(`Killed at revision ${revision}`)).toContainText("every request gets “off”");
 	const read = { environment: "development", key: flag };
 	expect((await call("FlagService/Get", read)).flag.killed.variant).toBe("off");
+	const version = page.getByRole("listitem").filter({ hasText: `revision ${revision}` });
+	await expect(version).toContainText("killed: off");
 
 	await page.getByRole("button", { name: "Unkill" }).click();
 	await expect(page.getByText("Killed at revision")).toBeHidden();
 	await expect(page.getByRole("button", { name: "Switch off…" })).toBeVisible();
 	expect((await call("FlagService/Get", read)).flag.killed).toBeUndefined();
+	await expect(page.getByRole("listitem").filter({ hasText: "unkilled" })).toBeVisible();
+	await page.goto(`/admin/audit?flag=${flag}`);
+	await expect(page.getByRole("row").filter({ hasText: "Prices are wrong" })).toContainText(`killed ${flag}`);
 });
 
 test("undo takes a switch back, and says so in the log", async ({ page, flag }) => {

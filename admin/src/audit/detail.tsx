@@ -2,7 +2,7 @@ import type { AuditEntry } from "../gen/guidon/v1/audit_pb.ts";
 import { Copy } from "../shell/copy.tsx";
 import css from "./audit.module.css";
 import { DiffTable } from "./diff-table.tsx";
-import { differencesOf } from "./entry.ts";
+import { differencesOf, kindName } from "./entry.ts";
 import { Name } from "./name.tsx";
 
 /** AuditDetail is all that is known of an entry. */
@@ -20,7 +20,7 @@ export function AuditDetail({ entry }: { entry: AuditEntry }) {
 			{entry.changes.map((change) => (
 				<section key={`${change.kind} ${change.name}`}>
 					<h3>
-						{change.action} {change.kind} <Name change={change} environment={entry.environment} />
+						{change.action} {kindName(change.kind)} <Name change={change} environment={entry.environment} />
 					</h3>
 					<DiffTable differences={differencesOf(change)} label={`What changed in ${change.name}`} />
 				</section>

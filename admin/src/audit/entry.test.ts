@@ -1,11 +1,20 @@
 import { fromJson } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
 import { AuditChangeSchema } from "../gen/guidon/v1/audit_pb.ts";
-import { actorName, createdName, differencesOf, entryId, shortDifference } from "./entry.ts";
+import { actorName, createdName, differencesOf, entryId, kindName, shortDifference } from "./entry.ts";
 
 it("entryId names the chain and the place in it", () => {
 	expect(entryId({ environment: "production", sequence: 42n })).toBe("production:42");
 	expect(entryId({ environment: "", sequence: 7n })).toBe("installation:7");
+});
+
+it("kindName says what people say", () => {
+	expect(["flag", "emergency", "segment", "propagation_key"].map(kindName)).toEqual([
+		"flag",
+		"flag",
+		"segment",
+		"propagation key",
+	]);
 });
 
 it("differencesOf keeps null and absent apart", () => {

@@ -21,6 +21,16 @@ export function differencesOf({ fields }: Pick<AuditChange, "fields">): Differen
 	}));
 }
 
+/** isOfFlag tells whether a change is about a flag: a kill is one of its own kind. */
+export function isOfFlag(kind: string): boolean {
+	return kind === "flag" || kind === "emergency";
+}
+
+/** kindName is what people call a kind of thing: "emergency" is the flag that was killed. */
+export function kindName(kind: string): string {
+	return isOfFlag(kind) ? "flag" : kind.replaceAll("_", " ");
+}
+
 /** actorName is who acted, without the id: "key:k1 ci" is "ci". */
 export function actorName(actor: string): string {
 	return /^\w+:\S+\s+(.+)$/.exec(actor)?.[1] ?? actor;

@@ -6,7 +6,16 @@ import { Moment } from "../shell/time.tsx";
 import { Icon } from "../theme/icon.tsx";
 import css from "./audit.module.css";
 import { AuditDetail } from "./detail.tsx";
-import { actorName, createdName, differencesOf, entryId, installation, shortDifference } from "./entry.ts";
+import {
+	actorName,
+	createdName,
+	differencesOf,
+	entryId,
+	installation,
+	isOfFlag,
+	kindName,
+	shortDifference,
+} from "./entry.ts";
 import { Name } from "./name.tsx";
 
 interface Properties {
@@ -86,7 +95,7 @@ function What({ entry }: { entry: AuditEntry }) {
 	const difference = shortDifference(differences);
 	return (
 		<>
-			{first.action} {first.kind !== "flag" && `${first.kind} `}
+			{first.action} {!isOfFlag(first.kind) && `${kindName(first.kind)} `}
 			{given ? (
 				<span className={css.name}>{given}</span>
 			) : (

@@ -50,8 +50,8 @@ export function FlagInEnvironment({ flagKey, flag: newest, environment, expected
 								<SummaryLine flag={flag} />
 							)}
 							<p className={css.quiet}>
-								since revision {`${flag.revision}`}, <Moment at={flag.updatedAt} />,{" "}
-								<Actor actor={flag.updatedBy} />
+								{flag.killed && "defined as below "}since revision {`${flag.revision}`},{" "}
+								<Moment at={flag.updatedAt} />, <Actor actor={flag.updatedBy} />
 							</p>
 							{!flag.killed && flag.state === "ENABLED" && flag.problem && (
 								<p className={css.quiet}>

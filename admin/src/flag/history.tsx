@@ -6,7 +6,7 @@ import { useId, useState } from "react";
 import { Actor } from "../audit/actor.tsx";
 import { differences } from "../audit/diff.ts";
 import { DiffTable } from "../audit/diff-table.tsx";
-import { FlagService, type FlagVersion } from "../gen/guidon/v1/flag_pb.ts";
+import { type Flag, FlagService, type FlagVersion } from "../gen/guidon/v1/flag_pb.ts";
 import { faultOf } from "../session/fault.ts";
 import { FaultNote } from "../session/fault-note.tsx";
 import { transport } from "../session/transport.ts";
@@ -82,6 +82,7 @@ function Version({ version, before, first }: Properties) {
 	const { flag, reason } = version;
 	if (flag === undefined) return null;
 	const changed = before && differences(before.flag?.definition, flag.definition);
+	const killed = killing(flag, before?.flag);
 	return (
 		<li className={css.version}>
 			<Link
@@ -97,7 +98,7 @@ function Version({ version, before, first }: Properties) {
 				<Actor actor={flag.updatedBy} />
 			</span>
 			<span className={css.reason}>{reason}</span>
-			{changed ? (
+			{changed?.length ? (
 				<button
 					type="button"
 					className={css.disclose}
@@ -106,10 +107,12 @@ function Version({ version, before, first }: Properties) {
 					onClick={() => setOpened(!opened)}
 				>
 					<Icon name="chevron" size={12} />
-					{summary(changed.map(({ path }) => path))}
+					{[killed, summary(changed.map(({ path }) => path))].filter(Boolean).join(", ")}
 				</button>
 			) : (
-				<span className={css.quiet}>{first ? "created" : ""}</span>
+				<span className={css.quiet}>
+					{killed || (first ? "created" : changed ? "nothing in the definition" : "")}
+				</span>
 			)}
 			{opened && changed && (
 				<div id={id} className={css.versionDiff}>
@@ -120,8 +123,13 @@ function Version({ version, before, first }: Properties) {
 	);
 }
 
+/** killing says whether a version killed the flag, or let it live again. */
+function killing(flag: Flag, before: Flag | undefined): string {
+	if (flag.killed?.revision === flag.revision) return `killed: ${flag.killed.variant}`;
+	return before?.killed && !flag.killed ? "unkilled" : "";
+}
+
 function summary(paths: string[]): string {
-	if (paths.length === 0) return "nothing in the definition";
 	const names = paths.map((path) => path.replace(/^\$\./, ""));
 	return names.length <= 2 ? names.join(", ") : `${names.length} fields`;
 }
