@@ -22,11 +22,13 @@ func (s *Server) flagdService(options connect.HandlerOption) *flagd.Service {
 				Environment: e, ClientOnly: principal.Kind == auth.Client, Projects: projectsOf(ctx), Propagates: principal.Propagates(),
 			}, err
 		},
-		Recheck: func(ctx context.Context) error { return s.auth.Recheck(ctx, callOf(ctx).principal) },
+		Hold: func(ctx context.Context) *auth.Hold {
+			return s.auth.Hold(auth.FromContext(ctx), s.cfg.Recheck) //nolint:contextcheck // it outlives this stream if there are others
+		},
 		Enter:   s.enter,
 		Control: func(ctx context.Context) *http.ResponseController { return callOf(ctx).control },
 		Leave:   s.leave, Options: []connect.HandlerOption{options}, Draining: s.draining,
-		Contexts: s.cfg.Contexts, RecheckInterval: s.cfg.Recheck, Progress: s.cfg.Progress, Now: s.now, Log: s.log,
+		Contexts: s.cfg.Contexts, Progress: s.cfg.Progress, Now: s.now, Log: s.log,
 	})
 }
 

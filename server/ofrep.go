@@ -16,7 +16,8 @@ import (
 func (s *Server) ofrepHandler() *ofrep.Handler {
 	return ofrep.New(ofrep.Config{
 		Caller: s.caller, Environment: s.hub.Environment, Explain: explain, Draining: s.draining,
-		Contexts: s.cfg.Contexts, MaxStreams: s.cfg.MaxStreams, Recheck: s.cfg.Recheck,
+		Contexts: s.cfg.Contexts, MaxStreams: s.cfg.MaxStreams,
+		Hold:     func(p auth.Principal) *auth.Hold { return s.auth.Hold(p, s.cfg.Recheck) },
 		Progress: s.cfg.Progress, Now: s.now,
 	})
 }
@@ -37,7 +38,7 @@ func (s *Server) caller(r *http.Request, evaluates bool) (ofrep.Caller, error) {
 		return ofrep.Caller{}, err
 	}
 	return ofrep.Caller{
-		Environment: e, Key: principal.KeyText(), ClientOnly: principal.Kind == auth.Client,
+		Environment: e, Principal: principal, ClientOnly: principal.Kind == auth.Client,
 		Propagates: principal.Propagates(), Projects: hub.NewProjects(principal.Projects()),
 	}, nil
 }

@@ -46,7 +46,11 @@ func (s syncs) GetDelta(ctx context.Context, req *guidonv1.SyncServiceGetDeltaRe
 	s.fleet.Poll(e.Name(), named(ctx, have.GetClient()), have.GetHaveRevision(), have.GetHaveDigest())
 	info, _ := connect.CallInfoForHandlerContext(ctx)
 	tags := info.RequestHeader().Values("If-None-Match")
-	head := s.news(ctx, e, have, tags, min(req.GetWait().AsDuration(), longestPoll))
+	key := s.auth.Hold(auth.FromContext(ctx), s.cfg.Recheck) //nolint:contextcheck // it outlives this call if there are others
+	defer key.Release()
+	waiting, stop := key.Context(ctx)
+	defer stop()
+	head := s.news(waiting, e, have, tags, min(req.GetWait().AsDuration(), longestPoll))
 	if err := s.auth.Recheck(ctx, auth.FromContext(ctx)); err != nil {
 		return nil, err // the key was good when the wait began
 	}

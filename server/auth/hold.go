@@ -18,9 +18,9 @@ type held struct {
 	hash  [32]byte
 	users int // under the authenticator's lock
 	stop  context.CancelFunc
-	// lost is closed when the key is not good any more, for the reason of err.
-	lost chan struct{}
-	err  error
+	// lost ends when the key is not good any more, for the reason that is its cause.
+	lost context.Context //nolint:containedctx // a signal to calls, not a scope of work
+	lose context.CancelCauseFunc
 }
 
 // Hold is for calls that take long: while there is one that goes on with a key,
@@ -37,7 +37,8 @@ func (a *Authenticator) Hold(p Principal, every time.Duration) *Hold {
 	h := a.held[hash]
 	if h == nil {
 		ctx, stop := context.WithCancel(context.Background())
-		h = &held{hash: hash, stop: stop, lost: make(chan struct{})}
+		h = &held{hash: hash, stop: stop}
+		h.lost, h.lose = context.WithCancelCause(context.Background())
 		a.held[hash] = h
 		go a.watch(ctx, h, p, every) // until the last one releases it
 	}
@@ -60,8 +61,7 @@ func (a *Authenticator) watch(ctx context.Context, h *held, p Principal, every t
 			a.mu.Lock()
 			a.forget(h) // whoever comes next with the key has it verified anew
 			a.mu.Unlock()
-			h.err = err
-			close(h.lost)
+			h.lose(err)
 			return
 		}
 	}
@@ -80,17 +80,26 @@ func (h *Hold) Lost() <-chan struct{} {
 	if h.of == nil {
 		return nil
 	}
-	return h.of.lost
+	return h.of.lost.Done()
+}
+
+// Context returns one that ends with ctx, and when the key is not good any more.
+// Whoever asked for it must call what comes with it.
+func (h *Hold) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if h.of != nil {
+		unbind := context.AfterFunc(h.of.lost, cancel)
+		return ctx, func() { unbind(); cancel() }
+	}
+	return ctx, cancel
 }
 
 // Err says why the key is not good any more; nil while it is.
 func (h *Hold) Err() error {
-	select {
-	case <-h.Lost():
-		return h.of.err
-	default:
+	if h.of == nil {
 		return nil
 	}
+	return context.Cause(h.of.lost)
 }
 
 // Release ends the interest. It may be called again.

@@ -15,6 +15,7 @@ import (
 	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/sync/v1/syncv1connect"
 	"connectrpc.com/connect"
 
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/hub/view"
 )
@@ -34,8 +35,9 @@ type Caller struct {
 type Config struct {
 	// Caller says who makes the call that a context belongs to. Required.
 	Caller func(context.Context) (Caller, error)
-	// Recheck returns nil while the caller's key is still good. Required.
-	Recheck func(context.Context) error
+	// Hold has the key of the call that a context belongs to verified again and
+	// again, once for all streams that go on with it. Required.
+	Hold func(context.Context) *auth.Hold
 	// Enter counts a stream until what it returns is called, and refuses one
 	// too many. Required.
 	Enter func() (leave func(), err error)
@@ -54,9 +56,6 @@ type Config struct {
 	// KeepAlive is how often an event stream carries something at the latest.
 	// Defaults to 20s, as flagd's.
 	KeepAlive time.Duration
-	// RecheckInterval is how often the key of a stream is verified again.
-	// Defaults to 2s, so that no stream outlives its key by 5s.
-	RecheckInterval time.Duration
 	// Progress is how long one write to a stream may take. Defaults to 10s.
 	Progress time.Duration
 	// Log gets a line when a document is nearly larger than providers take.
@@ -77,7 +76,6 @@ type Service struct {
 // New returns a service. It starts nothing.
 func New(cfg Config) *Service {
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 20*time.Second)
-	cfg.RecheckInterval = cmp.Or(cfg.RecheckInterval, 2*time.Second)
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	if cfg.Draining == nil {
 		cfg.Draining = context.Background()

@@ -1,6 +1,7 @@
 package flagd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -35,23 +36,21 @@ func (s *Service) watch(ctx context.Context, e *hub.Environment, update func(*hu
 	// each message has its own time to be taken.
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Time{})
-	watching, stop := context.WithCancel(ctx)
+	key := s.cfg.Hold(ctx)
+	defer key.Release()
+	watching, stop := key.Context(ctx)
 	defer stop()
 	defer context.AfterFunc(s.cfg.Draining, stop)() //nolint:contextcheck // the server's end, besides the call's
-	checkedAt := s.cfg.Now()
-	for head := range e.Watch(watching, s.cfg.RecheckInterval) {
-		if now := s.cfg.Now(); now.Sub(checkedAt) >= s.cfg.RecheckInterval/2 {
-			if err := s.cfg.Recheck(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
-			checkedAt = now
-		}
+	for head := range e.Watch(watching, s.beat()) {
 		if err := update(head); err != nil {
 			return err
 		}
 	}
-	return ctx.Err()
+	return cmp.Or(ctx.Err(), key.Err())
 }
+
+// beat is how often a stream without news looks whether it was silent for long.
+func (s *Service) beat() time.Duration { return s.cfg.KeepAlive / 10 }
 
 // timely sends within Config.Progress.
 func (s *Service) timely(ctx context.Context, send func() error) error {
@@ -98,7 +97,7 @@ func (s *Service) eventStream(ctx context.Context, header http.Header, send func
 			}
 			return tell(configChange, data)
 		}
-		if time.Since(sentAt) >= s.cfg.KeepAlive-s.cfg.RecheckInterval/2 {
+		if time.Since(sentAt) >= s.cfg.KeepAlive-s.beat()/2 {
 			return tell(keepAlive, nil)
 		}
 		return nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/flagd"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
@@ -158,7 +159,7 @@ func TestEventStreamInTime(t *testing.T) {
 			w := &wire{header: http.Header{}, before: func() { source.publish(t, e) }}
 			s := flagd.New(flagd.Config{
 				Caller:  func(context.Context) (flagd.Caller, error) { return flagd.Caller{Environment: e}, nil },
-				Recheck: func(context.Context) error { return nil },
+				Hold:    func(context.Context) *auth.Hold { return auth.New(auth.Config{}).Hold(auth.Principal{}, time.Second) },
 				Enter:   func() (func(), error) { return func() {}, nil },
 				Control: func(context.Context) *http.ResponseController { return http.NewResponseController(flusher{w, began}) },
 				Leave:   func(context.Context) error { return nil }, Draining: draining,

@@ -68,7 +68,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	}
 	s := &stream{
 		Handler: h, w: w, r: r, control: http.NewResponseController(w), caller: caller,
-		scope: scope{selector.Within(caller.Projects), caller.ClientOnly}, key: key,
+		scope: scope{selector.Within(caller.Projects), caller.ClientOnly},
 	}
 	s.since, _ = strconv.ParseInt(query.Get("since"), 10, 64)
 	if last, ok := revisionOf(r.Header.Get("Last-Event-ID")); ok {
@@ -85,7 +85,6 @@ type stream struct {
 	control *http.ResponseController
 	caller  Caller
 	scope   scope
-	key     string
 	// since is the revision that the client has, as far as it says.
 	since int64
 	// told is what the client was told of last, and when.
@@ -99,11 +98,14 @@ func (s *stream) run() {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no")
 	_ = s.control.SetReadDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(s.r.Context())
+	// With the key the stream ends, and the client is refused when it comes back.
+	key := s.cfg.Hold(s.caller.Principal)
+	defer key.Release()
+	ctx, cancel := key.Context(s.r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.cfg.Draining, cancel)()
 
-	for head := range s.caller.Environment.Watch(ctx, s.cfg.Recheck) {
+	for head := range s.caller.Environment.Watch(ctx, s.beat()) {
 		if !s.tell(head) {
 			return
 		}
@@ -116,22 +118,20 @@ func (s *stream) run() {
 // tell sends what is due, and is false when the stream is to end.
 func (s *stream) tell(head *hub.Head) bool {
 	first := s.at.IsZero()
-	if !first {
-		if _, err := s.callerWith(s.r, s.key); err != nil {
-			return false // and the client is refused when it comes back
-		}
-	}
 	now := s.table(s.caller.Environment, head.Snapshot()).extent(s.scope)
 	news := !first && now != s.told || first && s.since > 0 && s.since < head.Revision()
 	s.told = now
 	switch {
 	case news:
 		return s.send(event(head))
-	case first || time.Since(s.at) >= s.cfg.KeepAlive-s.cfg.Recheck/2:
+	case first || time.Since(s.at) >= s.cfg.KeepAlive-s.beat()/2:
 		return s.send(":\n\n")
 	}
 	return true
 }
+
+// beat is how often a stream without news looks whether it was silent for long.
+func (s *stream) beat() time.Duration { return s.cfg.KeepAlive / 10 }
 
 func event(head *hub.Head) string {
 	tag := configTag(head.Revision())

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/hub/view"
 )
@@ -27,9 +28,8 @@ const (
 // Caller is who sends a request.
 type Caller struct {
 	Environment *hub.Environment
-	// Key is the key itself; empty where none was needed. It goes into the
-	// sealed token of event streams.
-	Key string
+	// Principal has the key, which goes into the sealed token of event streams.
+	Principal auth.Principal
 	// ClientOnly says that the caller sees client-visible flags only.
 	ClientOnly bool
 	// Projects are those that the caller sees.
@@ -48,6 +48,9 @@ type Config struct {
 	// Explain is the server's table of errors: a code, a text that the caller
 	// may read, and when to come back. Required.
 	Explain func(context.Context, error) *connect.Error
+	// Hold has the key of an event stream verified again and again, once for all
+	// that go on with it. Required.
+	Hold func(auth.Principal) *auth.Hold
 	// Draining ends when the server begins to stop: event streams end then.
 	// Defaults to never.
 	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
@@ -59,9 +62,6 @@ type Config struct {
 	// KeepAlive is how often an event stream carries something at the latest.
 	// Defaults to 15s.
 	KeepAlive time.Duration
-	// Recheck is how often the key of an event stream is verified again.
-	// Defaults to 2s, so that no stream outlives its key by 5s.
-	Recheck time.Duration
 	// Progress is how long one write to an event stream may take. Defaults to
 	// 10s.
 	Progress time.Duration
@@ -82,7 +82,6 @@ type Handler struct {
 func New(cfg Config) *Handler {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 15*time.Second)
-	cfg.Recheck = cmp.Or(cfg.Recheck, 2*time.Second)
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	if cfg.Draining == nil {
 		cfg.Draining = context.Background()

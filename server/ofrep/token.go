@@ -44,7 +44,7 @@ func (h *Handler) seal(c Caller) (string, bool) {
 			return "", false
 		}
 		end := (h.epoch() + 2) * int64(epochLength/time.Second)
-		text := append(binary.BigEndian.AppendUint64(nil, uint64(end)), c.Key...)
+		text := append(binary.BigEndian.AppendUint64(nil, uint64(end)), c.Principal.KeyText()...)
 		nonce := make([]byte, aead.NonceSize())
 		_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
 		return base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, text, []byte(c.Environment.Name()))), true
