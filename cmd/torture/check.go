@@ -100,7 +100,7 @@ func (c *Cluster) check(ctx context.Context) (v verdict, err error) {
 		return v, err
 	}
 	defer db.Close()
-	for _, environment := range append([]string{""}, environments...) {
+	for _, environment := range append([]string{""}, c.environments...) {
 		found, err := db.VerifyAudit(ctx, environment, "")
 		if err != nil {
 			v.problem("%v", err)

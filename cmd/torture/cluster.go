@@ -25,12 +25,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/migrations"
+	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/embedded"
 )
 
-// environments that writers write to; a migration makes them.
-var environments = []string{"development", "production", "staging"}
+// firstEnvironments are made by a migration.
+var firstEnvironments = []string{"development", "production", "staging"}
 
 // patience bounds the wait for something to come back after it was broken.
 const patience = 90 * time.Second
@@ -43,6 +45,9 @@ type Cluster struct {
 	Random *rand.Rand
 	// History is what writers asked for and were told.
 	History *History
+
+	// environments that writers write to.
+	environments []string
 
 	dir      string
 	volume   string // one that is mounted below dir; empty for none
@@ -81,7 +86,7 @@ func newCluster(s settings, name string) (*Cluster, error) {
 	for _, r := range name {
 		seed = seed*31 + uint64(r)
 	}
-	c := &Cluster{settings: s, heartbeat: 15 * time.Second, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
+	c := &Cluster{settings: s, environments: firstEnvironments, heartbeat: 15 * time.Second, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
 	var secret [32]byte
 	for i := range secret {
 		secret[i] = byte(c.Random.Uint32())
@@ -124,6 +129,19 @@ func (c *Cluster) Begin(ctx context.Context, servers int) error {
 		}
 	}
 	return c.noteRest(ctx)
+}
+
+// Spread makes environments until there are n, all of which are written to.
+func (c *Cluster) Spread(ctx context.Context, n int) error {
+	client := guidonv1connect.NewEnvironmentServiceClient(c.http, c.Pick(0).URL, c.keyed())
+	for i := len(c.environments); i < n; i++ {
+		name := fmt.Sprintf("spread-%d", i)
+		if _, err := client.Create(ctx, &guidonv1.EnvironmentServiceCreateRequest{Name: name, Reason: "torture"}); err != nil {
+			return err
+		}
+		c.environments = append(slices.Clone(c.environments), name)
+	}
+	return nil
 }
 
 func (c *Cluster) open(ctx context.Context) (*store.DB, error) {

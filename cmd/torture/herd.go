@@ -141,7 +141,7 @@ func (c *Cluster) stampede(ctx context.Context, a *Applications, killed []*Serve
 	if err != nil {
 		return nil, err
 	}
-	most := int64(len(environments) * len(killed))
+	most := int64(len(c.environments) * len(killed))
 	figures["snapshot_queries"], figures["snapshot_queries_at_most"] = queries, most
 	if queries > most {
 		return nil, fmt.Errorf("flags were read from Postgres %d times, want %d at most", queries, most)

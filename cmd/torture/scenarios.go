@@ -23,9 +23,12 @@ func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	if err := c.Begin(ctx, 3); err != nil {
 		return nil, err
 	}
-	rounds, n := 100, 100
+	rounds, most, environments, n := 100, 10_000, 50, 100
 	if c.settings.short {
-		rounds, n = 4, 10
+		rounds, most, environments, n = 4, 200, 4, 10
+	}
+	if err := c.Spread(ctx, environments); err != nil {
+		return nil, err
 	}
 	if _, err := c.Follow(ctx, n); err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	var recovery spread
 	err := func() error {
 		for range rounds {
-			if err := w.Await(ctx, 1+int64(c.Random.IntN(200))); err != nil {
+			if err := w.Await(ctx, 1+int64(c.Random.IntN(most))); err != nil {
 				return err
 			}
 			if err := c.EndPostgres(ctx, syscall.SIGKILL); err != nil {
@@ -52,7 +55,7 @@ func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 		return nil
 	}()
 	w.Quiesce()
-	return map[string]any{"rounds": rounds, "retries": w.retried.Load(), "first_ack_after_recovery": recovery.summary()}, err
+	return map[string]any{"rounds": rounds, "environments": environments, "retries": w.retried.Load(), "first_ack_after_recovery": recovery.summary()}, err
 }
 
 const terminateAll = `

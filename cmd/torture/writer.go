@@ -44,7 +44,7 @@ func (c *Cluster) Write(ctx context.Context, n, first int) *Writers {
 func (c *Cluster) WriteSlowly(ctx context.Context, n, first int, pause time.Duration, only ...string) *Writers {
 	w := &Writers{cluster: c, stop: make(chan struct{}), environments: only, pause: pause}
 	if len(only) == 0 {
-		w.environments = environments
+		w.environments = c.environments
 	}
 	for i := range n {
 		w.running.Go(func() { w.write(ctx, first+i) })
