@@ -17,6 +17,7 @@ import (
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 func TestOpenRefusesWrongOptions(t *testing.T) {
@@ -63,7 +64,7 @@ func TestOpenReturnsAtOnceWithoutAServer(t *testing.T) {
 		t.Fatalf("Open: %v", err)
 	}
 	cancel() // the end of its context is not the end of the client
-	eventually(t, "an error in the status", func() bool { return client.Status().LastError != "" })
+	storetest.Eventually(t, "an error in the status", func() bool { return client.Status().LastError != "" })
 	if got := client.Status(); got.State != feed.StateConnecting || client.Snapshot() != nil {
 		t.Errorf("Status() = %+v, want connecting", got)
 	}
@@ -103,7 +104,7 @@ func TestFlagsArriveOverBothHTTPs(t *testing.T) {
 			}
 			for range 5 {
 				newest := s.put(boolean("checkout", true))
-				eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
+				storetest.Eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
 			}
 			flag, err := client.Propagator().Evaluate(t.Context(), "checkout", 0, nil).Boolean()
 			if !flag || !err {
@@ -128,7 +129,7 @@ func TestWrongKeyIsRetriedAndSaid(t *testing.T) {
 		defer s.mu.Unlock()
 		return len(s.seen)
 	}
-	eventually(t, "three attempts", func() bool { return attempts() >= 3 })
+	storetest.Eventually(t, "three attempts", func() bool { return attempts() >= 3 })
 	if got := client.Status(); !strings.Contains(got.LastError, "unauthenticated") {
 		t.Errorf("LastError = %q, want unauthenticated", got.LastError)
 	}
@@ -182,7 +183,7 @@ func TestBadKeysLeaveTheOldOnes(t *testing.T) {
 		return interjected{src, short}
 	}))
 	newest := s.put(boolean("checkout", false))
-	eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
+	storetest.Eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
 	carried := http.Header{}
 	client.Propagator().Inject(client.Propagator().Root(t.Context(), nil), propagate.HTTPCarrier(carried))
 	if header, err := propagate.Decode(carried.Get("Guidon")); err != nil || header.KeyID != "k1" {

@@ -13,6 +13,7 @@ import (
 
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 type limits struct {
@@ -107,7 +108,7 @@ func TestConfigDecodesOncePerDefinition(t *testing.T) {
 	}
 	at := func(revision int64) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("revision %d", revision), func() bool { return client.Snapshot().Revision() == revision })
+		storetest.Eventually(t, fmt.Sprintf("revision %d", revision), func() bool { return client.Snapshot().Revision() == revision })
 	}
 	decodings = 0
 	read(1)

@@ -12,6 +12,7 @@ import (
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/eval"
 	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // What a process holds is told, and nothing that is a secret.
@@ -20,7 +21,7 @@ func TestDebugHandler(t *testing.T) {
 	s := startServer(t, boolean("checkout", false))
 	client := ready(t, s)
 	s.put(eval.Row{Kind: eval.KindEmergency, Name: "checkout", Document: []byte(`{"active":true,"log":[{"revision":2,"value":false,"variant":"off"}]}`)})
-	eventually(t, "the kill", func() bool { return client.Snapshot().Revision() == 2 })
+	storetest.Eventually(t, "the kill", func() bool { return client.Snapshot().Revision() == 2 })
 	_ = client.Propagator().Evaluate(t.Context(), "checkout", eval.Boolean, nil)
 	w := httptest.NewRecorder()
 	client.DebugHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/guidon", nil))
@@ -62,7 +63,7 @@ func TestCacheKey(t *testing.T) {
 	pinned := p.Root(t.Context(), nil)
 	before := client.CacheKey(pinned, nil, "checkout")
 	s.put(boolean("checkout", true))
-	eventually(t, "the change", func() bool { return client.Snapshot().Revision() == 2 })
+	storetest.Eventually(t, "the change", func() bool { return client.Snapshot().Revision() == 2 })
 	if now := client.CacheKey(p.Root(t.Context(), nil), nil, "checkout", "search"); now == first {
 		t.Error("another variant has the same key")
 	}

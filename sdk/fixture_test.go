@@ -314,21 +314,6 @@ func ready(t testing.TB, s *server, opts ...guidon.Option) *guidon.Client {
 // patience is how long a test waits for what must happen sooner or later.
 const patience = 30 * time.Second
 
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // held is a source whose stream stops at a revision until it is let go on: a
 // service that lags. Definitions are asked of the server as ever.
 type held struct {

@@ -8,6 +8,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/feed"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // The server dies, is missed after five seconds, and comes back with news.
@@ -65,12 +66,12 @@ func TestGarbageFromTheServer(t *testing.T) {
 				}
 			})
 			newest := s.put(boolean("checkout", false))
-			eventually(t, "a refusal in the status", func() bool { return client.Status().LastError != "" })
+			storetest.Eventually(t, "a refusal in the status", func() bool { return client.Status().LastError != "" })
 			if client.Snapshot() != kept {
 				t.Errorf("revision %d was taken from garbage", client.Snapshot().Revision())
 			}
 			s.spoil(nil)
-			eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
+			storetest.Eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
 			if got := client.Snapshot().Len(); got != 2 {
 				t.Errorf("%d flags, want 2", got)
 			}

@@ -44,14 +44,14 @@ func TestRestrictedService(t *testing.T) {
 	whole.Propagator().Inject(root, carried)
 	apply(t, db, store.KillFlag{Environment: "staging", Key: "secret", Variant: "off"})
 	killed := apply(t, db, owned("shop", "cart", false))
-	eventually(t, "the kill", func() bool { return whole.Snapshot().Revision() == killed })
+	storetest.Eventually(t, "the kill", func() bool { return whole.Snapshot().Revision() == killed })
 	whole.Propagator().Inject(root, warned)
 	if h, err := propagate.Decode(warned.Values(propagate.HeaderName)[0]); err != nil || h.Known == 0 || len(h.Decisions) != 1 {
 		t.Fatalf("the header %v, %v does not tell of the kill", h, err)
 	}
 	doomed := apply(t, db, store.KillFlag{Environment: "staging", Key: "doomed", Variant: "off"})
 	newest := apply(t, db, owned("core", "other", true)) // nothing that the service sees
-	eventually(t, "a revision that is empty here", func() bool { return shop.Status().Revision == newest })
+	storetest.Eventually(t, "a revision that is empty here", func() bool { return shop.Status().Revision == newest })
 	if n := shop.FeedStats().DigestMismatches.Load(); n != 0 {
 		t.Errorf("%d deltas did not have their digest", n)
 	}
@@ -61,7 +61,7 @@ func TestRestrictedService(t *testing.T) {
 		ctx := p.Extract(t.Context(), carrier)
 		for flag, want := range map[string]string{"cart": "on pin ", "doomed": "off emergency ", "secret": " none FLAG_NOT_FOUND", "nothing": " none FLAG_NOT_FOUND"} {
 			var got propagate.Result
-			eventually(t, "an answer within the budget", func() bool {
+			storetest.Eventually(t, "an answer within the budget", func() bool {
 				got = p.Evaluate(ctx, flag, eval.Boolean, nil)
 				return !got.PinUnavailable
 			})

@@ -15,6 +15,7 @@ import (
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // A request goes through two services, of which one lags behind the other. With
@@ -48,7 +49,7 @@ func TestServicesAgreeThroughTheHeader(t *testing.T) {
 			here, below := service("here"), service("below")
 			s.put(boolean("checkout", true))
 			ahead := map[string]*guidon.Client{"here": below, "below": here}[c.lagging]
-			eventually(t, "revision 2 where nothing lags", func() bool { return ahead.Snapshot().Revision() == 2 })
+			storetest.Eventually(t, "revision 2 where nothing lags", func() bool { return ahead.Snapshot().Revision() == 2 })
 
 			inventory := httptest.NewServer(below.Middleware(decide(t, below, nil, "")))
 			t.Cleanup(inventory.Close)

@@ -12,6 +12,7 @@ import (
 
 	guidon "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // connected is an OpenFeature API of the test's own with the client's provider.
@@ -179,7 +180,7 @@ func TestRequirement_2_2_9(t *testing.T) {
 	p := connected(t, client)
 	state := client.Propagator().Root(t.Context(), nil)
 	s.put(boolean("another", false))
-	eventually(t, "revision 4", func() bool { return client.Snapshot().Revision() == 4 })
+	storetest.Eventually(t, "revision 4", func() bool { return client.Snapshot().Revision() == 4 })
 	got, err := p.NewClient().BooleanValueDetails(state, "checkout", false, openfeature.EvaluationContext{})
 	if err != nil || !got.Value {
 		t.Fatalf("BooleanValueDetails = %v, %v", got.Value, err)
@@ -237,7 +238,7 @@ func TestRequirement_2_4_2_1(t *testing.T) {
 	if got := p.BooleanEvaluation(t.Context(), "checkout", false, nil).ResolutionDetail(); got.ErrorCode != openfeature.ProviderNotReadyCode {
 		t.Errorf("before any flags: %+v, want PROVIDER_NOT_READY", got)
 	}
-	eventually(t, "a first failure", func() bool { return client.Status().LastError != "" })
+	storetest.Eventually(t, "a first failure", func() bool { return client.Status().LastError != "" })
 	api := isolated.NewAPI()
 	t.Cleanup(func() { _ = api.Shutdown(context.Background()) })
 	failed := handle(api, openfeature.ProviderError)
@@ -288,7 +289,7 @@ func TestRequirement_2_5_1(t *testing.T) {
 		}
 	}
 	newest := s.put(boolean("checkout", false))
-	eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
+	storetest.Eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
 }
 
 // Events that nobody took before Shutdown are not delivered to who comes after.
@@ -301,7 +302,7 @@ func TestShutdownDropsEvents(t *testing.T) {
 		t.Fatalf("Init: %v", err)
 	}
 	newest := s.put(boolean("checkout", false)) // its event waits for a reader
-	eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
+	storetest.Eventually(t, "the newest revision", func() bool { return client.Snapshot().Revision() == newest })
 	life.Shutdown()
 	changed := handle(connected(t, client), openfeature.ProviderConfigChange)
 	s.put(boolean("search", true))

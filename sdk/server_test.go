@@ -45,7 +45,7 @@ func TestRoundTripWithTheServer(t *testing.T) {
 	ahead.Propagator().Inject(ahead.Propagator().Root(t.Context(), map[string]any{"targetingKey": "ada"}), carried)
 	apply(t, db, put("checkout", false, ""))
 	newest := apply(t, db, put("search", true, ""))
-	eventually(t, "the newest revision by delta", func() bool { return ahead.Snapshot().Revision() == newest })
+	storetest.Eventually(t, "the newest revision by delta", func() bool { return ahead.Snapshot().Revision() == newest })
 
 	// Whoever starts now has never seen the pin's revision.
 	late := openReal(t, url, key, newest, guidon.WithMode(propagate.Internal))
@@ -67,7 +67,7 @@ func TestRoundTripWithTheServer(t *testing.T) {
 	}
 	for name, c := range cases {
 		var got propagate.Result
-		eventually(t, "an answer within the budget", func() bool { // on a busy machine the first may come too late for whoever asked
+		storetest.Eventually(t, "an answer within the budget", func() bool { // on a busy machine the first may come too late for whoever asked
 			got = late.Propagator().Evaluate(c.ctx, c.flag, eval.Boolean, nil)
 			return !got.PinUnavailable
 		})
@@ -115,7 +115,7 @@ func openReal(t *testing.T, url, key string, revision int64, opts ...guidon.Opti
 		t.Fatalf("Open: %v", err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	eventually(t, "a client at the newest revision", func() bool { return client.Status().Revision >= revision })
+	storetest.Eventually(t, "a client at the newest revision", func() bool { return client.Status().Revision >= revision })
 	return client
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // pair writes a certificate with a serial number, and its key, to a directory.
@@ -82,7 +83,7 @@ func TestCertificateIsReplaced(t *testing.T) {
 		t.Fatalf("the certificate shown is number %d, want 1", got)
 	}
 	pair(t, dir, 2)
-	eventually(t, "the second certificate is shown", func() bool { return shown(connect()) == 2 })
+	storetest.Eventually(t, "the second certificate is shown", func() bool { return shown(connect()) == 2 })
 	if got := shown(first); got != 1 {
 		t.Errorf("the first connection shows certificate number %d: it was not kept", got)
 	}
@@ -94,7 +95,7 @@ func TestCertificateIsReplaced(t *testing.T) {
 		t.Errorf("the certificate shown is number %d while the file is none, want 2", got)
 	}
 	pair(t, dir, 3)
-	eventually(t, "the third certificate is shown", func() bool { return shown(connect()) == 3 })
+	storetest.Eventually(t, "the third certificate is shown", func() bool { return shown(connect()) == 3 })
 	if response, err := http.Get(g.url + "/healthz"); err == nil {
 		_ = response.Body.Close()
 		if response.StatusCode == http.StatusOK {

@@ -15,6 +15,7 @@ import (
 	sdk "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // network is a proxy between a client and a server that can be made to misbehave.
@@ -117,37 +118,21 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 		mend := n.worsen(fault.kind, "downstream", fault.attributes)
 		newest = publish(!published[newest])
 		if fault.passes {
-			atLast(t, "the change came through "+fault.name, current)
+			storetest.Eventually(t, "the change came through "+fault.name, current)
 		} else {
-			atLast(t, "the stream is known to be lost under "+fault.name, func() bool { return c.Status().LastError != "" })
+			storetest.Eventually(t, "the stream is known to be lost under "+fault.name, func() bool { return c.Status().LastError != "" })
 		}
 		if fault.name == "half open" && !strings.Contains(c.Status().LastError, "nothing was heard") {
 			t.Errorf("a stream that is half open was lost for %q", c.Status().LastError)
 		}
 		mend()
 		newest = publish(!published[newest])
-		atLast(t, "all is current after "+fault.name, current)
+		storetest.Eventually(t, "all is current after "+fault.name, current)
 	}
 	over.Store(true)
 	for revision, on := range <-seen {
 		if want, ok := published[revision]; !ok || on != want {
 			t.Errorf("at revision %d the flag was on=%v; published was %v, %v", revision, on, want, ok)
-		}
-	}
-}
-
-// atLast is eventually for what may wait for a backoff that has grown: up to 30
-// seconds, and that on a machine that has other things to do.
-func atLast(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 2 minutes in vain until %s", what)
 		}
 	}
 }

@@ -68,13 +68,13 @@ func TestFleetOverReplicas(t *testing.T) {
 	acks(two, "x")
 	want := []string{"cart x sync lag 0", fmt.Sprintf("cart y sync lag %d", revision)}
 	for name, g := range map[string]*guidon{"one": one, "two": two} {
-		eventually(t, "replica "+name+" knows both, and that x has seen the newest", func() bool {
+		storetest.Eventually(t, "replica "+name+" knows both, and that x has seen the newest", func() bool {
 			instances, seen := g.seen(t)
 			return cmp.Equal(want, instances) && seen == "staging 1/2"
 		})
 	}
 	acks(one, "y")
-	eventually(t, "both have seen the newest", func() bool {
+	storetest.Eventually(t, "both have seen the newest", func() bool {
 		_, seen := two.seen(t)
 		return seen == "staging 2/2"
 	})

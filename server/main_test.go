@@ -117,7 +117,7 @@ func (g *guidon) run(t testing.TB, o options, beside ...func(context.Context) er
 		http.DefaultClient.CloseIdleConnections()
 	}
 	t.Cleanup(g.stop)
-	eventually(t, "the hub is ready", func() bool { return g.hub.Ready() == nil })
+	storetest.Eventually(t, "the hub is ready", func() bool { return g.hub.Ready() == nil })
 }
 
 // key makes an API key and returns its text.
@@ -137,21 +137,6 @@ func (g *guidon) create(t testing.TB, k store.NewKey) (id, text string) {
 	}
 	g.knows(t, secret.Reveal())
 	return made.ID, secret.Reveal()
-}
-
-// eventually waits for a condition that other goroutines bring about.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 20 s in vain until %s", what)
-		}
-	}
 }
 
 // withKey is a client option that sends a key with each call.

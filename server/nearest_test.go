@@ -75,12 +75,12 @@ func TestNearest(t *testing.T) {
 		} {
 			// What is not at hand has 50 ms: on a busy machine the first may come too
 			// late for whoever asked.
-			eventually(t, fmt.Sprintf("%s: %s at %d over OFREP has %q and no %s", name, c.flag, c.pin, c.has, c.hasNever), func() bool {
+			storetest.Eventually(t, fmt.Sprintf("%s: %s at %d over OFREP has %q and no %s", name, c.flag, c.pin, c.has, c.hasNever), func() bool {
 				got := at.post(t, ofrepSingle+c.flag, key, `{}`, "Guidon", pinned(c.pin)).body
 				return !strings.Contains(got, c.hasNever) && !slices.ContainsFunc(c.has, func(has string) bool { return !strings.Contains(got, has) })
 			})
 		}
-		eventually(t, name+": all over OFREP, bold as of the nearest", func() bool {
+		storetest.Eventually(t, name+": all over OFREP, bold as of the nearest", func() bool {
 			all := at.post(t, ofrepBulk, key, `{}`, "Guidon", pinned(2)).body
 			return strings.Contains(all, says) && strings.Count(all, "nearestRevision") == 1 && strings.Count(all, "PIN_UNAVAILABLE") == 3
 		})
@@ -92,7 +92,7 @@ func TestNearest(t *testing.T) {
 		if got, err := resolve("plain"); err == nil || !strings.Contains(err.Error(), "could not be had") {
 			t.Errorf("%s: plain over flagd = %v, %v, want an error", name, got, err)
 		}
-		eventually(t, name+": bold over flagd as of the nearest", func() bool {
+		storetest.Eventually(t, name+": bold over flagd as of the nearest", func() bool {
 			got, err := resolve("bold")
 			if err != nil {
 				return false
@@ -112,12 +112,12 @@ func TestNearest(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = client.Close() })
-		eventually(t, "the client holds the flags", func() bool { return client.Snapshot() != nil && client.Snapshot().Flag("bold") != nil })
+		storetest.Eventually(t, "the client holds the flags", func() bool { return client.Snapshot() != nil && client.Snapshot().Flag("bold") != nil })
 		evaluate := func(flag string, pin int64) propagate.Result {
 			ctx := client.Propagator().Extract(t.Context(), propagate.HTTPCarrier(http.Header{"Guidon": {pinned(pin)}}))
 			return client.Propagator().Evaluate(ctx, flag, eval.Boolean, nil)
 		}
-		eventually(t, "an SDK takes bold as of the nearest", func() bool { // within its budget, on a busy machine
+		storetest.Eventually(t, "an SDK takes bold as of the nearest", func() bool { // within its budget, on a busy machine
 			r := evaluate("bold", 2)
 			return r.Variant() == "off" && r.Nearest == oldest && r.PinUnavailable && r.Pinned == 2 && r.Origin == propagate.OriginNearest
 		})

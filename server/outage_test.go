@@ -124,7 +124,7 @@ func TestPostgresAway(t *testing.T) {
 	}
 
 	w.cut()
-	eventually(t, "it is not ready", func() bool {
+	storetest.Eventually(t, "it is not ready", func() bool {
 		return g.do(t, http.MethodGet, "/readyz", "").status == http.StatusServiceUnavailable
 	})
 	ready := g.do(t, http.MethodGet, "/readyz", "").body
@@ -161,7 +161,7 @@ func TestPostgresAway(t *testing.T) {
 	}
 
 	w.mend()
-	eventually(t, "it is ready again", func() bool {
+	storetest.Eventually(t, "it is ready again", func() bool {
 		return g.do(t, http.MethodGet, "/readyz", "").status == http.StatusOK
 	})
 	next := g.apply(t, "staging", setState("staging", "a", "DISABLED"))

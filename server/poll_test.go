@@ -15,6 +15,7 @@ import (
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // A poll answers what a stream would begin with: at once to who lacks
@@ -140,7 +141,7 @@ func TestPollByETag(t *testing.T) {
 		if _, err := g.origin().environments(g.admin).RotatePropagationKey(t.Context(), rotate); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "a new propagation key changes the tag", func() bool { return poll("0.5s", tag).header.Get("ETag") != tag })
+		storetest.Eventually(t, "a new propagation key changes the tag", func() bool { return poll("0.5s", tag).header.Get("ETag") != tag })
 		if got := g.do(t, http.MethodGet, guidonv1connect.SyncServiceGetDeltaProcedure+"?encoding=json&connect=v1&message=%7B%7D", ""); got.status != http.StatusUnauthorized {
 			t.Errorf("without a key: %d", got.status)
 		}

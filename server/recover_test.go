@@ -35,7 +35,7 @@ func TestRecovery(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `UPDATE installation SET lineage = 'elsewhere'`); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the server is not ready", func() bool {
+	storetest.Eventually(t, "the server is not ready", func() bool {
 		a := g.do(t, http.MethodGet, "/readyz", "")
 		return a.status == http.StatusServiceUnavailable && strings.Contains(a.body, "guidon recover")
 	})
@@ -58,7 +58,7 @@ func TestRecovery(t *testing.T) {
 	if f.snapshots != 2 || f.snapshot.Flag("a").EffectiveFrom() != next {
 		t.Errorf("the client got %d snapshots, and a is as of %d, want a second snapshot as of %d", f.snapshots, f.snapshot.Flag("a").EffectiveFrom(), next)
 	}
-	eventually(t, "the server is ready", func() bool { return g.do(t, http.MethodGet, "/readyz", "").status == http.StatusOK })
+	storetest.Eventually(t, "the server is ready", func() bool { return g.do(t, http.MethodGet, "/readyz", "").status == http.StatusOK })
 	f.reach(g.apply(t, "staging", setState("staging", "a", "DISABLED")))
 	for revision, want := range map[int64]connect.Code{seen: 0, seen + 1: connect.CodeNotFound, next - 1: connect.CodeNotFound, next: 0} {
 		_, err := g.syncs(key).GetDefinition(t.Context(), &guidonv1.SyncServiceGetDefinitionRequest{Key: "a", Revision: revision})
@@ -88,7 +88,7 @@ func TestClientProvesALoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := g.follow(t, key, ahead)
-	eventually(t, "the server is not ready", func() bool {
+	storetest.Eventually(t, "the server is not ready", func() bool {
 		a := g.do(t, http.MethodGet, "/readyz", "")
 		return a.status == http.StatusServiceUnavailable && strings.Contains(a.body, "a client proved revision")
 	})
@@ -103,7 +103,7 @@ func TestClientProvesALoss(t *testing.T) {
 	if later.snapshot.Flag("lost") != nil || later.snapshot.Flag("a") == nil {
 		t.Error("the client that was ahead still has what was lost")
 	}
-	eventually(t, "the server is ready", func() bool { return g.hub.Ready() == nil })
+	storetest.Eventually(t, "the server is ready", func() bool { return g.hub.Ready() == nil })
 }
 
 // TestAbsurdClaimsProveNothing: a revision that no installation could have lost.

@@ -22,9 +22,9 @@ func TestReadyOnlyWhileReplicated(t *testing.T) {
 		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
 		return w.Code, w.Body.String()
 	}
-	eventually(t, "the server is ready", func() bool { code, _ := ready(); return code == http.StatusOK })
+	storetest.Eventually(t, "the server is ready", func() bool { code, _ := ready(); return code == http.StatusOK })
 	end()
-	eventually(t, "a change is refused", func() bool {
+	storetest.Eventually(t, "a change is refused", func() bool {
 		_, err := db.Apply(t.Context(), store.ChangeSet{Actor: "ada", Operations: []store.Operation{
 			store.PutFlag{Environment: "staging", Key: "a", Definition: []byte(`{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`)},
 		}})

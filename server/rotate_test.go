@@ -67,7 +67,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One of two: it stays so for as many looks as the server makes meanwhile.
-	eventually(t, "one instance holds the key", func() bool {
+	storetest.Eventually(t, "one instance holds the key", func() bool {
 		res, err := g.environments(g.admin).Get(t.Context(), &guidonv1.EnvironmentServiceGetRequest{Name: "staging"})
 		k := res.GetEnvironment().GetPropagationKey()
 		if err != nil || k.GetSigner() != old || k.GetNext() != next {
@@ -76,7 +76,7 @@ func TestRotation(t *testing.T) {
 		return k.GetHeld() == 1 && k.GetConnected() == 2
 	})
 	f.close() // the one that never acknowledges goes
-	eventually(t, "the next key signs", func() bool {
+	storetest.Eventually(t, "the next key signs", func() bool {
 		res, err := g.environments(g.admin).Get(t.Context(), &guidonv1.EnvironmentServiceGetRequest{Name: "staging"})
 		return err == nil && res.GetEnvironment().GetPropagationKey().GetSigner() == next && res.GetEnvironment().GetPropagationKey().GetNext() == ""
 	})
@@ -137,7 +137,7 @@ func TestRemovedKeyLeavesTheStream(t *testing.T) {
 	if err := g.db.SwitchPropagationKey(t.Context(), asked, next); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the next key signs", func() bool { return f.awaitKeys().GetSigner() == next })
+	storetest.Eventually(t, "the next key signs", func() bool { return f.awaitKeys().GetSigner() == next })
 	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
 	if err != nil {
 		t.Fatal(err)

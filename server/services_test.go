@@ -17,6 +17,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 func (g *guidon) flags(key string) guidonv1connect.FlagServiceClient {
@@ -350,7 +351,7 @@ func TestKeys(t *testing.T) {
 	if err != nil || !revoked.GetKey().GetRevokedAt().IsValid() {
 		t.Errorf("Revoke = %v, %v, want a time of revocation", revoked, err)
 	}
-	eventually(t, "the revoked key is refused", func() bool {
+	storetest.Eventually(t, "the revoked key is refused", func() bool {
 		_, err := g.evaluations(text).Evaluate(t.Context(), &guidonv1.EvaluationServiceEvaluateRequest{Key: "a"})
 		return connect.CodeOf(err) == connect.CodeUnauthenticated
 	})

@@ -13,6 +13,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // narrow are clients that hold little of what they do not read. With narrowly,
@@ -90,7 +91,7 @@ func TestStalledClientIsCut(t *testing.T) {
 			f := g.followWith(t, client, g.key(t, store.KeyServer, "staging"), nil)
 			f.reach(1)
 			g.apply(t, "staging", putNoise(1))
-			eventually(t, "the stream is cut", func() bool {
+			storetest.Eventually(t, "the stream is cut", func() bool {
 				metrics := g.do(t, http.MethodGet, "/metrics", "").body
 				return strings.Contains(metrics, "guidon_sync_stalled_total 1") &&
 					strings.Contains(metrics, `guidon_sync_streams{environment="staging"} 0`)

@@ -218,7 +218,7 @@ func TestMaxStreams(t *testing.T) {
 		t.Errorf("the third of two streams: %s, want unavailable", code)
 	}
 	f.close()
-	eventually(t, "there is room again", func() bool { return g.call(t, sync, "{}", "X-API-Key", key) == "ok" })
+	storetest.Eventually(t, "there is room again", func() bool { return g.call(t, sync, "{}", "X-API-Key", key) == "ok" })
 }
 
 // TestDrain: a server that stops says so on each stream, and is not ready.

@@ -10,6 +10,7 @@ import (
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/server/relay"
 	"github.com/guidon-flags/guidon/store"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // ways are how many relays stand between a client and the server.
@@ -69,7 +70,7 @@ func (g *guidon) origin() *guidon {
 func (g *guidon) knows(t testing.TB, text string) {
 	t.Helper()
 	for ; g.upstream != nil; g = g.upstream {
-		eventually(t, "a relay has heard of a key", func() bool { _, err := g.verify(t.Context(), text); return err == nil })
+		storetest.Eventually(t, "a relay has heard of a key", func() bool { _, err := g.verify(t.Context(), text); return err == nil })
 	}
 }
 
@@ -79,7 +80,7 @@ func (g *guidon) reached(t testing.TB, environment string, revision int64) {
 	if g.upstream == nil {
 		return // it answered when it was
 	}
-	eventually(t, "a relay has heard of a revision", func() bool {
+	storetest.Eventually(t, "a relay has heard of a revision", func() bool {
 		e, err := g.hub.Environment(environment)
 		return err == nil && e.Head().Revision() >= revision
 	})

@@ -15,6 +15,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 func (g *guidon) revisions() guidonv1connect.RevisionServiceClient {
@@ -254,7 +255,7 @@ func TestEnvironmentsAndProjects(t *testing.T) {
 	if _, err := g.environments(g.admin).Create(t.Context(), &guidonv1.EnvironmentServiceCreateRequest{Name: "preview", Protected: true, RetentionDays: 45}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the environment is there", func() bool { _, err := g.hub.Environment("preview"); return err == nil })
+	storetest.Eventually(t, "the environment is there", func() bool { _, err := g.hub.Environment("preview"); return err == nil })
 	if _, err := g.changes(g.admin).Copy(t.Context(), &guidonv1.ChangeServiceCopyRequest{Environment: "development", To: "preview"}); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("a copy into a protected environment without a reason: %v", err)
 	}

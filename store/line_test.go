@@ -32,13 +32,13 @@ func gather(t *testing.T, db *store.DB, sets ...store.ChangeSet) crowd {
 			t.Error(err)
 		}
 	})
-	await(t, "the first waits", func() bool { return waiting(t, tx) == 1 })
+	storetest.Eventually(t, "the first waits", func() bool { return waiting(t, tx) == 1 })
 	c := crowd{applied: make([]store.Applied, len(sets)), errs: make([]error, len(sets))}
 	before := db.Stats().Groups
 	var all sync.WaitGroup
 	for i, cs := range sets {
 		all.Go(func() { c.applied[i], c.errs[i] = db.Apply(t.Context(), cs) })
-		await(t, "it is in line", func() bool { return db.Stats().Waiting == i+1 })
+		storetest.Eventually(t, "it is in line", func() bool { return db.Stats().Waiting == i+1 })
 	}
 	release(t, tx)
 	first.Wait()
@@ -188,7 +188,7 @@ func TestEnvironmentThatIsHeldDelaysNoOther(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		await(t, "it waits", func() bool { return waiting(t, tx) == min(i+1, 2) && db.Stats().Waiting == max(i-1, 0) })
+		storetest.Eventually(t, "it waits", func() bool { return waiting(t, tx) == min(i+1, 2) && db.Stats().Waiting == max(i-1, 0) })
 	}
 	for i := range 6 {
 		apply(t, db, put("development", fmt.Sprintf("free-%d", i), onOff))
@@ -260,7 +260,7 @@ func TestLockThatIsNotHadTakesOneConnection(t *testing.T) {
 			}
 		})
 	}
-	await(t, "each has waited in vain", func() bool { return db.Stats().Retries >= callers })
+	storetest.Eventually(t, "each has waited in vain", func() bool { return db.Stats().Retries >= callers })
 	for i := range 10 {
 		apply(t, db, put("development", fmt.Sprintf("free-%d", i), onOff))
 		if n := waiting(t, tx); n > 1 {
@@ -307,7 +307,7 @@ func TestCallerWhoLeavesTheLine(t *testing.T) {
 			_, err := db.Apply(ctx, cs)
 			answer <- err
 		}()
-		await(t, "it waits", ready)
+		storetest.Eventually(t, "it waits", ready)
 		leave()
 		return <-answer
 	}
@@ -324,7 +324,7 @@ func TestCallerWhoLeavesTheLine(t *testing.T) {
 	default:
 	}
 	release(t, tx)
-	await(t, "the change is made", func() bool { return state(t, db, "staging").Revision == 2 })
+	storetest.Eventually(t, "the change is made", func() bool { return state(t, db, "staging").Revision == 2 })
 	select {
 	case <-heard:
 	case <-time.After(time.Minute):
@@ -357,9 +357,9 @@ func TestLineIsBounded(t *testing.T) {
 	}
 	var first store.Applied
 	all.Go(made(&first, put("staging", "first", onOff)))
-	await(t, "the first waits", func() bool { return waiting(t, tx) == 1 })
+	storetest.Eventually(t, "the first waits", func() bool { return waiting(t, tx) == 1 })
 	all.Go(made(&last, put("staging", "last", onOff)))
-	await(t, "it is in line", func() bool { return db.Stats().Waiting == 1 })
+	storetest.Eventually(t, "it is in line", func() bool { return db.Stats().Waiting == 1 })
 	const full = 512
 	crowd, disperse := context.WithCancel(t.Context())
 	defer disperse()
@@ -370,15 +370,15 @@ func TestLineIsBounded(t *testing.T) {
 			}
 		})
 	}
-	await(t, "the line is full", func() bool { return db.Stats().Waiting == full })
+	storetest.Eventually(t, "the line is full", func() bool { return db.Stats().Waiting == full })
 	_, err := db.Apply(t.Context(), change(put("staging", "one-more", onOff)))
 	if n := db.Stats().Busy; !errors.Is(err, store.ErrBusy) || !errors.Is(err, store.ErrUnavailable) || n != 1 {
 		t.Errorf("one more: %v and %d counted, want ErrBusy and 1", err, n)
 	}
 	all.Go(made(&kill, store.KillFlag{Environment: "staging", Key: "bad", Variant: "on"}))
-	await(t, "a kill is in line", func() bool { return db.Stats().Waiting == full+1 })
+	storetest.Eventually(t, "a kill is in line", func() bool { return db.Stats().Waiting == full+1 })
 	disperse()
-	await(t, "the others leave", func() bool { return db.Stats().Waiting == 2 })
+	storetest.Eventually(t, "the others leave", func() bool { return db.Stats().Waiting == 2 })
 	release(t, tx)
 	all.Wait()
 	if first, kill, last := first.Revisions["staging"], kill.Revisions["staging"], last.Revisions["staging"]; first != 3 || kill != 4 || last != 5 {

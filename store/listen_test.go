@@ -103,7 +103,7 @@ func TestTerminatedConnectionsCostNoChange(t *testing.T) {
 	if got, want := state(t, db, "staging"), (written{21, 20, 20}); got != want {
 		t.Errorf("staging = %+v, want %+v", got, want)
 	}
-	await(t, "no read is at work", func() bool { return db.Stats().Reads == 0 }) // a dead connection is given up a moment later
+	storetest.Eventually(t, "no read is at work", func() bool { return db.Stats().Reads == 0 }) // a dead connection is given up a moment later
 	if s := db.Stats(); s.Retries == 0 || s.Lost == 0 || s.Writes > s.MaxWrites {
 		t.Errorf("Stats = %+v, want retries and lost connections", s)
 	}

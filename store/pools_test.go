@@ -46,7 +46,7 @@ func TestBusyConnections(t *testing.T) {
 		_, err := db.TouchFleet(store.Background(t.Context()), "r", 1)
 		slow <- err
 	}()
-	await(t, "the writer and the job wait", func() bool { return waiting(t, tx) == 2 })
+	storetest.Eventually(t, "the writer and the job wait", func() bool { return waiting(t, tx) == 2 })
 	busy := func(doing string, err error) {
 		t.Helper()
 		if !errors.Is(err, store.ErrBusy) || !errors.Is(err, store.ErrUnavailable) {
@@ -64,7 +64,7 @@ func TestBusyConnections(t *testing.T) {
 		_, err := db.Fleet(t.Context(), "r")
 		slow <- err
 	}()
-	await(t, "the reader waits", func() bool { return db.Stats().Reads == 1 })
+	storetest.Eventually(t, "the reader waits", func() bool { return db.Stats().Reads == 1 })
 	_, err = db.Revisions(t.Context())
 	busy("a read", err)
 	if n := db.Stats().Busy; n != 3 {
@@ -92,14 +92,4 @@ func waiting(t *testing.T, tx pgx.Tx) (n int) {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// await waits until a condition holds.
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after a minute: %s does not hold", what)
-		}
-	}
 }

@@ -79,7 +79,7 @@ func TestChangeThatNoStandbyHasIsNotAcknowledged(t *testing.T) {
 		_, err := db.Apply(t.Context(), cs)
 		answer <- err
 	}()
-	await(t, "it waits for the lock, or does not", func() bool { return waiting(t, tx) == 1 || len(answer) == 1 })
+	storetest.Eventually(t, "it waits for the lock, or does not", func() bool { return waiting(t, tx) == 1 || len(answer) == 1 })
 	release(t, tx)
 	if err := <-answer; !errors.Is(err, store.ErrUnknownDurability) {
 		t.Errorf("retry while somebody holds staging: %v, want an unknown durability still", err)

@@ -60,7 +60,7 @@ func startGuidon(t *testing.T) guidonServer {
 		}
 		return text.Reveal()
 	}
-	until(t, "guidon is ready", func() bool { return h.Ready() == nil })
+	storetest.Eventually(t, "guidon is ready", func() bool { return h.Ready() == nil })
 	gs := guidonServer{localURL(listener.Addr()), key(store.KeyAdmin, ""), key(store.KeyServer, "development")}
 	gs.load(t)
 	return gs
@@ -112,7 +112,7 @@ func readFlags(t *testing.T) eval.Document {
 type shopProcess struct {
 	URL      string            `json:"url"`
 	Services map[string]string `json:"services"`
-	out      *safeBuffer
+	out      *storetest.Log
 	file     string // the ready file
 	stop     func() int
 }
@@ -120,7 +120,7 @@ type shopProcess struct {
 // startShop runs the program and waits until it says that it is ready.
 func startShop(t *testing.T, guidon, key string, flags ...string) *shopProcess {
 	t.Helper()
-	p := &shopProcess{out: &safeBuffer{}, file: filepath.Join(t.TempDir(), "ready.json")}
+	p := &shopProcess{out: &storetest.Log{}, file: filepath.Join(t.TempDir(), "ready.json")}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	go func() {
@@ -133,7 +133,7 @@ func startShop(t *testing.T, guidon, key string, flags ...string) *shopProcess {
 			t.Errorf("the shop ended with code %d:\n%s", code, p.out)
 		}
 	})
-	until(t, "the shop is open", func() bool {
+	storetest.Eventually(t, "the shop is open", func() bool {
 		data, err := os.ReadFile(p.file)
 		if err != nil {
 			return false
@@ -185,37 +185,4 @@ func do(t *testing.T, req *http.Request, status int, into any) http.Header {
 		t.Fatalf("%s %s: %v:\n%s", req.Method, req.URL, err, &body)
 	}
 	return res.Header
-}
-
-// until waits for something that happens by itself.
-func until(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	end := time.After(deadline)
-	for !happened() {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("waited %v until %s", deadline, what)
-		}
-	}
-}
-
-// A safeBuffer is written by one goroutine and read by another.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

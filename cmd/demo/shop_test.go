@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/open-feature/go-sdk/openfeature"
+
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // What the shop is for: while a flag flips and every service learns of it at
@@ -26,7 +28,7 @@ func TestStorm(t *testing.T) {
 	t.Parallel()
 	guidon := startGuidon(t)
 	shop := startShop(t, guidon.url, guidon.key, "--lag", "100ms")
-	var out safeBuffer
+	var out storetest.Log
 	code := run(t.Context(), &out, &out, "storm", "--shop", shop.URL, "--guidon", guidon.url, "--key", guidon.admin,
 		"--requests", "60", "--flip-every", "20ms", "--concurrency", "6")
 	t.Logf("\n%s", &out)
@@ -53,7 +55,7 @@ func TestStorm(t *testing.T) {
 		t.Errorf("arrivals are %+v, want changes that took the lag of the last service, 100 ms, or more", a)
 	}
 	// All services come to rest at the same revision.
-	until(t, "every service has the last revision", func() bool {
+	storetest.Eventually(t, "every service has the last revision", func() bool {
 		services := shop.stats(t).Services
 		for _, s := range services {
 			if s.Revision != services[0].Revision {
@@ -254,7 +256,7 @@ func TestGuidonComesLater(t *testing.T) {
 		t.Errorf("without Guidon: %+v, want six hops at revision 0 that agree", a)
 	}
 	var stats Stats
-	until(t, "the shop says why it has no flags", func() bool {
+	storetest.Eventually(t, "the shop says why it has no flags", func() bool {
 		get(t, shop+"/stats", http.StatusOK, &stats)
 		return stats.Services[0].Error != ""
 	})
@@ -263,7 +265,7 @@ func TestGuidonComesLater(t *testing.T) {
 	}
 
 	there.Store(true)
-	until(t, "all services have flags", func() bool {
+	storetest.Eventually(t, "all services have flags", func() bool {
 		get(t, shop+"/stats", http.StatusOK, &stats)
 		for _, s := range stats.Services {
 			if !s.Connected || s.Revision == 0 {
@@ -272,7 +274,7 @@ func TestGuidonComesLater(t *testing.T) {
 		}
 		return true
 	})
-	until(t, "evaluations use them", func() bool {
+	storetest.Eventually(t, "evaluations use them", func() bool {
 		get(t, shop+"/checkout?user=ada", http.StatusOK, &a)
 		return a.Revision > 0 && a.Hops[5].Flags[flipped] == "off"
 	})
@@ -299,7 +301,7 @@ func TestCommandLine(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
-			var out safeBuffer
+			var out storetest.Log
 			if code := run(t.Context(), &out, &out, strings.Fields(tt.args)...); code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}

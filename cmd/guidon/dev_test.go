@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 const pricing = `{"flags": {"pricing": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"}}}`
@@ -157,7 +159,7 @@ func TestServe(t *testing.T) {
 	rescued.Keys.admin = created.Text
 	guidon(t, rescued, "key", "list")
 	guidon(t, r, "key", "revoke", created.Key.ID)
-	await(t, "the revocation to act", func() bool {
+	storetest.Eventually(t, "the revocation to act", func() bool {
 		out, err := command(rescued, "key", "list").CombinedOutput()
 		return err != nil && strings.Contains(string(out), "GUIDON_KEY")
 	})
@@ -211,7 +213,7 @@ func TestDevIsToldToStopTwice(t *testing.T) {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the server to stop listening", func() bool {
+	storetest.Eventually(t, "the server to stop listening", func() bool {
 		res, err := http.Get(r.URL + "/healthz")
 		if err == nil {
 			_ = res.Body.Close()
@@ -302,7 +304,7 @@ func (p *process) ready(t testing.TB, path string) ready {
 // readyAnew waits for a ready file that is not the stale one.
 func (p *process) readyAnew(t testing.TB, path string, stale os.FileInfo) ready {
 	t.Helper()
-	await(t, "a ready file", func() bool {
+	storetest.Eventually(t, "a ready file", func() bool {
 		select {
 		case <-p.ended:
 			t.Fatalf("guidon ended before it was ready: %v", p.err)
@@ -391,7 +393,7 @@ func dataDirectory(t *testing.T) string {
 // its backends all do. Without /proc it has nothing to look at.
 func awaitNothingIn(t *testing.T, dir string) {
 	t.Helper()
-	await(t, "the end of every process in "+dir, func() bool {
+	storetest.Eventually(t, "the end of every process in "+dir, func() bool {
 		links, err := filepath.Glob("/proc/[0-9]*/cwd")
 		if err != nil {
 			t.Fatal(err)
@@ -407,7 +409,7 @@ func awaitNothingIn(t *testing.T, dir string) {
 
 func awaitStatus(t *testing.T, url string, want int) {
 	t.Helper()
-	await(t, url, func() bool {
+	storetest.Eventually(t, url, func() bool {
 		res, err := http.Get(url)
 		if err != nil {
 			return false
@@ -415,19 +417,4 @@ func awaitStatus(t *testing.T, url string, want int) {
 		_ = res.Body.Close()
 		return res.StatusCode == want
 	})
-}
-
-// await polls until done.
-func await(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }

@@ -114,8 +114,8 @@ func TestImage(t *testing.T) {
 	if err := serve.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the health check to pass", func() bool { return command(healthy...).Run() == nil })
-	await(t, "it to be ready", func() bool { return command("health", "--ready").Run() == nil })
+	storetest.Eventually(t, "the health check to pass", func() bool { return command(healthy...).Run() == nil })
+	storetest.Eventually(t, "it to be ready", func() bool { return command("health", "--ready").Run() == nil })
 	if out, err := command("key", "create", "--kind", "admin", "--name", "me", "--database-url", storetest.URL(t)).CombinedOutput(); err != nil {
 		t.Errorf("key create: %v: %s", err, out)
 	}

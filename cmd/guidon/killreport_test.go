@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	guidonsdk "github.com/guidon-flags/guidon/sdk"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // The report of a kill outlives the servers that saw it spread, and the
@@ -31,7 +32,7 @@ func TestKillReportOutlivesTheServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	await(t, "the service to have the flag", func() bool {
+	storetest.Eventually(t, "the service to have the flag", func() bool {
 		return client.Propagator().Evaluate(t.Context(), "pricing", 0, nil).Variant() == "off"
 	})
 	ctx := client.Propagator().Root(t.Context(), nil)
@@ -39,7 +40,7 @@ func TestKillReportOutlivesTheServers(t *testing.T) {
 		t.Fatalf("before the kill: %q, want off", got)
 	}
 	guidon(t, r, "flag", "kill", "pricing", "--environment", "development", "--variant", "on", "--reason", "prices are wrong")
-	await(t, "a request under way to change its value", func() bool {
+	storetest.Eventually(t, "a request under way to change its value", func() bool {
 		return client.Propagator().Evaluate(ctx, "pricing", 0, nil).Variant() == "on"
 	})
 	type report struct {
@@ -56,7 +57,7 @@ func TestKillReportOutlivesTheServers(t *testing.T) {
 		return out
 	}
 	var before report
-	await(t, "the service to have told of it", func() bool {
+	storetest.Eventually(t, "the service to have told of it", func() bool {
 		before = ask(r)
 		return before.Timed == 1 && before.Pierced == 1
 	})
@@ -64,7 +65,7 @@ func TestKillReportOutlivesTheServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the server to have noted it", func() bool {
+	storetest.Eventually(t, "the server to have noted it", func() bool {
 		var noted bool
 		err := conn.QueryRow(t.Context(), `SELECT timed = 1 AND pierced = 1 FROM kill_reports`).Scan(&noted)
 		return err == nil && noted

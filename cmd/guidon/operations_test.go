@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	sdk "github.com/guidon-flags/guidon/sdk"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // page is OPERATIONS.md by its headings.
@@ -137,7 +138,7 @@ func TestOperationsFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = service.Close() })
-	await(t, "the service to have its flags", func() bool { return service.Snapshot() != nil })
+	storetest.Eventually(t, "the service to have its flags", func() bool { return service.Snapshot() != nil })
 	lost := service.Snapshot().Revision()
 	status, header := post(t, url+"/guidon/v1/state", server.Text, "", `{}`)
 	var rooted struct{ Header string }
@@ -168,7 +169,7 @@ func TestOperationsFollowed(t *testing.T) {
 	if got := o.do(t, "guidon flag get pricing --environment development --output json"); got != kept {
 		t.Errorf("restored: %s, want as it was backed up: %s", got, kept)
 	}
-	await(t, "the service to take what was restored", func() bool { return service.Snapshot().Revision() == 1<<20 })
+	storetest.Eventually(t, "the service to take what was restored", func() bool { return service.Snapshot().Revision() == 1<<20 })
 	if lost >= 1<<20 {
 		t.Errorf("the service held revision %d before", lost)
 	}
@@ -193,7 +194,7 @@ func TestOperationsFollowed(t *testing.T) {
 		awaitStatus(t, r.url+"/readyz", http.StatusOK)
 	}
 	o.do(t, "guidon flag disable pricing --environment development")
-	await(t, "the service to hear of a change after the upgrade", func() bool { return service.Snapshot().Revision() == 1<<20+1 })
+	storetest.Eventually(t, "the service to hear of a change after the upgrade", func() bool { return service.Snapshot().Revision() == 1<<20+1 })
 }
 
 // post sends JSON with a key and, if it is given, a guidon header.

@@ -12,6 +12,7 @@ import (
 
 	guidonsdk "github.com/guidon-flags/guidon/sdk"
 	"github.com/guidon-flags/guidon/sdk/propagate"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // Postgres is put back to a backup while a service is connected, and recovered by
@@ -40,11 +41,11 @@ func TestServiceOutlivesARestore(t *testing.T) {
 	sees := func(variant string) func() bool {
 		return func() bool { return p.Evaluate(p.Root(t.Context(), nil), "pricing", 0, nil).Variant() == variant }
 	}
-	await(t, "the service to have the flag", sees("off"))
+	storetest.Eventually(t, "the service to have the flag", sees("off"))
 
 	restored := backUp(t, r.DatabaseURL)
 	guidon(t, r, "flag", "set-default", "pricing", "on", "--environment", "development", "--reason", "after the backup")
-	await(t, "the service to have the change", sees("on"))
+	storetest.Eventually(t, "the service to have the change", sees("on"))
 	lost := p.Root(t.Context(), nil)
 	if got := p.Evaluate(lost, "pricing", 0, nil).Variant(); got != "on" {
 		t.Fatalf("at what will be lost: %q, want on", got)
@@ -66,7 +67,7 @@ func TestServiceOutlivesARestore(t *testing.T) {
 		t.Fatalf("recover: %v: %s", err, out)
 	}
 	awaitStatus(t, at+"/readyz", http.StatusOK)
-	await(t, "the service to have what there is", func() bool {
+	storetest.Eventually(t, "the service to have what there is", func() bool {
 		return sees("off")() && p.Evaluate(p.Root(t.Context(), nil), "pricing", 0, nil).Pinned == 1<<20
 	})
 
@@ -79,7 +80,7 @@ func TestServiceOutlivesARestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = later.Close() }()
-	await(t, "another service to begin", func() bool { return later.Propagator().Evaluate(t.Context(), "pricing", 0, nil).Variant() == "off" })
+	storetest.Eventually(t, "another service to begin", func() bool { return later.Propagator().Evaluate(t.Context(), "pricing", 0, nil).Variant() == "off" })
 	below := later.Propagator().Extract(t.Context(), header)
 	if got := later.Propagator().Evaluate(below, "pricing", 0, nil); !got.PinUnavailable || got.Reason() != "ERROR" || got.Variant() != "" {
 		t.Errorf("under way, below: %q for %s, want PIN_UNAVAILABLE", got.Variant(), got.Reason())
@@ -115,7 +116,7 @@ func backUp(t *testing.T, databaseURL string) string {
 	}
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	// A template must have no connections, and servers make new ones.
-	await(t, "a backup", func() bool {
+	storetest.Eventually(t, "a backup", func() bool {
 		if _, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'guidon'`); err != nil {
 			t.Fatal(err)
 		}

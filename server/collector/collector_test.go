@@ -1,7 +1,6 @@
 package collector_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,38 +15,6 @@ import (
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/storetest"
 )
-
-// lines is a log that a test may read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatalf("%s did not happen", what)
-		case <-tick.C:
-		}
-	}
-}
 
 // TestRun: two replicas collect what is old, and go on when the database is away.
 func TestRun(t *testing.T) {
@@ -70,7 +37,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	log := &lines{}
+	log := &storetest.Log{}
 	var replicas []*collector.Collector
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -86,7 +53,7 @@ func TestRun(t *testing.T) {
 	}
 	sum := func(of func(collector.Stats) int64) int64 { return of(replicas[0].Stats()) + of(replicas[1].Stats()) }
 	// 1 named no version, 2 and 3 named those that 4 and 3 ended: 4 keeps the last.
-	eventually(t, "the collection", func() bool {
+	storetest.Eventually(t, "the collection", func() bool {
 		return sum(func(s collector.Stats) int64 { return s.Revisions }) == 2 && sum(func(s collector.Stats) int64 { return s.Versions }) == 1
 	})
 	if rows, revision, err := db.SnapshotRows(t.Context(), "staging", 0); err != nil || revision != 4 || len(rows) != 1 {
@@ -95,11 +62,11 @@ func TestRun(t *testing.T) {
 
 	db.Close()
 	for _, c := range replicas {
-		eventually(t, "going on without the database", func() bool { return c.Stats().Failed >= 3 })
+		storetest.Eventually(t, "going on without the database", func() bool { return c.Stats().Failed >= 3 })
 	}
 	cancel()
 	running.Wait()
-	if n := log.count("cannot collect"); n != 2 {
+	if n := strings.Count(log.String(), "cannot collect"); n != 2 {
 		t.Errorf("%d lines say that the database is away, want one of each replica", n)
 	}
 }

@@ -173,35 +173,20 @@ func TestReplicasKnowTheFleet(t *testing.T) {
 			return cmp.Equal(want, shown(t, three, "staging"))
 		}
 	}
-	eventually(t, "the third replica knows both", shows("a sync at 5 d5 by one", "b sync at 5 d5 by two"))
-	eventually(t, "the third replica adds up what emergencies did", func() bool {
+	storetest.Eventually(t, "the third replica knows both", shows("a sync at 5 d5 by one", "b sync at 5 d5 by two"))
+	storetest.Eventually(t, "the third replica adds up what emergencies did", func() bool {
 		n, err := three.Pierced(t.Context(), "staging", 5)
 		return err == nil && n == 4
 	})
-	eventually(t, "the third replica knows that one of two holds the key", func() bool {
+	storetest.Eventually(t, "the third replica knows that one of two holds the key", func() bool {
 		got, err := three.HoldKey(t.Context(), "staging", "k1")
 		return err == nil && got == fleet.Count{Held: 1, Connected: 2}
 	})
 	stopOne()
-	eventually(t, "the third replica knows that one has stopped", shows("b sync at 5 d5 by two"))
+	storetest.Eventually(t, "the third replica knows that one has stopped", shows("b sync at 5 d5 by two"))
 
 	db.Close()
 	if _, err := three.Instances(t.Context(), "staging"); err == nil {
 		t.Error("Instances without a database returned no error, so what is missing would be taken for gone")
-	}
-}
-
-// eventually waits for a condition that other goroutines bring about.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 20 s in vain until %s", what)
-		}
 	}
 }

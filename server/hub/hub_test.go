@@ -30,22 +30,8 @@ func run(t testing.TB, config hub.Config) *hub.Hub {
 			t.Errorf("Run ended with %v, want context.Canceled", err)
 		}
 	})
-	eventually(t, "the hub is ready", func() bool { return h.Ready() == nil })
+	storetest.Eventually(t, "the hub is ready", func() bool { return h.Ready() == nil })
 	return h
-}
-
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 20 s in vain until %s", what)
-		}
-	}
 }
 
 func environment(t testing.TB, h *hub.Hub, name string) *hub.Environment {
@@ -126,7 +112,7 @@ func TestOtherMasterKey(t *testing.T) {
 	if keys := environment(t, h, "staging").Head().Keys(); len(keys.GetKeys()) != 0 {
 		t.Errorf("%d keys with another master key", len(keys.GetKeys()))
 	}
-	eventually(t, "a look fails", func() bool { return h.Stats().LooksFailed > 0 })
+	storetest.Eventually(t, "a look fails", func() bool { return h.Stats().LooksFailed > 0 })
 }
 
 // TestNeverGoesBack: a database that was restored to an older revision makes
@@ -154,7 +140,7 @@ func TestNeverGoesBack(t *testing.T) {
 		}
 	}
 	set(newest - 1)
-	eventually(t, "the hub is not ready", func() bool { return h.Ready() != nil })
+	storetest.Eventually(t, "the hub is not ready", func() bool { return h.Ready() != nil })
 	if got := h.Ready().Error(); !strings.Contains(got, `"staging"`) || !strings.Contains(got, "at revision 2, older than revision 3") {
 		t.Errorf("Ready says %q, want which environment and both revisions", got)
 	}
@@ -162,7 +148,7 @@ func TestNeverGoesBack(t *testing.T) {
 		t.Errorf("the environment went back to revision %d", e.Head().Revision())
 	}
 	set(newest)
-	eventually(t, "the hub is ready again", func() bool { return h.Ready() == nil })
+	storetest.Eventually(t, "the hub is ready again", func() bool { return h.Ready() == nil })
 }
 
 // TestSuperseded: what a flag was just before it changed is at hand.

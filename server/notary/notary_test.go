@@ -1,12 +1,10 @@
 package notary_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,24 +15,6 @@ import (
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/storetest"
 )
-
-// lines is a log that a test may read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) has(s string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), s)
-}
 
 func run(t *testing.T, cfg notary.Config) *notary.Notary {
 	t.Helper()
@@ -51,20 +31,6 @@ func run(t *testing.T, cfg notary.Config) *notary.Notary {
 	return n
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited a minute in vain until %s", what)
-		}
-	}
-}
-
 func change(t *testing.T, db *store.DB, key string) {
 	t.Helper()
 	_, err := db.Apply(t.Context(), store.ChangeSet{Actor: "test", Operations: []store.Operation{store.PutFlag{
@@ -78,25 +44,25 @@ func change(t *testing.T, db *store.DB, key string) {
 func TestNotarySignsWhatWaits(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	log := &lines{}
+	log := &storetest.Log{}
 	n := run(t, notary.Config{
 		Store: db, Log: slog.New(slog.NewJSONHandler(log, nil)), Entries: 1, Wait: time.Hour, Interval: 10 * time.Millisecond,
 	})
 	newest := func(remembered int64) *notary.Checkpoint { return n.Newest(t.Context(), "staging", remembered) }
 	change(t, db, "a")
 	change(t, db, "b")
-	eventually(t, "two entries are signed", func() bool { c := newest(0); return c != nil && c.Size() == 2 })
+	storetest.Eventually(t, "two entries are signed", func() bool { c := newest(0); return c != nil && c.Size() == 2 })
 	first, err := checkpoint.Open(newest(0).Note, newest(0).Verifier)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !log.has(`"msg":"audit checkpoint","environment":"staging","entries":2,"note":"guidon-`) {
+	if !strings.Contains(log.String(), `"msg":"audit checkpoint","environment":"staging","entries":2,"note":"guidon-`) {
 		t.Error("the checkpoint is not in the log")
 	}
 	for i := range 4 {
 		change(t, db, fmt.Sprintf("later-%d", i))
 	}
-	eventually(t, "six entries are signed", func() bool { return newest(0).Size() == 6 })
+	storetest.Eventually(t, "six entries are signed", func() bool { return newest(0).Size() == 6 })
 	c := newest(0)
 	second, err := checkpoint.Open(c.Note, c.Verifier)
 	if err != nil {
@@ -127,7 +93,7 @@ func TestNotarySignsWhatWaits(t *testing.T) {
 func TestNotarySignsNoBrokenChain(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	log := &lines{}
+	log := &storetest.Log{}
 	change(t, db, "a")
 	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
 	if err != nil {
@@ -138,8 +104,8 @@ func TestNotarySignsNoBrokenChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := run(t, notary.Config{Store: db, Log: slog.New(slog.NewJSONHandler(log, nil)), Entries: 1, Interval: 10 * time.Millisecond})
-	eventually(t, "the notary says so", func() bool { return log.has("audit log is broken and is not signed any more") })
-	eventually(t, "it tries again", func() bool { return n.Stats().Failed > 1 })
+	storetest.Eventually(t, "the notary says so", func() bool { return strings.Contains(log.String(), "audit log is broken and is not signed any more") })
+	storetest.Eventually(t, "it tries again", func() bool { return n.Stats().Failed > 1 })
 	if c := n.Newest(t.Context(), "staging", 0); c != nil {
 		t.Errorf("a broken chain was signed at %d entries", c.Size())
 	}

@@ -148,17 +148,17 @@ func TestChain(t *testing.T) {
 	_, relays := key(t, db, store.KeyRelay)
 	id, text := key(t, db, store.KeyServer)
 	s := startServer(t, db, "")
-	eventually(t, "the server is ready", func() bool { return s.hub.Ready() == nil })
+	storetest.Eventually(t, "the server is ready", func() bool { return s.hub.Ready() == nil })
 	first := put(t, s, admin, "checkout", "on")
 	near := startRelay(t, "", s.url(), relays, "")
 	far := startRelay(t, "", near.url(), relays, "")
 	c := connected(t, far, text, "cart")
-	eventually(t, "the application has the first revision", holds(c, first))
+	storetest.Eventually(t, "the application has the first revision", holds(c, first))
 
 	var last int64
 	for _, variant := range []string{"off", "on", "off"} {
 		last = put(t, s, admin, "checkout", variant)
-		eventually(t, "the application has the next revision", holds(c, last))
+		storetest.Eventually(t, "the application has the next revision", holds(c, last))
 	}
 	e, err := s.hub.Environment("staging")
 	if err != nil {
@@ -173,7 +173,7 @@ func TestChain(t *testing.T) {
 	// A pin at the first revision, at a relay and at an application that never
 	// saw the first revision themselves.
 	late := startRelay(t, "", near.url(), relays, "")
-	eventually(t, "the relay that came late is ready", func() bool { return late.hub.Ready() == nil })
+	storetest.Eventually(t, "the relay that came late is ready", func() bool { return late.hub.Ready() == nil })
 	if e, err = late.hub.Environment("staging"); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestChain(t *testing.T) {
 	}
 
 	list := guidonv1connect.NewFleetServiceClient(http.DefaultClient, s.url(), connect.WithInterceptors(auth.Bearer(admin)))
-	eventually(t, "the server knows that the application has seen the newest", func() bool {
+	storetest.Eventually(t, "the server knows that the application has seen the newest", func() bool {
 		res, err := list.List(t.Context(), &guidonv1.FleetServiceListRequest{Environment: "staging"})
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +206,7 @@ func TestChain(t *testing.T) {
 	if _, err := db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the stream of a revoked key has ended", func() bool { return !c.Status().Connected && c.Status().LastError != "" })
+	storetest.Eventually(t, "the stream of a revoked key has ended", func() bool { return !c.Status().Connected && c.Status().LastError != "" })
 	if c.Snapshot() == nil {
 		t.Error("with its key the application lost its flags")
 	}
@@ -222,45 +222,30 @@ func TestRelayOutlivesItsUpstream(t *testing.T) {
 	_, relays := key(t, db, store.KeyRelay)
 	_, text := key(t, db, store.KeyServer)
 	s := startServer(t, db, "")
-	eventually(t, "the server is ready", func() bool { return s.hub.Ready() == nil })
+	storetest.Eventually(t, "the server is ready", func() bool { return s.hub.Ready() == nil })
 	revision := put(t, s, admin, "checkout", "on")
 	cache := t.TempDir()
 	r := startRelay(t, "", s.url(), relays, cache)
-	eventually(t, "the relay serves", holds(connected(t, r, text, "first"), revision))
+	storetest.Eventually(t, "the relay serves", holds(connected(t, r, text, "first"), revision))
 	s.stop()
-	eventually(t, "the relay serves while the upstream is lost", holds(connected(t, r, text, "second"), revision))
+	storetest.Eventually(t, "the relay serves while the upstream is lost", holds(connected(t, r, text, "second"), revision))
 	r.stop()
 
 	again := startRelay(t, r.address, s.url(), relays, cache)
 	c := connected(t, again, text, "third")
-	eventually(t, "the relay serves from its cache", holds(c, revision))
+	storetest.Eventually(t, "the relay serves from its cache", holds(c, revision))
 	if state := c.Status().State; state != feed.StateReady {
 		t.Errorf("the application is %s, want ready", state)
 	}
 	_, unknown := key(t, storetest.New(t), store.KeyServer)
 	stranger := connected(t, again, unknown, "stranger")
-	eventually(t, "a key that nobody knows is refused", func() bool { return strings.Contains(stranger.Status().LastError, "unauthenticated") })
+	storetest.Eventually(t, "a key that nobody knows is refused", func() bool { return strings.Contains(stranger.Status().LastError, "unauthenticated") })
 	if stranger.Snapshot() != nil {
 		t.Error("a key that nobody knows got flags")
 	}
 
 	back := startServer(t, db, s.address)
-	eventually(t, "the server is ready again", func() bool { return back.hub.Ready() == nil })
+	storetest.Eventually(t, "the server is ready again", func() bool { return back.hub.Ready() == nil })
 	next := put(t, back, admin, "checkout", "off")
-	eventually(t, "the application gets what was published meanwhile", holds(c, next))
-}
-
-// eventually waits for a condition that other goroutines bring about.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 60 s in vain until %s", what)
-		}
-	}
+	storetest.Eventually(t, "the application gets what was published meanwhile", holds(c, next))
 }

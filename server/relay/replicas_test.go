@@ -63,7 +63,7 @@ func TestReplicasRelaysAndSDKsAgree(t *testing.T) {
 		applications = append(applications, connected(t, p, text, "cart"))
 	}
 	for _, p := range all {
-		eventually(t, "all are ready", func() bool { return p.hub.Ready() == nil })
+		storetest.Eventually(t, "all are ready", func() bool { return p.hub.Ready() == nil })
 	}
 	tried := map[string]bool{}
 	for n, text := range mutations {
@@ -86,14 +86,14 @@ func TestReplicasRelaysAndSDKsAgree(t *testing.T) {
 		digests := map[string]int{}
 		for _, p := range all {
 			var e *hub.Environment
-			eventually(t, "a server or relay is at the newest revision", func() bool {
+			storetest.Eventually(t, "a server or relay is at the newest revision", func() bool {
 				e, err = p.hub.Environment("staging")
 				return err == nil && e.Head().Revision() == want
 			})
 			digests[e.Head().Digest()]++
 		}
 		for _, c := range applications {
-			eventually(t, "an application is at the newest revision", holds(c, want))
+			storetest.Eventually(t, "an application is at the newest revision", holds(c, want))
 			digests[c.Snapshot().Digest().String()]++
 		}
 		if len(digests) != 1 {

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/guidon-flags/guidon/store/embedded"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
 
 // childDir makes the test binary a process that starts a server in the
@@ -109,19 +109,6 @@ func postmaster(t *testing.T, dir string) int {
 		t.Fatal(err)
 	}
 	return pid
-}
-
-// eventually waits until ok, which must be soon.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not in 30s: %s", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 func gone(pid int) func() bool {
@@ -222,7 +209,7 @@ func TestKilledProcessTakesPostgresAlongAndTheNextStartRecovers(t *testing.T) {
 	if got := query(t, s.DatabaseURL(), readNote); got != "kept" {
 		t.Errorf("after kill -9 the note says %q", got)
 	}
-	eventually(t, "the killed process' postgres is gone", gone(pid))
+	storetest.Eventually(t, "the killed process' postgres is gone", gone(pid))
 }
 
 // A process may be killed while it makes the cluster; then nothing of it is
@@ -235,7 +222,7 @@ func TestKilledWhileMakingTheCluster(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "initdb is at work", func() bool {
+	storetest.Eventually(t, "initdb is at work", func() bool {
 		began, _ := filepath.Glob(filepath.Join(dir, "data.new-*", "PG_VERSION"))
 		return len(began) > 0
 	})
@@ -285,13 +272,13 @@ func TestLeftoverPostmasterOfTheDirectoryIsStopped(t *testing.T) {
 	}
 	binary, _, _ := strings.Cut(string(opts), " ")
 	left := asOwner(t, dir, binary, "-D", data, "-c", "listen_addresses=", "-c", "unix_socket_directories="+data)
-	eventually(t, "the leftover runs", func() bool {
+	storetest.Eventually(t, "the leftover runs", func() bool {
 		raw, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 		return err == nil && strings.Contains(string(raw), "ready")
 	})
 	s := start(t, dir)
 	query(t, s.DatabaseURL(), `SELECT 'ok'`)
-	eventually(t, "the leftover is gone", gone(left.Process.Pid))
+	storetest.Eventually(t, "the leftover is gone", gone(left.Process.Pid))
 }
 
 func TestStalePidFile(t *testing.T) {
@@ -301,7 +288,7 @@ func TestStalePidFile(t *testing.T) {
 	data := filepath.Join(dir, "data")
 	bystander := asOwner(t, dir, "sleep", "600")
 	ended := asOwner(t, dir, "true")
-	eventually(t, "true ends", gone(ended.Process.Pid))
+	storetest.Eventually(t, "true ends", gone(ended.Process.Pid))
 	for what, pid := range map[string]int{"a process that ended": ended.Process.Pid, "somebody else's process": bystander.Process.Pid} {
 		stale := fmt.Sprintf("%d\n%s\n1700000000\n5432\n\n\n", pid, data)
 		if err := os.WriteFile(filepath.Join(data, "postmaster.pid"), []byte(stale), 0o600); err != nil {

@@ -6,6 +6,8 @@
 // files; whichever process holds a cluster's lock has it to itself, and
 // Postgres ends with the process. The clusters do not sync to disk: a crash of
 // the machine costs them, and the next run makes new ones.
+//
+// It also holds what tests wait with: [Eventually] and [Log].
 package storetest
 
 import (
