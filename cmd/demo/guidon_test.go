@@ -26,9 +26,6 @@ import (
 	"github.com/guidon-flags/guidon/store/storetest"
 )
 
-// deadline is when a test that waits for something gives up.
-const deadline = 30 * time.Second
-
 // A guidonServer is a real one, on a real database, with the shop's flags in
 // development.
 type guidonServer struct {
