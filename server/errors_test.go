@@ -17,6 +17,7 @@ import (
 	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/notary"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -68,7 +69,7 @@ func TestErrorTable(t *testing.T) {
 func TestPanicBelowConnect(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", nil, held{hub.New(hub.Config{}), fleet.New(fleet.Config{}), collector.New(collector.Config{})})}
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil)), metrics: newMetrics("test", nil, held{hub.New(hub.Config{}), fleet.New(fleet.Config{}), collector.New(collector.Config{}), notary.New(notary.Config{})})}
 	h := s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("spilled a secret") }))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/guidon.v1.FlagService/List", nil))

@@ -9,6 +9,7 @@ import (
 	"github.com/guidon-flags/guidon/server/collector"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/notary"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -75,12 +76,13 @@ func (m *metrics) call(c *call, took time.Duration) {
 	m.seconds.WithLabelValues(c.procedure).Observe(took.Seconds())
 }
 
-// held shows what the hub, the fleet and the collector hold at the moment they
-// are asked.
+// held shows what the hub, the fleet, the collector and the notary hold at the
+// moment they are asked.
 type held struct {
 	hub       *hub.Hub
 	fleet     *fleet.Fleet
 	collector *collector.Collector
+	notary    *notary.Notary
 }
 
 var (
@@ -104,6 +106,12 @@ var (
 		"How often this replica looked for revisions that are older than they are kept, by result.", []string{"result"}, nil)
 	collectedDesc = prometheus.NewDesc("guidon_collector_rows_total",
 		"Rows of old revisions that this replica removed, by what they were.", []string{"kind"}, nil)
+	checkpointsDesc = prometheus.NewDesc("guidon_audit_checkpoints_total",
+		"How often this replica signed a checkpoint of the audit log, by result.", []string{"result"}, nil)
+	publishedDesc = prometheus.NewDesc("guidon_audit_published_total",
+		"How often this replica published a checkpoint to a file or a URL, by result.", []string{"result"}, nil)
+	unpublishedDesc = prometheus.NewDesc("guidon_audit_unpublished",
+		"Newest checkpoints that wait to be published.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -118,6 +126,9 @@ func (held) Describe(ch chan<- *prometheus.Desc) {
 	ch <- sharedDesc
 	ch <- collectionsDesc
 	ch <- collectedDesc
+	ch <- checkpointsDesc
+	ch <- publishedDesc
+	ch <- unpublishedDesc
 }
 
 // Collect implements [prometheus.Collector].
@@ -150,5 +161,11 @@ func (c held) Collect(ch chan<- prometheus.Metric) {
 	count(collectionsDesc, collections.Failed, "failed")
 	count(collectedDesc, collections.Versions, "version")
 	count(collectedDesc, collections.Revisions, "revision")
+	signed := c.notary.Stats()
+	count(checkpointsDesc, signed.Made, "ok")
+	count(checkpointsDesc, signed.Failed, "failed")
+	count(publishedDesc, signed.Published, "ok")
+	count(publishedDesc, signed.PublishFailed, "failed")
+	ch <- prometheus.MustNewConstMetric(unpublishedDesc, prometheus.GaugeValue, float64(signed.Waiting))
 	ch <- prometheus.MustNewConstMetric(historyBytesDesc, prometheus.GaugeValue, float64(stats.HistoryBytes))
 }

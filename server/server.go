@@ -166,7 +166,7 @@ func New(cfg Config) *Server {
 		verifying: make(chan struct{}, maxVerifying),
 		cfg:       cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
 		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
-		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector}),
+		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector, cfg.Notary}),
 		admission: newAdmission(cfg.StreamRate, time.Now),
 	}
 	s.rates = rates{

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/checkpoint"
+	"github.com/guidon-flags/guidon/server/notary"
 	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/audit"
 )
@@ -30,6 +32,9 @@ const (
 // verifyTimeout is how long the server may take to read a chain whole: the
 // longest that it allows.
 const verifyTimeout = time.Hour
+
+// maxSent is how many checkpoints fit into a request.
+const maxSent = 2000
 
 // findingError is what audit verify found. It has been printed.
 type findingError struct{ code int }
@@ -77,8 +82,10 @@ func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
 		Long: "Follow a chain of the audit log from its beginning, hold it against its signed checkpoints\n" +
 			"and replay it against what is stored: asked of the server, or of the database alone with\n" +
 			"--database-url, or of an exported file with --file, which needs neither and is not replayed\n" +
-			"against anything. --checkpoint names a file with signed checkpoints that were kept elsewhere;\n" +
-			"--verifier is the public key, known from elsewhere, that they and the file must be signed with.\n\n" +
+			"against anything. --checkpoint names a file with signed checkpoints that were kept elsewhere,\n" +
+			"such as 'guidon serve --checkpoint-file' writes: those of the chain must all match, so that an\n" +
+			"export has to be younger than the newest of them. --verifier is the public key, known from\n" +
+			"elsewhere, that they and the file must be signed with.\n\n" +
 			"Exit codes: 0 whole, 10 broken at an entry, 11 the state differs from what the entries made,\n" +
 			"12 not the log that a checkpoint was made of.",
 		Args: cobra.NoArgs,
@@ -100,7 +107,7 @@ func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
 				if !cmd.Flags().Changed("timeout") {
 					r.timeout = verifyTimeout
 				}
-				v, err = verifyRemote(cmd.Context(), r, environment, notes)
+				v, err = verifyRemote(cmd.Context(), r, cmd.ErrOrStderr(), environment, notes)
 			}
 			if err != nil {
 				return err
@@ -162,7 +169,8 @@ func (v verification) print(cmd *cobra.Command, out *output) error {
 }
 
 // readNotes reads the signed checkpoints in a file: as many as it holds, one
-// behind the other.
+// behind the other, of whichever chains. What was not written whole is passed
+// over.
 func readNotes(path string) ([]string, error) {
 	if path == "" {
 		return nil, nil
@@ -171,45 +179,77 @@ func readNotes(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A note is text, an empty line, and lines of signatures that begin with a dash.
+	// A note is text, an empty line, and lines of signatures: a dash, a name and
+	// the signature.
 	var notes []string
 	var note strings.Builder
-	signed := false
-	for line := range strings.Lines(string(text)) {
-		signature := strings.HasPrefix(line, "\u2014 ")
-		if signed && !signature {
+	signed, divided := false, false
+	next := func() {
+		if signed {
 			notes = append(notes, note.String())
-			note.Reset()
 		}
-		if note.Len() > 0 || strings.TrimSpace(line) != "" {
-			note.WriteString(line)
+		note.Reset()
+		signed, divided = false, false
+	}
+	for line := range strings.Lines(string(text)) {
+		empty := strings.TrimSpace(line) == ""
+		signature := strings.HasPrefix(line, "\u2014 ") && strings.HasSuffix(line, "\n") && len(strings.Fields(line)) == 3
+		if !signature && (signed || divided && !empty) || strings.HasSuffix(line, notary.CutShort) {
+			next()
 		}
-		signed = signature
+		if empty && note.Len() == 0 || strings.HasSuffix(line, notary.CutShort) {
+			continue
+		}
+		note.WriteString(line)
+		signed, divided = signature, divided || empty
 	}
-	if signed {
-		notes = append(notes, note.String())
-	}
+	next()
 	if len(notes) == 0 {
 		return nil, fmt.Errorf("%s holds no signed checkpoint", path)
 	}
 	return notes, nil
 }
 
-// opened checks the signatures of notes and sorts them by size.
-func opened(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, error) {
-	var out []checkpoint.Checkpoint
+// ofChain are those of notes that are of one chain, by size.
+func ofChain(notes []string, scope string) ([]string, error) {
+	var out []string
 	for _, note := range notes {
-		c, err := checkpoint.Open(note, verifier)
+		origin, _, _ := strings.Cut(note, "\n")
+		if (checkpoint.Checkpoint{Origin: origin}).Of(scope) {
+			out = append(out, note)
+		}
+	}
+	if len(notes) > 0 && len(out) == 0 {
+		return nil, fmt.Errorf("there is no checkpoint of the chain %q among those given", cmp.Or(scope, "installation"))
+	}
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(noteSize(a), noteSize(b)) })
+	return out, nil
+}
+
+// noteSize is how many entries a note says that it covers, signed or not.
+func noteSize(note string) int64 {
+	lines := strings.SplitN(note, "\n", 3)
+	if len(lines) < 3 {
+		return 0
+	}
+	size, _ := strconv.ParseInt(lines[1], 10, 64)
+	return size
+}
+
+// opened checks the signatures of the notes that are of a chain, and returns them
+// by size. One that another key signed is of another log.
+func opened(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, error) {
+	notes, err := ofChain(notes, scope)
+	out := make([]checkpoint.Checkpoint, len(notes))
+	for i, note := range notes {
+		if out[i], err = checkpoint.Open(note, verifier); errors.Is(err, checkpoint.ErrSignature) {
+			return nil, &audit.CheckpointError{Scope: scope, Size: noteSize(note), Reason: err.Error()}
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !c.Of(scope) {
-			return nil, fmt.Errorf("the checkpoint is of %q, another chain", c.Origin)
-		}
-		out = append(out, c)
 	}
-	slices.SortFunc(out, func(a, b checkpoint.Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
-	return out, nil
+	return out, err
 }
 
 func verifyFile(path, verifier string, notes []string) (verification, error) {
@@ -227,13 +267,12 @@ func verifyFile(path, verifier string, notes []string) (verification, error) {
 	result := verification{Verifier: verifier}
 	if err == nil {
 		result.Chain, result.Verifier = x.Header.Scope, cmp.Or(verifier, x.Header.Verifier)
-		known, openErr := opened(notes, result.Verifier, x.Header.Scope)
-		if openErr != nil {
-			return result, openErr
+		var known []checkpoint.Checkpoint
+		if known, err = opened(notes, result.Verifier, x.Header.Scope); err == nil {
+			// There are no tables to compare with, but entries that contradict each
+			// other are found.
+			v, err = x.Verify(replayOf(x.Header.Scope), known...)
 		}
-		// There are no tables to compare with, but entries that contradict each
-		// other are found.
-		v, err = x.Verify(replayOf(x.Header.Scope), known...)
 	}
 	return result.with(v, err)
 }
@@ -265,18 +304,25 @@ func verifyDatabase(ctx context.Context, url, environment, verifier string, note
 	if verifier == "" && len(notes) > 0 {
 		return verification{}, usagef("--checkpoint needs --verifier when the database is read without its master key")
 	}
+	var v audit.Verified
 	known, err := opened(notes, verifier, environment)
-	if err != nil {
-		return verification{}, err
+	if err == nil {
+		v, err = db.VerifyAudit(ctx, environment, verifier, known...)
 	}
-	v, err := db.VerifyAudit(ctx, environment, verifier, known...)
 	return verification{Chain: environment, Verifier: verifier}.with(v, err)
 }
 
-func verifyRemote(ctx context.Context, r *remote, environment string, notes []string) (verification, error) {
+func verifyRemote(ctx context.Context, r *remote, stderr io.Writer, environment string, notes []string) (verification, error) {
 	api, err := r.open()
+	if err == nil {
+		notes, err = ofChain(notes, environment)
+	}
 	if err != nil {
 		return verification{}, err
+	}
+	if len(notes) > maxSent {
+		notes = notes[len(notes)-maxSent:]
+		_, _ = fmt.Fprintf(stderr, "guidon: the newest %d checkpoints are compared; --file and --database-url compare all\n", maxSent)
 	}
 	res, err := api.audit.Verify(ctx, &guidonv1.AuditServiceVerifyRequest{Environment: environment, Checkpoints: notes})
 	if err != nil {

@@ -32,6 +32,7 @@ func newServeCommand() *cobra.Command {
 	var replicated bool
 	var heartbeat time.Duration
 	var secure tlsFlags
+	var published checkpointFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve flags from a Postgres whose schema is up to date",
@@ -46,6 +47,10 @@ func newServeCommand() *cobra.Command {
 				return usagef("--heartbeat %v: want 100ms to 1m", heartbeat)
 			}
 			certificate, err := secure.open(log)
+			if err != nil {
+				return err
+			}
+			publish, err := published.destinations()
 			if err != nil {
 				return err
 			}
@@ -67,6 +72,7 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			config := serverConfig(db, log)
+			config.Notary = notary.New(notary.Config{Store: db, Log: log, Publish: publish})
 			config.Certificate = certificate
 			config.Heartbeat = heartbeat
 			if err := f.clients.configure(&config, listener.Addr()); err != nil {
@@ -82,6 +88,7 @@ func newServeCommand() *cobra.Command {
 	}
 	f.register(cmd.Flags(), slog.LevelInfo)
 	secure.register(cmd.Flags())
+	published.register(cmd.Flags())
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", 15*time.Second,
 		"how often a stream carries something at the latest; clients take one for dead after three times that")
 	cmd.Flags().BoolVar(&replicated, "require-sync-replication", false,

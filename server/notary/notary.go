@@ -28,6 +28,13 @@ type Config struct {
 	Wait time.Duration
 	// Interval is how often the notary looks. Defaults to 5s.
 	Interval time.Duration
+	// Publish is where the newest checkpoint of each chain is published besides,
+	// whichever replica made it. Signing waits for none of them. Defaults to
+	// nowhere.
+	Publish []Destination
+	// Retry is how long to wait before what failed is published again; it doubles
+	// with each failure, up to 64 times as long. Defaults to 1s.
+	Retry time.Duration
 }
 
 const (
@@ -46,12 +53,13 @@ type Notary struct {
 	newest atomic.Pointer[map[string]*Checkpoint]
 	// turn lets one stream at a time use the database: thousands may begin at
 	// once, and most of them need the same.
-	turn    chan struct{}
-	broken  map[string]string // the finding by chain, owned by Run
-	counted counters
+	turn       chan struct{}
+	broken     map[string]string // the finding by chain, owned by Run
+	publishers []*publisher
+	counted    counters
 }
 
-type counters struct{ made, failed atomic.Int64 }
+type counters struct{ made, failed, published, unpublished atomic.Int64 }
 
 // Checkpoint is the newest of one chain.
 type Checkpoint struct {
@@ -70,6 +78,10 @@ type Stats struct {
 	// Made is how many checkpoints this replica signed; Failed how many it
 	// could not sign because the chain was broken or the database away.
 	Made, Failed int64
+	// Published is how many were published, over all destinations;
+	// PublishFailed how often one was not, and Waiting how many wait for that
+	// now.
+	Published, PublishFailed, Waiting int64
 }
 
 // New returns a notary that knows nothing yet. It starts nothing; see
@@ -78,22 +90,38 @@ func New(cfg Config) *Notary {
 	cfg.Entries = cmp.Or(cfg.Entries, 1000)
 	cfg.Wait = cmp.Or(cfg.Wait, 45*time.Second)
 	cfg.Interval = cmp.Or(cfg.Interval, 5*time.Second)
+	cfg.Retry = cmp.Or(cfg.Retry, time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Notary{cfg: cfg, turn: make(chan struct{}, 1), broken: map[string]string{}}
 	n.newest.Store(&map[string]*Checkpoint{})
+	for _, to := range cfg.Publish {
+		n.publishers = append(n.publishers, newPublisher(to, cfg, &n.counted))
+	}
 	return n
 }
 
 // Stats returns the counts so far.
 func (n *Notary) Stats() Stats {
-	return Stats{Made: n.counted.made.Load(), Failed: n.counted.failed.Load()}
+	s := Stats{
+		Made: n.counted.made.Load(), Failed: n.counted.failed.Load(),
+		Published: n.counted.published.Load(), PublishFailed: n.counted.unpublished.Load(),
+	}
+	for _, p := range n.publishers {
+		s.Waiting += int64(p.len())
+	}
+	return s
 }
 
-// Run signs what waits until ctx ends, and returns nil. A database that is away
+// Run signs what waits, and publishes it, until ctx ends, and returns nil. A database that is away
 // is tried again; an installation without a master key signs nothing.
 func (n *Notary) Run(ctx context.Context) error {
+	var publishing sync.WaitGroup
+	defer publishing.Wait()
+	for _, p := range n.publishers {
+		publishing.Go(func() { p.run(ctx) })
+	}
 	tick := time.NewTicker(n.cfg.Interval)
 	defer tick.Stop()
 	failed := false
@@ -140,6 +168,13 @@ func (n *Notary) round(ctx context.Context) error {
 		chains[i].Checkpoint = made
 	}
 	n.keep(key, chains)
+	for _, c := range chains {
+		if newest := c.Checkpoint; newest.Head.Seq > 0 {
+			for _, p := range n.publishers {
+				p.offer(Publication{c.Environment, newest.Head.Seq, newest.Note})
+			}
+		}
+	}
 	return errors.Join(failures...)
 }
 
