@@ -352,6 +352,16 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
+// hit reports whether a server came to its failpoint.
+func (s *Server) hit() bool {
+	select {
+	case <-s.Hit:
+		return true
+	default:
+		return false
+	}
+}
+
 // Kill ends a server with kill -9 and waits.
 func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // it may have ended

@@ -152,8 +152,11 @@ func failpoints(ctx context.Context, c *Cluster) (map[string]any, error) {
 // reach lets writers, numbered from first on, drive a server into a failpoint,
 // and checks what is left.
 func (c *Cluster) reach(ctx context.Context, failpoint string, first int) error {
-	s, err := c.StartServer(ctx, serving{failpoint: failpoint})
+	s, err := c.LaunchServer(ctx, serving{failpoint: failpoint})
 	if err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil && !s.hit() { // servers write too, some of them before they are ready
 		return err
 	}
 	if strings.HasPrefix(failpoint, "mid-stream") {
