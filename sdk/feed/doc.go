@@ -10,7 +10,7 @@
 //
 // A request pinned to an older revision needs no older snapshot: the newest one
 // knows since when each flag is what it is, so nearly always its answer is
-// exact. The rest comes from a bounded cache of superseded flags, and then from
+// exact. The rest comes from a cache of superseded flags, bounded in bytes, and then from
 // the server, within a budget: see [Feed.FlagAt].
 //
 // The package knows nothing of propagation or of OpenFeature, and evaluates

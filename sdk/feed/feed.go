@@ -65,9 +65,10 @@ type Config struct {
 	// Budget bounds how long [Feed.FlagAt] may take, if the caller's context
 	// does not end sooner. Defaults to 50ms.
 	Budget time.Duration
-	// Superseded is how many flags of older revisions are kept. Defaults to
-	// 4,096.
-	Superseded int
+	// SupersededBytes bounds the flags of older revisions that are kept, by what
+	// they take in memory, compiled, with what each of them reads: see
+	// [eval.Flag.Bytes]. Defaults to 16 MiB, which is some 8,000 common flags.
+	SupersededBytes int
 }
 
 func (c Config) withDefaults() Config {
@@ -100,7 +101,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
 	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)
-	c.Superseded = cmp.Or(c.Superseded, 4096)
+	c.SupersededBytes = cmp.Or(c.SupersededBytes, 16<<20)
 	return c
 }
 
@@ -168,7 +169,7 @@ func New(config Config) *Feed {
 		ended:    make(chan struct{}),
 		advanced: make(chan struct{}),
 	}
-	f.superseded = newSuperseded(f.config.Superseded, &f.stats)
+	f.superseded = newSuperseded(f.config.SupersededBytes, &f.stats)
 	f.emergencies.flights = map[int64]*logCall{}
 	f.acks = acker{feed: f, news: make(chan struct{}, 1)}
 	f.keysHeld.Store(&[]string{})
@@ -270,6 +271,10 @@ func (f *Feed) CommittedAt() time.Time {
 
 // Environment is the one the stream is of; empty until the first stream.
 func (f *Feed) Environment() string { return f.condition.Load().environment }
+
+// SupersededBytes is how much the flags of older revisions take in memory, which
+// [Config.SupersededBytes] bounds.
+func (f *Feed) SupersededBytes() int64 { return f.superseded.size() }
 
 // Stats are the feed's counters. They are alive: read them by Load.
 func (f *Feed) Stats() *Stats { return &f.stats }

@@ -1,10 +1,13 @@
 package feed_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -351,6 +354,20 @@ func TestFlagAtAsFarAsTheServerKnows(t *testing.T) {
 	})
 }
 
+// kept is what a feed says that the first checkout of a history takes, once it is
+// superseded.
+func kept(t *testing.T, h *history) int {
+	t.Helper()
+	own := slices.Clone((*h)[:1])
+	f, _, s := started(t, &own, feed.Config{})
+	own.put(true, "checkout")
+	s.send(t, own.delta(t, 1, 2, "identity"))
+	if f.SupersededBytes() == 0 {
+		t.Fatal("nothing is kept of what was superseded")
+	}
+	return int(f.SupersededBytes())
+}
+
 func TestSupersededFlagsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -358,7 +375,7 @@ func TestSupersededFlagsAreBounded(t *testing.T) {
 		h := flips(1)
 		src := newSource()
 		src.define = defined(h, &asked)
-		f, _, s := started(t, h, feed.Config{Source: src, Superseded: 3})
+		f, _, s := started(t, h, feed.Config{Source: src, SupersededBytes: 3 * kept(t, h)})
 		for revision := int64(2); revision <= 10; revision++ {
 			h.put(revision%2 == 0, "checkout")
 			s.send(t, h.delta(t, revision-1, revision, "identity"))
@@ -378,6 +395,62 @@ func TestSupersededFlagsAreBounded(t *testing.T) {
 			t.Errorf("asked %d times, want the least recently used to have been dropped", asked.Load())
 		}
 	})
+}
+
+// Definitions as large as they may be written stay within the same bound as small
+// ones: what goes is asked of the server.
+func TestSupersededFlagsAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	const most = 512 << 10 // of one definition
+	large := func(h *history, on bool) {
+		revision := h.put(on, "checkout")
+		rows := (*h)[revision-1]
+		for i, row := range rows {
+			if row.Name == "checkout" {
+				text := strings.Repeat("x", most-len(row.Document)-len(`"metadata":{"note":""},`))
+				rows[i].Document = bytes.Replace(row.Document, []byte(`"state"`), []byte(`"metadata":{"note":"`+text+`"},"state"`), 1)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		bound         int // 0 is the feed's own
+		flips         int64
+		kept, evicted int64
+	}{
+		"by default":           {0, 20, 15, 5},
+		"no larger than one":   {most, 3, 0, 3},
+		"of hardly more bytes": {5 << 20 / 2, 6, 2, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int64
+				h := &history{}
+				large(h, false)
+				src := newSource()
+				src.define = defined(h, &asked)
+				f, _, s := started(t, h, feed.Config{Source: src, SupersededBytes: c.bound})
+				for revision := int64(2); revision <= 1+c.flips; revision++ {
+					large(h, revision%2 == 0)
+					s.send(t, h.delta(t, revision-1, revision, "gzip"))
+					if bound := cmp.Or(int64(c.bound), 16<<20); f.SupersededBytes() > bound {
+						t.Fatalf("at revision %d %d bytes are kept, more than %d", revision, f.SupersededBytes(), bound)
+					}
+				}
+				if got := f.Stats().Evicted.Load(); got != c.evicted {
+					t.Errorf("%d flags were let go of, want %d", got, c.evicted)
+				}
+				for revision := 1 + c.flips; revision > c.flips-c.kept; revision-- {
+					if got := at(t, f, revision); got != (revision%2 == 0) || asked.Load() != 0 {
+						t.Errorf("checkout at revision %d is %v, and the server was asked %d times", revision, got, asked.Load())
+					}
+				}
+				if got := at(t, f, 1); got || asked.Load() != 1 {
+					t.Errorf("checkout at revision 1 is %v, and the server was asked %d times, want once", got, asked.Load())
+				}
+			})
+		})
+	}
 }
 
 // Ending the feed ends the questions under way.
@@ -423,7 +496,7 @@ func TestConcurrentSafe(t *testing.T) {
 		src := newSource()
 		src.define = defined(h, &asked)
 		first := (*h)[:1]
-		f, _, s := started(t, &first, feed.Config{Source: src, Superseded: 8})
+		f, _, s := started(t, &first, feed.Config{Source: src, SupersededBytes: 8 * kept(t, h)})
 		var readers sync.WaitGroup
 		for range 4 {
 			readers.Go(func() {

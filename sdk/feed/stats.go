@@ -30,7 +30,7 @@ type Stats struct {
 	Emptied atomic.Int64
 	// SupersededHits counts the flags of older revisions found in the cache,
 	// Fetches those asked of the server, the emergency log among them, FetchFailures those it did not answer
-	// (in time), Evicted those the cache dropped to stay in its bound.
+	// (in time), Evicted those the cache dropped to stay within its bytes.
 	SupersededHits, Fetches, FetchFailures, Evicted atomic.Int64
 	// Acks counts how often the server was told what is held, AckFailures how
 	// often it did not answer.

@@ -23,17 +23,22 @@ type span struct {
 	from, to int64
 	flag     *eval.Flag // nil: it did not exist
 	at       int64      // of an answer: the revision within that it is for
+	bytes    int        // that it keeps in memory; of one that is in the cache
 }
+
+// spanBytes is what a span keeps in memory beside its flag and its key.
+const spanBytes = 300
 
 func (s span) holds(revision int64) bool { return s.from <= revision && revision < s.to }
 
-// superseded is a bounded cache of flags as they were, and the one place where
-// they are asked of the server.
+// superseded is a cache of flags as they were, bounded in bytes, and the one
+// place where they are asked of the server.
 type superseded struct {
 	limit int
 	stats *Stats
 
 	mu      sync.Mutex
+	bytes   int
 	recent  *list.List // of span, most recently used first
 	byKey   map[string][]*list.Element
 	flights map[flight]*call
@@ -96,25 +101,35 @@ func (s *superseded) retire(held *eval.Snapshot, keys []string) {
 	}
 }
 
-// add keeps a span, in place of one that began with it and ended sooner.
+// add keeps a span, in place of one that began with it and ended sooner, and
+// lets go of the least recently used beyond the bound. One that is larger than
+// the bound is let go of itself, and no other for it.
 func (s *superseded) add(found span) {
+	found.bytes = spanBytes + 2*len(found.key)
+	if found.flag != nil {
+		found.bytes += found.flag.Bytes()
+	}
 	for _, element := range s.byKey[found.key] {
 		if known := element.Value.(span); known.from == found.from {
 			found.to = max(found.to, known.to)
-			element.Value = found
-			s.recent.MoveToFront(element)
-			return
+			s.remove(element)
+			break
 		}
 	}
+	if found.bytes > s.limit {
+		s.stats.Evicted.Add(1)
+		return
+	}
 	s.byKey[found.key] = append(s.byKey[found.key], s.recent.PushFront(found))
-	if s.recent.Len() > s.limit {
-		s.evict(s.recent.Back())
+	for s.bytes += found.bytes; s.bytes > s.limit; s.stats.Evicted.Add(1) {
+		s.remove(s.recent.Back())
 	}
 }
 
-func (s *superseded) evict(oldest *list.Element) {
-	key := s.recent.Remove(oldest).(span).key
-	s.stats.Evicted.Add(1)
+func (s *superseded) remove(oldest *list.Element) {
+	gone := s.recent.Remove(oldest).(span)
+	s.bytes -= gone.bytes
+	key := gone.key
 	kept := s.byKey[key][:0]
 	for _, element := range s.byKey[key] {
 		if element != oldest {
@@ -125,6 +140,13 @@ func (s *superseded) evict(oldest *list.Element) {
 	if s.byKey[key] = kept; len(kept) == 0 {
 		delete(s.byKey, key)
 	}
+}
+
+// size is how many bytes are kept.
+func (s *superseded) size() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(s.bytes)
 }
 
 // fetch asks for a flag at a revision and waits for the answer until ctx ends.
