@@ -67,10 +67,11 @@ func (c *Cluster) publishAlways(ctx context.Context) error {
 		return nil
 	}
 	c.published = true
-	revision, err := c.apply(ctx, c.Pick(0), setFlag(watchedEnvironment, always, 1), watchedEnvironment)
+	revisions, err := c.try(ctx, c.Pick(0), apply(setFlag(watchedEnvironment, always, 1), watchedEnvironment))
 	if err != nil {
 		return err
 	}
+	revision := revisions[watchedEnvironment]
 	for _, s := range c.Alive() {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()

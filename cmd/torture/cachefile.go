@@ -244,7 +244,7 @@ func (k *cacheFiles) foreign(ctx context.Context) ([]byte, error) {
 	}
 	defer db.Close()
 	const environment = "production"
-	if _, err := c.apply(ctx, c.Pick(0), setFlag(environment, always, 2), environment); err != nil {
+	if _, err := c.try(ctx, c.Pick(0), apply(setFlag(environment, always, 2), environment)); err != nil {
 		return nil, err
 	}
 	_, key, err := db.CreateKey(ctx, store.NewKey{Kind: store.KeyServer, Environment: environment, Name: "other", Actor: "torture"})

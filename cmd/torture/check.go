@@ -43,18 +43,18 @@ func (v *verdict) problem(format string, args ...any) {
 	}
 }
 
-// committed is one change that is there.
+// committed is one chain's part of a change that is there.
 type committed struct {
-	Key         string
-	Environment string
-	Revision    int64
+	Key      string
+	Chain    string
+	Revision int64 // 0 in the installation's
 }
 
 const selectCommitted = `
-SELECT c.idempotency_key, e.environment, e.revision
+SELECT c.idempotency_key, e.environment, COALESCE(e.revision, 0)
 FROM audit_entries e
 JOIN changes c ON c.id = e.change_id
-WHERE c.idempotency_key IS NOT NULL AND e.environment <> ''`
+WHERE c.idempotency_key IS NOT NULL`
 
 // numbers of an environment: as many revisions as it is at, as many entries as
 // its head says, each revision but the first made by one of them.
@@ -111,7 +111,7 @@ func (c *Cluster) check(ctx context.Context) (v verdict, err error) {
 }
 
 // checkChanges is I1: what was acknowledged is there, once, as it was
-// acknowledged; what is there was acknowledged or is unknown.
+// acknowledged; what is there was acknowledged or is unknown, and is there whole.
 func (v *verdict) checkChanges(outcomes map[string]event, there []committed) {
 	byKey := map[string][]committed{}
 	for _, c := range there {
@@ -120,14 +120,22 @@ func (v *verdict) checkChanges(outcomes map[string]event, there []committed) {
 	for _, key := range slices.Sorted(maps.Keys(outcomes)) {
 		e, found := outcomes[key], byKey[key]
 		delete(byKey, key)
+		parts := map[string]int64{}
+		for _, c := range found {
+			parts[c.Chain] = c.Revision
+		}
 		switch e.Type {
 		case "ok":
 			v.Acked++
-			if len(found) == 0 {
+			want := map[string]int64{}
+			for _, chain := range e.Chains {
+				want[chain] = e.Revisions[chain]
+			}
+			if len(parts) == 0 {
 				v.Lost++
-				v.problem("%s was acknowledged at %s/%d and is lost", key, e.Environment, e.Revision)
-			} else if found[0].Environment != e.Environment || found[0].Revision != e.Revision {
-				v.problem("%s was acknowledged at %s/%d and is at %s/%d", key, e.Environment, e.Revision, found[0].Environment, found[0].Revision)
+				v.problem("%s was acknowledged at %v and is lost", key, want)
+			} else if !maps.Equal(parts, want) {
+				v.problem("%s was acknowledged at %v and is at %v", key, want, parts)
 			}
 		case "fail":
 			v.Refused++
@@ -136,8 +144,11 @@ func (v *verdict) checkChanges(outcomes map[string]event, there []committed) {
 			}
 		default:
 			v.Unknown++
+			if len(parts) > 0 && !slices.Equal(slices.Sorted(maps.Keys(parts)), slices.Sorted(slices.Values(e.Chains))) {
+				v.problem("%s is there in part: %v of %q", key, parts, e.Chains)
+			}
 		}
-		if len(found) > 1 {
+		if len(found) > len(parts) {
 			v.Duplicated++
 			v.problem("%s is there %d times", key, len(found))
 		}

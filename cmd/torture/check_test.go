@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,12 +17,12 @@ import (
 func TestCheckerFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	outcomes := map[string]event{
-		"acked":   {Type: "ok", Environment: "staging", Revision: 2},
+		"acked":   {Type: "ok", Chains: []string{"staging", ""}, Revisions: map[string]int64{"staging": 2}},
 		"refused": {Type: "fail"},
 		"open":    {Type: "invoke"},
-		"unknown": {Type: "unknown"},
+		"unknown": {Type: "unknown", Chains: []string{"staging", "production"}},
 	}
-	good := []committed{{"acked", "staging", 2}, {"unknown", "staging", 3}}
+	good := []committed{{"acked", "staging", 2}, {"acked", "", 0}, {"unknown", "staging", 3}, {"unknown", "production", 2}}
 	counted := numbers{Name: "staging", Revision: 3, Seq: 2, Revisions: 3, Newest: 3, Entries: 2, Made: 2}
 	change := func(f func(*numbers)) []numbers {
 		n := counted
@@ -35,12 +36,14 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		want    string
 	}{
 		"nothing":           {good, same, ""},
-		"lost":              {good[1:], same, "acked was acknowledged at staging/2 and is lost"},
-		"moved":             {[]committed{{"acked", "staging", 3}}, same, "is at staging/3"},
-		"duplicated":        {append(good[:2:2], good[0]), same, "acked is there 2 times"},
-		"duplicated in two": {append(good[:2:2], committed{"acked", "production", 2}), same, "acked is there 2 times"},
-		"refused and there": {append(good[:2:2], committed{"refused", "staging", 4}), same, "refused was refused and is there"},
-		"from nowhere":      {append(good[:2:2], committed{"other", "staging", 4}), same, "nobody asked for it"},
+		"lost":              {good[2:], same, "acked was acknowledged at map[:0 staging:2] and is lost"},
+		"lost in part":      {good[1:], same, "acked was acknowledged at map[:0 staging:2] and is at map[:0]"},
+		"unknown in part":   {good[:3], same, "unknown is there in part"},
+		"moved":             {[]committed{{"acked", "staging", 3}, good[1]}, same, "is at map[:0 staging:3]"},
+		"duplicated":        {append(slices.Clone(good), good[0]), same, "acked is there 3 times"},
+		"and elsewhere":     {append(slices.Clone(good), committed{"acked", "production", 2}), same, "is at map[:0 production:2 staging:2]"},
+		"refused and there": {append(slices.Clone(good), committed{"refused", "staging", 4}), same, "refused was refused and is there"},
+		"from nowhere":      {append(slices.Clone(good), committed{"other", "staging", 4}), same, "nobody asked for it"},
 		"a gap":             {good, change(func(n *numbers) { n.Revisions-- }), "has 2, the newest"},
 		"a missing entry":   {good, change(func(n *numbers) { n.Entries-- }), "has 1 entries of 2"},
 		"a revision twice":  {good, change(func(n *numbers) { n.Made-- }), "made 1 revisions of 2"},
@@ -64,11 +67,11 @@ func TestValuesAreHeldAgainstTheHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range []event{
-		{Type: "ok", Key: "7-0-2", Environment: watchedEnvironment, Revision: 4},
-		{Type: "ok", Key: "7-0-5", Environment: watchedEnvironment, Revision: 9},
-		{Type: "ok", Key: "7-0-3", Environment: "production", Revision: 5},
-		{Type: "ok", Key: "7-1-1", Environment: watchedEnvironment, Revision: 6},
-		{Type: "fail", Key: "7-0-8", Environment: watchedEnvironment},
+		{Type: "ok", Key: "7-0-2", Chains: []string{watchedEnvironment}, Revisions: map[string]int64{watchedEnvironment: 4}},
+		{Type: "ok", Key: "7-0-5", Chains: []string{watchedEnvironment}, Revisions: map[string]int64{watchedEnvironment: 9}},
+		{Type: "ok", Key: "7-0-3", Chains: []string{"production"}, Revisions: map[string]int64{"production": 5}},
+		{Type: "ok", Key: "7-1-1", Chains: []string{watchedEnvironment}, Revisions: map[string]int64{watchedEnvironment: 6}},
+		{Type: "fail", Key: "7-0-8", Chains: []string{watchedEnvironment}},
 	} {
 		h.add(e)
 	}
@@ -90,7 +93,7 @@ func TestValuesAreHeldAgainstTheHistory(t *testing.T) {
 			t.Errorf("%s: problems %q, want %q", name, got, c.want)
 		}
 	}
-	h.add(event{Type: "unknown", Key: "7-0-11", Environment: watchedEnvironment})
+	h.add(event{Type: "unknown", Key: "7-0-11", Chains: []string{watchedEnvironment}})
 	if compared := h.compare(new(invariant), 7, map[int64]int64{9: 2}); compared != 0 {
 		t.Errorf("%d values were compared though nobody knows what was published", compared)
 	}

@@ -23,11 +23,14 @@ type event struct {
 	At time.Time `json:"at"`
 	// Type is invoke, ok (acknowledged), fail (refused, nothing was changed) or
 	// unknown.
-	Type        string `json:"type"`
-	Key         string `json:"key"` // idempotency key: names the operation
-	Environment string `json:"environment,omitempty"`
-	Revision    int64  `json:"revision,omitempty"`
-	Error       string `json:"error,omitempty"`
+	Type string `json:"type"`
+	Key  string `json:"key"` // idempotency key: names the operation
+	// Chains are the environments that it changes, and "" if it changes what
+	// belongs to none.
+	Chains []string `json:"chains,omitempty"`
+	// Revisions are those that it made, once it is acknowledged.
+	Revisions map[string]int64 `json:"revisions,omitempty"`
+	Error     string           `json:"error,omitempty"`
 }
 
 func newHistory(path string) (*History, error) {

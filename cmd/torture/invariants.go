@@ -160,14 +160,14 @@ func (h *History) compare(i *invariant, seed uint64, values map[int64]int64) (co
 	published := map[int64]int64{} // by revision
 	for key, e := range h.outcomes() {
 		number, ok := strings.CutPrefix(key, prefix)
-		if !ok || e.Environment != watchedEnvironment {
+		if !ok || !slices.Contains(e.Chains, watchedEnvironment) {
 			continue
 		}
 		if e.Type != "ok" && e.Type != "fail" {
 			return 0 // nobody knows
 		}
 		if value, err := strconv.ParseInt(number, 10, 64); err == nil && e.Type == "ok" {
-			published[e.Revision] = value
+			published[e.Revisions[watchedEnvironment]] = value
 		}
 	}
 	revisions := slices.Sorted(maps.Keys(published))

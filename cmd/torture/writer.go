@@ -22,7 +22,7 @@ import (
 const callTimeout = 10 * time.Second
 
 // Writers write until they are told to stop, each its own flag in the
-// environments in turn, and ask again under the same idempotency key until they
+// environments in turn (see next), and ask again under the same idempotency key until they
 // know what became of a change.
 type Writers struct {
 	cluster        *Cluster
@@ -73,18 +73,20 @@ func (w *Writers) Await(ctx context.Context, more int64) error {
 }
 
 func (w *Writers) write(ctx context.Context, writer int) {
+	var last asked
 	for i := 0; ctx.Err() == nil; i++ {
 		select {
 		case <-w.stop:
 			return
 		default:
 		}
-		environment := w.environments[(writer+i)%len(w.environments)]
-		req := setFlag(environment, fmt.Sprintf("writer-%d", writer), int64(i))
-		req.IdempotencyKey = fmt.Sprintf("%d-%d-%d", w.cluster.settings.seed, writer, i)
-		if _, err := w.cluster.Settle(ctx, writer+i, req, environment, &w.retried); err == nil {
+		a := w.next(writer, i, last)
+		a.key = fmt.Sprintf("%d-%d-%d", w.cluster.settings.seed, writer, i)
+		var err error
+		if a.revisions, err = w.cluster.settle(ctx, w.cluster.Pick, writer+i, a, &w.retried); err == nil {
 			w.acked.Add(1)
 		}
+		last = a
 		if w.pause > 0 {
 			select {
 			case <-w.stop:
@@ -92,6 +94,83 @@ func (w *Writers) write(ctx context.Context, writer int) {
 			}
 		}
 	}
+}
+
+// next is the i-th change of a writer. Most set its flag in one environment; the
+// others are of all shapes that a change can have, so that each is broken off at
+// each of its points sooner or later. The first writer's flag is the probe, the
+// value of which is known at each revision.
+func (w *Writers) next(writer, i int, last asked) asked {
+	key := fmt.Sprintf("writer-%d", writer)
+	n := len(w.environments)
+	env, other := w.environments[(writer+i)%n], w.environments[(writer+i+1)%n]
+	set := setFlag(env, key, int64(i))
+	const shapes = 11
+	shape := i % shapes
+	if writer == 0 && shape != 3 || len(w.environments) < 2 {
+		return apply(set, env)
+	}
+	switch shape {
+	case 2:
+		from := w.environments[(writer+i-1)%n]
+		return asked{chains: []string{env}, call: func(ctx context.Context, key string, client guidonv1connect.ChangeServiceClient) (map[string]int64, error) {
+			res, err := client.Promote(ctx, &guidonv1.ChangeServicePromoteRequest{
+				Environment: from, To: env, Flags: []string{fmt.Sprintf("writer-%d", writer)}, Reason: "torture", IdempotencyKey: key,
+			})
+			return res.GetResult().GetRevisions(), err
+		}}
+	case 3:
+		description := fmt.Sprintf("set %d times", i)
+		set.Operations = append(set.Operations, setFlag(other, key, int64(i)).GetOperations()...)
+		set.Operations = append(set.Operations, &guidonv1.Operation{Operation: &guidonv1.Operation_DescribeFlag{
+			DescribeFlag: &guidonv1.DescribeFlag{Key: key, Description: &description},
+		}})
+		return apply(set, env, other, "")
+	case 5:
+		set.Operations = []*guidonv1.Operation{{Operation: &guidonv1.Operation_PutSegment{PutSegment: &guidonv1.PutSegment{
+			Environment: env, Name: key, Condition: structpb.NewBoolValue(i/shapes%2 == 0),
+		}}}}
+		return apply(set, env)
+	case 7:
+		set.Operations = append(set.Operations, &guidonv1.Operation{Operation: &guidonv1.Operation_KillFlag{
+			KillFlag: &guidonv1.KillFlag{Environment: env, Key: key, Variant: "v"},
+		}})
+		return apply(set, env)
+	case 8:
+		env = last.chains[0]
+		set.Operations = []*guidonv1.Operation{{Operation: &guidonv1.Operation_UnkillFlag{
+			UnkillFlag: &guidonv1.UnkillFlag{Environment: env, Key: key},
+		}}}
+		return apply(set, env)
+	case 10:
+		env = last.chains[0]
+		revision := last.revisions[env]
+		return asked{chains: []string{env}, call: func(ctx context.Context, key string, client guidonv1connect.ChangeServiceClient) (map[string]int64, error) {
+			res, err := client.Revert(ctx, &guidonv1.ChangeServiceRevertRequest{
+				Environment: env, Revision: revision, Reason: "torture", IdempotencyKey: key,
+			})
+			return res.GetResult().GetRevisions(), err
+		}}
+	default:
+		return apply(set, env)
+	}
+}
+
+// asked is a change that a writer wants.
+type asked struct {
+	key       string // idempotency key
+	chains    []string
+	call      func(ctx context.Context, key string, client guidonv1connect.ChangeServiceClient) (map[string]int64, error)
+	revisions map[string]int64 // that it made
+}
+
+// apply asks for a change set, which changes these chains.
+func apply(req *guidonv1.ChangeServiceApplyRequest, chains ...string) asked {
+	return asked{key: req.GetIdempotencyKey(), chains: chains, call: func(ctx context.Context, key string, client guidonv1connect.ChangeServiceClient) (map[string]int64, error) {
+		req.IdempotencyKey = key
+		res, err := client.Apply(ctx, req)
+		return res.GetRevisions(), err
+	}}
 }
 
 // pause waits, if there is something to wait for.
@@ -120,7 +199,8 @@ func (c *Cluster) tickBy(ctx context.Context, s *Server, more ...*guidonv1.Opera
 	if s != nil {
 		pick = func(int) *Server { return s }
 	}
-	return c.settle(ctx, pick, 0, req, watchedEnvironment, new(atomic.Int64))
+	revisions, err := c.settle(ctx, pick, 0, apply(req, watchedEnvironment), new(atomic.Int64))
+	return revisions[watchedEnvironment], err
 }
 
 // setFlag is a change set that gives a flag a value that it never had.
@@ -139,24 +219,23 @@ func setFlag(environment, key string, value int64) *guidonv1.ChangeServiceApplyR
 	}
 }
 
-// Settle applies a change until it is acknowledged or refused, and notes what
-// happened. n says which server to ask first.
+// Settle applies a change to one environment until it is acknowledged or
+// refused, and notes what happened. n says which server to ask first.
 func (c *Cluster) Settle(ctx context.Context, n int, req *guidonv1.ChangeServiceApplyRequest, environment string, retried *atomic.Int64) (int64, error) {
-	return c.settle(ctx, c.Pick, n, req, environment, retried)
+	revisions, err := c.settle(ctx, c.Pick, n, apply(req, environment), retried)
+	return revisions[environment], err
 }
 
-// settle is Settle, with servers picked in another way.
-func (c *Cluster) settle(
-	ctx context.Context, pick func(int) *Server, n int, req *guidonv1.ChangeServiceApplyRequest, environment string, retried *atomic.Int64,
-) (int64, error) {
+// settle is Settle for any change, with servers picked in any way.
+func (c *Cluster) settle(ctx context.Context, pick func(int) *Server, n int, a asked, retried *atomic.Int64) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	e := event{Type: "invoke", Key: req.GetIdempotencyKey(), Environment: environment}
+	e := event{Type: "invoke", Key: a.key, Chains: a.chains}
 	c.History.add(e)
 	for try := 0; ; try++ {
-		revision, err := c.apply(ctx, pick(n+try), req, environment)
+		revisions, err := c.try(ctx, pick(n+try), a)
 		if err == nil {
-			e.Type, e.Revision = "ok", revision
+			e.Type, e.Revisions = "ok", revisions
 		} else if e.Error = err.Error(); refused(err) {
 			e.Type = "fail"
 		} else if ctx.Err() != nil {
@@ -164,7 +243,7 @@ func (c *Cluster) settle(
 		}
 		if e.Type != "invoke" {
 			c.History.add(e)
-			return revision, err
+			return revisions, err
 		}
 		retried.Add(1)
 		e.Error = ""
@@ -177,16 +256,17 @@ func (c *Cluster) settle(
 
 var errNoServer = errors.New("no server runs")
 
-func (c *Cluster) apply(ctx context.Context, s *Server, req *guidonv1.ChangeServiceApplyRequest, environment string) (int64, error) {
+// try asks a server once.
+func (c *Cluster) try(ctx context.Context, s *Server, a asked) (map[string]int64, error) {
 	if s == nil {
-		return 0, errNoServer
+		return nil, errNoServer
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.callTimeout, callTimeout))
 	defer cancel()
 	began := time.Now()
-	res, err := guidonv1connect.NewChangeServiceClient(c.http, s.URL, c.keyed()).Apply(ctx, req)
+	revisions, err := a.call(ctx, a.key, guidonv1connect.NewChangeServiceClient(c.http, s.URL, c.keyed()))
 	s.told(err, time.Since(began))
-	return res.GetRevisions()[environment], err
+	return revisions, err
 }
 
 // unanswered is the code of a call whose caller gave up.
