@@ -71,8 +71,10 @@ type heard struct {
 	Connected int            `json:"connected"`
 	Noticed   int            `json:"noticed"`
 	Errors    map[string]int `json:"errors,omitempty"`
-	// Reads counts evaluations; Broken is what was wrong with them.
+	// Reads counts evaluations, Wrong those that were; Broken is what was wrong,
+	// with them or with the revisions.
 	Reads  int64    `json:"reads"`
+	Wrong  int64    `json:"wrong"`
 	Broken []string `json:"broken,omitempty"`
 	// Values is what the probe was worth at the revisions seen, Digests their
 	// digests.
@@ -96,7 +98,10 @@ type heard struct {
 	Emptied    int64 `json:"emptied"`
 	Lower      int64 `json:"lower"`
 	Mismatches int64 `json:"mismatches"`
-	CacheLoads int64 `json:"cacheLoads"`
+	// CacheLoads to CacheFailures are what became of last-known-good files.
+	CacheLoads    int64 `json:"cacheLoads"`
+	CacheSaves    int64 `json:"cacheSaves"`
+	CacheFailures int64 `json:"cacheFailures"`
 }
 
 // Flags that applications look at.
@@ -109,7 +114,7 @@ const (
 	probe = "writer-0"
 )
 
-// apply runs the process until its input ends.
+// run is the process, until its input ends.
 func (p *crowd) run(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines, answer := bufio.NewScanner(in), json.NewEncoder(out)
 	lines.Buffer(nil, 1<<20)
@@ -337,6 +342,9 @@ func worth(snapshot *eval.Snapshot, key string) (int64, bool) {
 }
 
 func (g *watched) broken(format string, args ...any) {
+	if strings.HasPrefix(format, "I5") {
+		g.heard.Wrong++
+	}
 	const shown = 3
 	if len(g.heard.Broken) < shown {
 		g.heard.Broken = append(g.heard.Broken, fmt.Sprintf(format, args...))
@@ -380,6 +388,8 @@ func (g *watched) report(mark bool) heard {
 		h.Lower += stats.Lower.Load()
 		h.Mismatches += stats.DigestMismatches.Load()
 		h.CacheLoads += stats.CacheLoads.Load()
+		h.CacheSaves += stats.CacheSaves.Load()
+		h.CacheFailures += stats.CacheFailures.Load()
 	}
 	if mark {
 		g.heard.Lags, g.heard.Gap, g.heard.Applied, g.heard.Skipped = nil, 0, 0, 0

@@ -50,7 +50,7 @@ type Cluster struct {
 	environments []string
 
 	dir      string
-	volume   string // one that is mounted below dir; empty for none
+	volumes  []string // that are mounted below dir
 	postgres *embedded.Server
 	url      string
 	key      string // of the API
@@ -444,8 +444,8 @@ func (c *Cluster) close() {
 	if c.History != nil {
 		_ = c.History.close()
 	}
-	if c.volume != "" {
-		_ = unmount(c.volume)
+	for _, path := range c.volumes {
+		_ = unmount(path)
 	}
 	if c.dir != "" {
 		_ = os.RemoveAll(c.dir)

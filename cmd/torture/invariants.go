@@ -118,7 +118,7 @@ func (c *Cluster) digests(ctx context.Context, counts map[string]int) error {
 func (c *Cluster) judgeApplications(ctx context.Context) (i3, i5 invariant, err error) {
 	i3.Name, i5.Name = "I3", "I5"
 	digests, values := map[int64]string{}, map[int64]int64{}
-	var reads, applied int64
+	var reads, wrong int64
 	n := 0
 	for _, a := range c.applications {
 		end, err := a.Mark(ctx)
@@ -128,7 +128,7 @@ func (c *Cluster) judgeApplications(ctx context.Context) (i3, i5 invariant, err 
 		for _, g := range end.Groups {
 			n += g.Ready
 			reads += g.Reads
-			applied += g.Applied
+			wrong += g.Wrong
 			for _, problem := range g.Broken {
 				invariant, problem, _ := strings.Cut(problem, ": ")
 				if invariant == "I3" {
@@ -150,7 +150,7 @@ func (c *Cluster) judgeApplications(ctx context.Context) (i3, i5 invariant, err 
 	asked, err := c.compareDigests(ctx, &i3, digests)
 	i3.Numbers = fmt.Sprintf("%d applications saw %d revisions, ever newer ones; values at %d of them are those of the history, digests at %d those that Postgres gives",
 		n, len(digests), compared, asked)
-	i5.Numbers = fmt.Sprintf("%d evaluations, 0 wrong", reads)
+	i5.Numbers = fmt.Sprintf("%d evaluations, %d wrong", reads, wrong)
 	return i3, i5, err
 }
 

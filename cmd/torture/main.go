@@ -74,6 +74,9 @@ func scenarios() []Scenario {
 		{"F18", "where names lead, and the certificates that servers show", mislead},
 		{"F19", "nothing: a server without much memory or processor, and many changes", storm},
 		{"F7", "the disk: it fills up", fillDisk},
+		{"F7-wal", "the disk of the write-ahead log: it fills up", fillLog},
+		{"F7-inodes", "the disk: no more files can be made", useUpInodes},
+		{"F7-cache", "the disks of applications: full, out of inodes, read-only", spoilCacheVolume},
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -226,90 +224,6 @@ func race(ctx context.Context, c *Cluster) (map[string]any, error) {
 		}
 	}
 	return map[string]any{"rounds": rounds, "conflicts": conflicts.Load(), "retries": retried.Load()}, nil
-}
-
-// fillDisk is F7: the volume of the data fills up under the writers, and is
-// freed.
-func fillDisk(ctx context.Context, c *Cluster) (map[string]any, error) {
-	volume := filepath.Join(c.dir, "postgres")
-	if err := os.Mkdir(volume, 0o700); err != nil {
-		return nil, err
-	}
-	const size = 160 << 20
-	if err := mountMemory(volume, size); err != nil {
-		return nil, skipError("cannot mount a small volume: " + err.Error())
-	}
-	c.volume = volume
-	if err := c.Begin(ctx, 2); err != nil {
-		return nil, err
-	}
-	if _, err := c.Follow(ctx, 10); err != nil {
-		return nil, err
-	}
-	w := c.Write(ctx, 16, 0)
-	figures := map[string]any{}
-	err := func() error {
-		if err := w.Await(ctx, 100); err != nil {
-			return err
-		}
-		readers := c.read(ctx)
-		ballast := filepath.Join(volume, "ballast")
-		if err := fill(ballast, size); err != nil {
-			return err
-		}
-		// Full is when nobody is acknowledged any more: what is left in files
-		// that are there already is used up first.
-		for before := int64(-1); before != w.acked.Load(); {
-			before = w.acked.Load()
-			select {
-			case <-time.After(2 * time.Second):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		reads, failed := readers.stop()
-		figures["acked_before_full"], figures["retries_when_full"], figures["reads"] = w.acked.Load(), w.retried.Load(), reads
-		if failed > 0 {
-			return fmt.Errorf("%d of %d reads failed on a full volume", failed, reads)
-		}
-		freed := time.Now()
-		if err := os.Remove(ballast); err != nil {
-			return err
-		}
-		select {
-		case <-c.postgres.Done(): // it could not write its log, and ended
-			figures["postgres_ended"] = true
-			if err := c.StartPostgres(ctx); err != nil {
-				return err
-			}
-		default:
-		}
-		if err := w.Await(ctx, 100); err != nil {
-			return err
-		}
-		figures["writable_again_ms"] = time.Since(freed).Milliseconds()
-		return nil
-	}()
-	w.Quiesce()
-	return figures, err
-}
-
-// fill writes a file until nothing more fits.
-func fill(path string, most int) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	block := make([]byte, 64<<10)
-	for range most / len(block) {
-		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%s never filled up", path)
 }
 
 // readers read without a pause what servers have in memory.
