@@ -36,18 +36,26 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 
 // apply carries out a change set in the name of the caller.
 func (s changes) apply(ctx context.Context, cs store.ChangeSet) (store.Applied, error) {
-	for e := range s.hub.Environments() {
-		if err := e.Fault(); err != nil && !cs.DryRun {
-			return store.Applied{}, err // a revision number would be used twice
+	return s.carryOut(ctx, cs.DryRun, func(actor, correlationID string) (store.Applied, error) {
+		cs.Actor, cs.CorrelationID = actor, correlationID
+		return s.store.Apply(ctx, cs)
+	})
+}
+
+// carryOut has the store make a change in the name of the caller, and sees to
+// what comes before and after every one.
+func (s changes) carryOut(ctx context.Context, dryRun bool, do func(actor, correlationID string) (store.Applied, error)) (store.Applied, error) {
+	if !dryRun {
+		if err := s.faultless(); err != nil {
+			return store.Applied{}, err
 		}
 	}
 	c := callOf(ctx)
-	cs.Actor, cs.CorrelationID = auth.FromContext(ctx).String(), c.correlationID
-	applied, err := s.store.Apply(ctx, cs)
+	applied, err := do(auth.FromContext(ctx).String(), c.correlationID)
 	if err != nil {
 		return store.Applied{}, err
 	}
-	if !cs.DryRun && !applied.Unchanged {
+	if !dryRun && !applied.Unchanged {
 		s.settle(ctx, applied.Revisions)
 		s.log.LogAttrs(ctx, slog.LevelInfo, "change applied", slog.String("change_id", applied.ChangeID),
 			slog.Any("revisions", applied.Revisions), slog.String("key_id", c.principal.KeyID), slog.String("correlation_id", c.correlationID))

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"slices"
+	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/auth"
@@ -45,6 +46,17 @@ func (s *Server) all() ([]*hub.Environment, error) {
 	return all, nil
 }
 
+// faultless returns why nothing may be written: the database lacks what this
+// replica served, and a revision number would be used twice.
+func (s *Server) faultless() error {
+	for e := range s.hub.Environments() {
+		if err := e.Fault(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceGetRequest) (*guidonv1.EnvironmentServiceGetResponse, error) {
 	e, err := s.environment(ctx, req.GetName())
 	if err != nil {
@@ -75,4 +87,69 @@ func (s environments) List(ctx context.Context, req *guidonv1.EnvironmentService
 		out.Environments = append(out.Environments, shown)
 	}
 	return out, nil
+}
+
+func (s environments) Create(ctx context.Context, req *guidonv1.EnvironmentServiceCreateRequest) (*guidonv1.EnvironmentServiceCreateResponse, error) {
+	// One that a restore lost would begin at revision 1 anew.
+	if err := s.faultless(); err != nil {
+		return nil, err
+	}
+	err := s.store.CreateEnvironment(ctx, store.NewEnvironment{
+		Name: req.GetName(), Protected: req.GetProtected(), Retention: int(req.GetRetentionDays()),
+		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.settle(ctx, req.GetName(), func(store.Environment) bool { return true })
+	return &guidonv1.EnvironmentServiceCreateResponse{}, nil
+}
+
+func (s environments) Update(ctx context.Context, req *guidonv1.EnvironmentServiceUpdateRequest) (*guidonv1.EnvironmentServiceUpdateResponse, error) {
+	if err := s.faultless(); err != nil {
+		return nil, err
+	}
+	u := store.EnvironmentUpdate{
+		Name: req.GetName(), Protected: req.Protected, Archived: req.Archived,
+		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
+	}
+	if req.RetentionDays != nil {
+		days := int(req.GetRetentionDays())
+		u.Retention = &days
+	}
+	changed, err := s.store.UpdateEnvironment(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		s.settle(ctx, req.GetName(), func(e store.Environment) bool {
+			return (u.Protected == nil || e.Protected == *u.Protected) && (u.Archived == nil || e.Archived == *u.Archived) &&
+				(u.Retention == nil || e.Retention == *u.Retention)
+		})
+	}
+	return &guidonv1.EnvironmentServiceUpdateResponse{Changed: changed}, nil
+}
+
+// knownTimeout is settleTimeout for what has no revision that a later read could
+// wait for.
+const knownTimeout = 5 * time.Second
+
+// settle waits until this replica knows an environment as it was made, so that
+// whoever made it reads what they wrote.
+func (s environments) settle(ctx context.Context, name string, known func(store.Environment) bool) {
+	ctx, cancel := context.WithTimeout(ctx, knownTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if e, err := s.hub.Environment(name); err == nil && known(e.Row()) {
+			return
+		}
+		s.hub.Look()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return // it is made, and will be known
+		}
+	}
 }

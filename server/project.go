@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/auth"
@@ -43,62 +42,4 @@ func (s projects) Archive(ctx context.Context, req *guidonv1.ProjectServiceArchi
 		Name: req.GetName(), Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
 	})
 	return &guidonv1.ProjectServiceArchiveResponse{}, err
-}
-
-func (s environments) Create(ctx context.Context, req *guidonv1.EnvironmentServiceCreateRequest) (*guidonv1.EnvironmentServiceCreateResponse, error) {
-	err := s.store.CreateEnvironment(ctx, store.NewEnvironment{
-		Name: req.GetName(), Protected: req.GetProtected(), Retention: int(req.GetRetentionDays()),
-		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.settle(ctx, req.GetName(), func(store.Environment) bool { return true })
-	return &guidonv1.EnvironmentServiceCreateResponse{}, nil
-}
-
-// knownTimeout is settleTimeout for what has no revision that a later read could
-// wait for.
-const knownTimeout = 5 * time.Second
-
-// settle waits until this replica knows an environment as it was made, so that
-// whoever made it reads what they wrote.
-func (s environments) settle(ctx context.Context, name string, known func(store.Environment) bool) {
-	ctx, cancel := context.WithTimeout(ctx, knownTimeout)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if e, err := s.hub.Environment(name); err == nil && known(e.Row()) {
-			return
-		}
-		s.hub.Look()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return // it is made, and will be known
-		}
-	}
-}
-
-func (s environments) Update(ctx context.Context, req *guidonv1.EnvironmentServiceUpdateRequest) (*guidonv1.EnvironmentServiceUpdateResponse, error) {
-	u := store.EnvironmentUpdate{
-		Name: req.GetName(), Protected: req.Protected, Archived: req.Archived,
-		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), CorrelationID: callOf(ctx).correlationID,
-	}
-	if req.RetentionDays != nil {
-		days := int(req.GetRetentionDays())
-		u.Retention = &days
-	}
-	changed, err := s.store.UpdateEnvironment(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	if changed {
-		s.settle(ctx, req.GetName(), func(e store.Environment) bool {
-			return (u.Protected == nil || e.Protected == *u.Protected) && (u.Archived == nil || e.Archived == *u.Archived) &&
-				(u.Retention == nil || e.Retention == *u.Retention)
-		})
-	}
-	return &guidonv1.EnvironmentServiceUpdateResponse{Changed: changed}, nil
 }

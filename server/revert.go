@@ -2,11 +2,9 @@ package server
 
 import (
 	"context"
-	"log/slog"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
-	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -56,18 +54,14 @@ func (s changes) derived(ctx context.Context, req interface {
 	GetDryRun() bool
 }, do func(store.Change) (store.Applied, error),
 ) (*guidonv1.ChangeResult, error) {
-	c := callOf(ctx)
-	applied, err := do(store.Change{
-		Actor: auth.FromContext(ctx).String(), Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
-		CorrelationID: c.correlationID, Expect: req.GetExpectedRevisions(), DryRun: req.GetDryRun(),
+	applied, err := s.carryOut(ctx, req.GetDryRun(), func(actor, correlationID string) (store.Applied, error) {
+		return do(store.Change{
+			Actor: actor, Reason: req.GetReason(), IdempotencyKey: req.GetIdempotencyKey(),
+			CorrelationID: correlationID, Expect: req.GetExpectedRevisions(), DryRun: req.GetDryRun(),
+		})
 	})
 	if err != nil {
 		return nil, err
-	}
-	if !req.GetDryRun() && !applied.Unchanged {
-		s.settle(ctx, applied.Revisions)
-		s.log.LogAttrs(ctx, slog.LevelInfo, "change applied", slog.String("change_id", applied.ChangeID),
-			slog.Any("revisions", applied.Revisions), slog.String("key_id", c.principal.KeyID), slog.String("correlation_id", c.correlationID))
 	}
 	out := &guidonv1.ChangeResult{
 		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Warnings: applied.Warnings, Unchanged: applied.Unchanged,

@@ -259,7 +259,7 @@ func (h *Hub) look(ctx context.Context) error {
 	}
 	for name, e := range environments {
 		if _, ok := found[name]; !ok && e.Head() != nil {
-			e.regress(fmt.Errorf("the database does not have it any more, revision %d was served", e.Head().Revision()))
+			e.regress(fmt.Errorf("%w: it does not have the environment any more, of which revision %d was served", store.ErrNotRecovered, e.Head().Revision()))
 			found[name] = e
 		}
 	}
