@@ -34,6 +34,8 @@ type call struct {
 	requestID     string
 	correlationID string
 	principal     auth.Principal
+	// asked is what the permission table was asked about; empty if it was not.
+	asked string
 	// recorder is where the answer goes.
 	recorder recorder
 	// remote is the address of the connection that the call came on.
@@ -120,6 +122,7 @@ func newCall(r *http.Request) *call {
 // report writes the one log line of a call and counts it.
 func (s *Server) report(ctx context.Context, c *call, took time.Duration) {
 	s.metrics.call(c, took)
+	s.secure(ctx, c)
 	level := slog.LevelDebug
 	// What a flag comes to is no fault of the server, whatever flagd calls it.
 	if errors.Is(c.err, flagd.ErrFlag) {

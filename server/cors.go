@@ -35,14 +35,15 @@ func preflight(w http.ResponseWriter, r *http.Request) {
 // admit authenticates a request and lets it through if its key may call a
 // procedure, from the web origin that it comes from if any.
 func (s *Server) admit(ctx context.Context, c *call, header http.Header, procedure string) (auth.Principal, error) {
+	c.asked = procedure
 	principal, err := s.auth.AuthenticateOr(ctx, header, openEnvironment(ctx, s.cfg.OpenEnvironment))
+	c.principal = principal // of whom there may be no more than the ID of a key that was good
 	origin := header.Get("Origin")
 	if err != nil {
 		// A page must be able to see that its key is not good.
 		c.allowOrigin(origin)
 		return principal, cmp.Or(s.paceAddress(ctx), err)
 	}
-	c.principal = principal
 	if err := auth.Authorize(principal, procedure); err != nil {
 		return principal, err
 	}

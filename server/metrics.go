@@ -24,6 +24,9 @@ type metrics struct {
 	refused  prometheus.Counter
 	ahead    prometheus.Counter
 	limited  *prometheus.CounterVec
+	// security counts what the security log is told, suppressed what it leaves out.
+	security   *prometheus.CounterVec
+	suppressed prometheus.Counter
 }
 
 func newMetrics(version string, db *store.DB, state held) *metrics {
@@ -52,11 +55,17 @@ func newMetrics(version string, db *store.DB, state held) *metrics {
 	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "guidon_rate_limited_total", Help: "Calls that were one too many, by what there were too many of.",
 	}, []string{"limit"})
+	m.security = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "guidon_security_events_total", Help: "Calls that were refused, or failed to change something, by outcome.",
+	}, []string{"outcome"})
+	m.suppressed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "guidon_security_suppressed_total", Help: "Lines that the security log left out because there were too many.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "guidon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, m.limited, build, state,
+	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, m.limited, m.security, m.suppressed, build, state,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if db != nil {
 		m.registry.MustRegister(

@@ -74,6 +74,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 			}
 		})
 	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		s.security.flush(ctx)
+	}()
 	defer others.Wait()
 	defer end()
 	stopped := make(chan error, 1)

@@ -57,6 +57,11 @@ type Config struct {
 	// act, and one at Info for each change and each key made or revoked.
 	// Defaults to discarding.
 	Log *slog.Logger
+	// Security gets a line for each call that was refused, because of its key or
+	// because there were too many, and for each that was to change something and
+	// failed; about 5 a second from one address and 50 in all, with a count of
+	// those left out. Defaults to Log, with log=security.
+	Security *slog.Logger
 	// Version of the program, for metrics. Defaults to "devel".
 	Version string
 	// Heartbeat is how often a Sync stream carries something at the latest.
@@ -125,6 +130,7 @@ type Server struct {
 	admission   *admission
 	relayKeys   relayKeys
 	rates       rates
+	security    *securityLog
 	verifying   chan struct{} // holds one for each verification under way
 	detached    detached
 }
@@ -143,6 +149,9 @@ func New(cfg Config) *Server {
 	cfg.KillRecord = cmp.Or(cfg.KillRecord, 3*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Security == nil {
+		cfg.Security = cfg.Log.With(slog.String("log", "security"))
 	}
 	if cfg.Notary == nil {
 		cfg.Notary = notary.New(notary.Config{Store: cfg.Store, Log: cfg.Log})
@@ -174,6 +183,9 @@ func New(cfg Config) *Server {
 		server:  newLimiter(cfg.ServerRate, cfg.Now, s.metrics.limited.WithLabelValues("server key").Inc),
 		address: newLimiter(cfg.AddressRate, cfg.Now, s.metrics.limited.WithLabelValues("address").Inc),
 	}
+	s.security = newSecurityLog(cfg.Security.Handler(), func(ctx context.Context, err error) {
+		s.log.LogAttrs(ctx, slog.LevelError, "cannot write the security log", slog.Any("error", err))
+	}, cfg.Now, s.metrics)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.handler = s.mux()
 	return s
@@ -186,6 +198,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // full: liveness, readiness, metrics, grpc.health.v1 and the files of the UI.
 func (s *Server) mux() http.Handler {
 	mux, protection := http.NewServeMux(), http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(s.foreign))
 	options := connect.WithHandlerOptions(
 		connect.WithRequestGate(s.gate),
 		connect.WithRecover(recovered),

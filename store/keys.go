@@ -318,8 +318,8 @@ func (db *DB) RevokeKey(ctx context.Context, asked Revocation) (Key, error) {
 }
 
 // KeyByText returns the key that a caller presents, or ErrKeyMalformed,
-// ErrKeyUnknown, ErrKeyExpired or ErrKeyRevoked. A malformed one costs no
-// query. The time of use is noted at most once a minute.
+// ErrKeyUnknown, or the key that it was with ErrKeyExpired or ErrKeyRevoked. A
+// malformed one costs no query. The time of use is noted at most once a minute.
 func (db *DB) KeyByText(ctx context.Context, text string) (Key, error) {
 	t, _, err := ParseKey(text)
 	if err != nil {
@@ -342,9 +342,9 @@ func (db *DB) KeyByText(ctx context.Context, text string) (Key, error) {
 	k := found.key()
 	switch {
 	case !k.RevokedAt.IsZero():
-		return Key{}, ErrKeyRevoked
+		return k, ErrKeyRevoked
 	case !k.ExpiresAt.IsZero() && !found.Now.Before(k.ExpiresAt):
-		return Key{}, ErrKeyExpired
+		return k, ErrKeyExpired
 	case found.Now.Sub(k.LastUsedAt) >= time.Minute:
 		db.noteUse(ctx, k.ID)
 	}

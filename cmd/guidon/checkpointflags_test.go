@@ -90,7 +90,7 @@ func TestPublishedCheckpointsFindARewrittenLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := filepath.Join(dir, "cut")
-	for at := range len(text) {
+	for at := range text {
 		write(cut, text[:at])
 		torn, err := notary.NewFile(cut)
 		if err == nil {

@@ -20,6 +20,7 @@ import (
 func newRelayCommand() *cobra.Command {
 	var f serveFlags
 	var secure tlsFlags
+	var refused securityFlags
 	var upstream, key, cache string
 	cmd := &cobra.Command{
 		Use:   "relay",
@@ -42,6 +43,10 @@ func newRelayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			security, err := refused.open(cmd.OutOrStdout())
+			if err != nil {
+				return err
+			}
 			listener, err := f.open(cmd.Context())
 			if err != nil {
 				return err
@@ -50,7 +55,7 @@ func newRelayCommand() *cobra.Command {
 				slog.String("url", secure.url(listener.Addr())), slog.String("upstream", url))
 			up := relay.New(relay.Config{URL: url, Key: key, Cache: cache, Version: currentBuild().Version, Log: log})
 			config := server.Config{
-				Relay: true, Verify: up.Verify, APIKeys: up.APIKeys, Log: log, Version: currentBuild().Version, Certificate: certificate,
+				Relay: true, Verify: up.Verify, APIKeys: up.APIKeys, Log: log, Security: security, Version: currentBuild().Version, Certificate: certificate,
 				Hub:   hub.New(hub.Config{Upstream: up, Log: log}),
 				Fleet: fleet.New(fleet.Config{Log: log}),
 			}
@@ -73,6 +78,7 @@ func newRelayCommand() *cobra.Command {
 		},
 	}
 	secure.register(cmd.Flags())
+	refused.register(cmd.Flags())
 	cmd.Flags().StringVar(&upstream, "upstream", "", "URL of the server or relay to follow (default $GUIDON_UPSTREAM)")
 	cmd.Flags().StringVar(&key, "key", "", "relay key, which says of which environment (default $GUIDON_KEY)")
 	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")

@@ -33,6 +33,7 @@ func newServeCommand() *cobra.Command {
 	var heartbeat time.Duration
 	var secure tlsFlags
 	var published checkpointFlags
+	var refused securityFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve flags from a Postgres whose schema is up to date",
@@ -51,6 +52,10 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			publish, err := published.destinations()
+			if err != nil {
+				return err
+			}
+			security, err := refused.open(cmd.OutOrStdout())
 			if err != nil {
 				return err
 			}
@@ -73,6 +78,7 @@ func newServeCommand() *cobra.Command {
 			}
 			config := serverConfig(db, log)
 			config.Notary = notary.New(notary.Config{Store: db, Log: log, Publish: publish})
+			config.Security = security
 			config.Certificate = certificate
 			config.Heartbeat = heartbeat
 			if err := f.clients.configure(&config, listener.Addr()); err != nil {
@@ -89,6 +95,7 @@ func newServeCommand() *cobra.Command {
 	f.register(cmd.Flags(), slog.LevelInfo)
 	secure.register(cmd.Flags())
 	published.register(cmd.Flags())
+	refused.register(cmd.Flags())
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", 15*time.Second,
 		"how often a stream carries something at the latest; clients take one for dead after three times that")
 	cmd.Flags().BoolVar(&replicated, "require-sync-replication", false,

@@ -70,7 +70,8 @@ func New(cfg Config) *Authenticator {
 }
 
 // Authenticate returns who sends a request with these headers: Authorization
-// with a Bearer key, or X-API-Key. The error is [ErrNoPrincipal], or
+// with a Bearer key, or X-API-Key. The error is [ErrNoPrincipal], then with no
+// more of the principal than the ID of a key that was good once, or
 // [store.ErrUnavailable] for a key that was not seen before and cannot be
 // looked up now.
 func (a *Authenticator) Authenticate(ctx context.Context, header http.Header) (Principal, error) {
@@ -161,7 +162,7 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 		v.err = store.ErrKeyExpired
 	}
 	if v.err != nil {
-		return Principal{}, fmt.Errorf("%w: %w", ErrNoPrincipal, v.err)
+		return Principal{KeyID: v.key.ID}, fmt.Errorf("%w: %w", ErrNoPrincipal, v.err)
 	}
 	return Principal{
 		KeyID: v.key.ID, Name: v.key.Name, Kind: Kind(v.key.Kind), environment: v.key.Environment,

@@ -26,6 +26,7 @@ const (
 	ActionReadProjects       Action = "projects.read"
 	ActionManageEnvironments Action = "environments.manage"
 	ActionChange             Action = "change"
+	ActionTryChange          Action = "change.try"
 	ActionKill               Action = "kill"
 	ActionReadAudit          Action = "audit.read"
 	ActionEraseAudit         Action = "audit.erase"
@@ -52,6 +53,13 @@ var (
 	valuesTo      = []Kind{Server, Client, Relay, Admin}
 	definitionsTo = []Kind{Server, Relay, Admin}
 )
+
+// writing are the actions that change what the audit log is about: each call that
+// succeeds, and changes something, is in it.
+var writing = []Action{
+	ActionManageProjects, ActionManageEnvironments, ActionChange, ActionKill, ActionEraseAudit,
+	ActionManageKeys, ActionRotateKeys, ActionManageOverrides,
+}
 
 // forProjects are the actions of keys that are restricted to some projects: those
 // that know how to leave out the others.
@@ -108,7 +116,7 @@ var permissions = map[string]permission{
 	guidonv1connect.EnvironmentServiceListProcedure:                 {ActionListEnvironments, adminOnly},
 
 	guidonv1connect.ChangeServiceApplyProcedure:      {ActionChange, adminOnly},
-	guidonv1connect.ChangeServiceDryRunProcedure:     {ActionChange, adminOnly},
+	guidonv1connect.ChangeServiceDryRunProcedure:     {ActionTryChange, adminOnly},
 	guidonv1connect.ChangeServiceKillProcedure:       {ActionKill, adminOnly},
 	guidonv1connect.ChangeServiceUnkillProcedure:     {ActionKill, adminOnly},
 	guidonv1connect.ChangeServiceKillReportProcedure: {ActionReadFleet, adminOnly},
@@ -166,6 +174,10 @@ func Known(procedure string) bool {
 
 // ActionOf is what a call of procedure does; empty if it is not in the table.
 func ActionOf(procedure string) Action { return permissions[procedure].action }
+
+// Writes reports whether calls of procedure change what the audit log is about.
+// What instances acknowledge, and what is noted of a kill that spreads, is not.
+func Writes(procedure string) bool { return slices.Contains(writing, ActionOf(procedure)) }
 
 // Authorize returns nil if a principal may call procedure, and [ErrDenied]
 // otherwise. Nobody may call anything; [ErrNoPrincipal] says so.
