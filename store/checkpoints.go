@@ -65,7 +65,7 @@ func (r checkpointRow) checkpoint() (Checkpoint, error) {
 
 const selectChains = `
 SELECT c.environment, c.seq, c.head, c.revision,
-	EXTRACT(EPOCH FROM clock_timestamp() - COALESCE(e.created_at, clock_timestamp()))::float8 AS waiting
+	COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - e.created_at), 0)::float8 AS waiting
 FROM (
 	SELECT name AS environment, audit_seq AS seq, audit_head AS head, revision FROM environments
 	UNION ALL
