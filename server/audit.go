@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,15 +177,11 @@ func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequ
 		return nil, err
 	}
 	out := &guidonv1.AuditServiceVerifyResponse{Outcome: outcomeOK, Verifier: verifier}
-	var known []checkpoint.Checkpoint
-	for i, note := range req.GetCheckpoints() {
-		c, err := checkpoint.Open(note, verifier)
-		if err != nil || !c.Of(name) {
-			return nil, &store.FieldError{Field: fmt.Sprintf("checkpoints[%d]", i), Message: "is not signed by this installation for this chain"}
-		}
-		known = append(known, c)
+	var v audit.Verified
+	known, err := openCheckpoints(req.GetCheckpoints(), verifier, name)
+	if err == nil {
+		v, err = s.store.VerifyAudit(ctx, name, verifier, known...)
 	}
-	v, err := s.store.VerifyAudit(ctx, name, verifier, known...)
 	out.Entries, out.Head, out.Covered = v.Head.Seq, v.Head.Hash.String(), v.Covered
 	for _, finding := range []struct {
 		outcome string
@@ -199,6 +197,29 @@ func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequ
 		}
 	}
 	return out, err
+}
+
+// openCheckpoints opens the checkpoints that a caller remembers of a chain, by size.
+// One that another key signed, or that is of another chain, is not of this log.
+func openCheckpoints(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, error) {
+	var known []checkpoint.Checkpoint
+	for i, note := range notes {
+		if verifier == "" {
+			return nil, &audit.CheckpointError{Scope: scope, Reason: "it has no key that signs checkpoints"}
+		}
+		c, err := checkpoint.Open(note, verifier)
+		switch {
+		case errors.Is(err, checkpoint.ErrSignature):
+			return nil, &audit.CheckpointError{Scope: scope, Reason: fmt.Sprintf("checkpoints[%d]: %v", i, err)}
+		case err != nil:
+			return nil, &store.FieldError{Field: fmt.Sprintf("checkpoints[%d]", i), Message: err.Error()}
+		case !c.Of(scope):
+			return nil, &audit.CheckpointError{Scope: scope, Size: c.Size, Reason: fmt.Sprintf("checkpoints[%d] is of another chain", i)}
+		}
+		known = append(known, c)
+	}
+	slices.SortStableFunc(known, func(a, b checkpoint.Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
+	return known, nil
 }
 
 // is reports whether an error is of a type.

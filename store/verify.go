@@ -39,8 +39,9 @@ func (db *DB) chain(ctx context.Context, environment string) (Chain, error) {
 // [*audit.BrokenError], a [*audit.CheckpointError], a [*audit.StateError], or
 // one of this package.
 //
-// Verifier is the public key of the checkpoints. Empty takes the database's own
-// word for it, which proves nothing against whoever can write there.
+// Verifier is the public key of the checkpoints, which the database must name
+// too. Empty takes the database's own word for it, which proves nothing against
+// whoever can write there.
 func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, known ...checkpoint.Checkpoint) (audit.Verified, error) {
 	var state installationState
 	c, err := db.chain(ctx, environment)
@@ -56,10 +57,12 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 	if err != nil {
 		return audit.Verified{}, err
 	}
-	if verifier == "" {
-		if verifier, err = db.CheckpointVerifier(ctx); err != nil {
-			return audit.Verified{}, err
-		}
+	named, err := db.CheckpointVerifier(ctx)
+	if err != nil {
+		return audit.Verified{}, err
+	}
+	if verifier != "" && verifier != named {
+		return audit.Verified{}, &audit.CheckpointError{Scope: environment, Reason: "the database names another key"}
 	}
 	replay := &audit.Replay{Kinds: RowKinds()}
 	if environment == audit.Installation {
@@ -68,7 +71,7 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 	l := audit.Log{
 		Scope: environment, Start: audit.Start{Head: anchor.Head, Tree: anchor.Tree},
 		Entries:     db.Entries(ctx, environment, anchor.Head.Seq, c.Head.Seq),
-		Checkpoints: merged(db.opened(ctx, c, anchor.Head.Seq, verifier), known),
+		Checkpoints: merged(db.opened(ctx, c, anchor.Head.Seq, named), known),
 		Replay:      replay,
 	}
 	v, err := l.Verify()

@@ -25,7 +25,7 @@ func newAuditDropCommand(out *output) *cobra.Command {
 			"as the role that owns the tables: see 'guidon migrate roles'.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneChain(environment, installation, ""); err != nil {
+			if err := oneChain(environment, installation); err != nil {
 				return err
 			}
 			at, err := time.Parse(time.RFC3339, before)
@@ -72,7 +72,7 @@ func drop(ctx context.Context, url, environment, file, reason string, before tim
 	if err := writeWhole(file, func(w io.Writer) error { return exportDatabase(ctx, url, environment, "ndjson", w) }); err != nil {
 		return 0, err
 	}
-	v, err := verifyFile(file, "", nil)
+	v, err := verifyFile(file, []string{environment}, "", nil)
 	if err != nil {
 		return 0, err
 	}

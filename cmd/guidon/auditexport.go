@@ -23,7 +23,7 @@ func newAuditExportCommand(r *remote) *cobra.Command {
 			"'guidon audit verify --file' proves without a server; csv is for reading.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneChain(environment, installation, ""); err != nil {
+			if err := oneChain(environment, installation); err != nil {
 				return err
 			}
 			if format != "ndjson" && format != "csv" {

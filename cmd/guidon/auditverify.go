@@ -43,7 +43,7 @@ func (e *findingError) Error() string { return fmt.Sprintf("exit code %d", e.cod
 
 // verification is what audit verify prints.
 type verification struct {
-	Chain    string `json:"chain"`
+	Chain    string `json:"chain"` // see chainName; empty if it is not known
 	Outcome  string `json:"outcome"`
 	Detail   string `json:"detail,omitempty"`
 	Entries  int64  `json:"entries"`
@@ -85,12 +85,13 @@ func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
 			"against anything. --checkpoint names a file with signed checkpoints that were kept elsewhere,\n" +
 			"such as 'guidon serve --checkpoint-file' writes: those of the chain must all match, so that an\n" +
 			"export has to be younger than the newest of them. --verifier is the public key, known from\n" +
-			"elsewhere, that they and the file must be signed with.\n\n" +
+			"elsewhere, that they and the log must be signed with. --environment or --installation beside\n" +
+			"--file says whose chain the file must be.\n\n" +
 			"Exit codes: 0 whole, 10 broken at an entry, 11 the state differs from what the entries made,\n" +
-			"12 not the log that a checkpoint was made of.",
+			"12 not the log that a checkpoint was made of, that the key signs, or whose chain was named.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneChain(environment, installation, file); err != nil {
+			if err := namedChain(environment, installation, file); err != nil {
 				return err
 			}
 			notes, err := readNotes(checkpointFile)
@@ -100,14 +101,18 @@ func newAuditVerifyCommand(out *output, r *remote) *cobra.Command {
 			var v verification
 			switch {
 			case file != "":
-				v, err = verifyFile(file, verifier, notes)
+				var want []string
+				if environment != "" || installation {
+					want = []string{environment}
+				}
+				v, err = verifyFile(file, want, verifier, notes)
 			case databaseURL != "":
 				v, err = verifyDatabase(cmd.Context(), databaseURL, environment, verifier, notes)
 			default:
 				if !cmd.Flags().Changed("timeout") {
 					r.timeout = verifyTimeout
 				}
-				v, err = verifyRemote(cmd.Context(), r, cmd.ErrOrStderr(), environment, notes)
+				v, err = verifyRemote(cmd.Context(), r, cmd.ErrOrStderr(), environment, verifier, notes)
 			}
 			if err != nil {
 				return err
@@ -129,23 +134,32 @@ func registerChain(cmd *cobra.Command, environment *string, installation *bool) 
 }
 
 // oneChain checks that exactly one chain was named.
-func oneChain(environment string, installation bool, file string) error {
-	named := 0
-	for _, is := range []bool{environment != "", installation, file != ""} {
-		if is {
-			named++
-		}
+func oneChain(environment string, installation bool) error {
+	if (environment != "") == installation {
+		return usagef("give one of --environment and --installation")
 	}
-	if named != 1 {
+	return nil
+}
+
+// namedChain checks that one chain was named, or a file, which names one itself.
+func namedChain(environment string, installation bool, file string) error {
+	switch {
+	case environment != "" && installation:
+		return oneChain(environment, installation)
+	case environment == "" && !installation && file == "":
 		return usagef("give one of --environment, --installation and --file")
 	}
 	return nil
 }
 
+// chainName is how a chain is printed.
+func chainName(scope string) string { return cmp.Or(scope, "installation") }
+
 func (v verification) print(cmd *cobra.Command, out *output) error {
-	v.Chain = cmp.Or(v.Chain, "installation")
 	err := out.print(cmd.OutOrStdout(), v, func(t *table) {
-		t.row("chain", v.Chain)
+		if v.Chain != "" {
+			t.row("chain", v.Chain)
+		}
 		t.row("outcome", v.Outcome)
 		if v.Detail != "" {
 			t.row("detail", v.Detail)
@@ -220,7 +234,7 @@ func ofChain(notes []string, scope string) ([]string, error) {
 		}
 	}
 	if len(notes) > 0 && len(out) == 0 {
-		return nil, fmt.Errorf("there is no checkpoint of the chain %q among those given", cmp.Or(scope, "installation"))
+		return nil, &audit.CheckpointError{Scope: scope, Reason: "the checkpoints given are of other chains"}
 	}
 	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(noteSize(a), noteSize(b)) })
 	return out, nil
@@ -252,7 +266,9 @@ func opened(notes []string, verifier, scope string) ([]checkpoint.Checkpoint, er
 	return out, err
 }
 
-func verifyFile(path, verifier string, notes []string) (verification, error) {
+// verifyFile verifies an export. want is empty, or holds the scope that it must
+// be of.
+func verifyFile(path string, want []string, verifier string, notes []string) (verification, error) {
 	var in io.Reader = os.Stdin
 	if path != "-" {
 		f, err := os.Open(path)
@@ -262,17 +278,23 @@ func verifyFile(path, verifier string, notes []string) (verification, error) {
 		defer f.Close()
 		in = f
 	}
-	x, err := audit.ReadExport(bufio.NewReaderSize(in, 1<<20), verifier)
-	var v audit.Verified
 	result := verification{Verifier: verifier}
+	x, err := audit.ReadExport(bufio.NewReaderSize(in, 1<<20), verifier)
+	if err != nil {
+		return result.with(audit.Verified{}, err)
+	}
+	scope := x.Header.Scope
+	result.Chain, result.Verifier = chainName(scope), cmp.Or(verifier, x.Header.Verifier)
+	if len(want) > 0 && want[0] != scope {
+		err = &audit.CheckpointError{Scope: want[0], Reason: "the export is of the chain " + chainName(scope)}
+		return result.with(audit.Verified{}, err)
+	}
+	var v audit.Verified
+	known, err := opened(notes, result.Verifier, scope)
 	if err == nil {
-		result.Chain, result.Verifier = x.Header.Scope, cmp.Or(verifier, x.Header.Verifier)
-		var known []checkpoint.Checkpoint
-		if known, err = opened(notes, result.Verifier, x.Header.Scope); err == nil {
-			// There are no tables to compare with, but entries that contradict each
-			// other are found.
-			v, err = x.Verify(replayOf(x.Header.Scope), known...)
-		}
+		// There are no tables to compare with, but entries that contradict each
+		// other are found.
+		v, err = x.Verify(replayOf(scope), known...)
 	}
 	return result.with(v, err)
 }
@@ -309,16 +331,20 @@ func verifyDatabase(ctx context.Context, url, environment, verifier string, note
 	if err == nil {
 		v, err = db.VerifyAudit(ctx, environment, verifier, known...)
 	}
-	return verification{Chain: environment, Verifier: verifier}.with(v, err)
+	return verification{Chain: chainName(environment), Verifier: verifier}.with(v, err)
 }
 
-func verifyRemote(ctx context.Context, r *remote, stderr io.Writer, environment string, notes []string) (verification, error) {
+func verifyRemote(ctx context.Context, r *remote, stderr io.Writer, environment, verifier string, notes []string) (verification, error) {
+	result := verification{Chain: chainName(environment), Verifier: verifier}
 	api, err := r.open()
-	if err == nil {
-		notes, err = ofChain(notes, environment)
+	if err != nil {
+		return result, err
+	}
+	if notes, err = ofChain(notes, environment); err == nil && verifier != "" {
+		_, err = opened(notes, verifier, environment)
 	}
 	if err != nil {
-		return verification{}, err
+		return result.with(audit.Verified{}, err)
 	}
 	if len(notes) > maxSent {
 		notes = notes[len(notes)-maxSent:]
@@ -326,10 +352,16 @@ func verifyRemote(ctx context.Context, r *remote, stderr io.Writer, environment 
 	}
 	res, err := api.audit.Verify(ctx, &guidonv1.AuditServiceVerifyRequest{Environment: environment, Checkpoints: notes})
 	if err != nil {
-		return verification{}, err
+		return result, err
 	}
-	return verification{
-		Chain: environment, Outcome: res.GetOutcome(), Detail: res.GetDetail(), Entries: res.GetEntries(), Head: res.GetHead(),
+	result = verification{
+		Chain: result.Chain, Outcome: res.GetOutcome(), Detail: res.GetDetail(), Entries: res.GetEntries(), Head: res.GetHead(),
 		Covered: res.GetCovered(), Verifier: res.GetVerifier(),
-	}, nil
+	}
+	if verifier != "" && verifier != res.GetVerifier() {
+		// Whatever it found: it was held against another key's checkpoints.
+		err := &audit.CheckpointError{Scope: environment, Reason: "the server names another key"}
+		result.Outcome, result.Detail, result.Covered = found(err), err.Error(), 0
+	}
+	return result, nil
 }

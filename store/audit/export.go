@@ -165,7 +165,7 @@ func ReadExport(r io.Reader, verifier string) (*Export, error) {
 	x.verifier = x.Header.Verifier
 	if verifier != "" {
 		if verifier != x.Header.Verifier && x.Header.Verifier != "" {
-			return nil, &CheckpointError{x.Header.Scope, 0, "the export names another key than the one that is known"}
+			return nil, &CheckpointError{x.Header.Scope, 0, "the export names another key"}
 		}
 		x.verifier = verifier
 	}

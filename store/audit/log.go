@@ -10,16 +10,21 @@ import (
 	"github.com/guidon-flags/guidon/sdk/checkpoint"
 )
 
-// CheckpointError says that a chain is whole and is not the one that a
-// checkpoint was made of: it was rewritten, or its end was cut off.
+// CheckpointError says that a chain is not the one that a checkpoint was made
+// of: it was rewritten, or its end was cut off; or that it is another than was
+// asked for.
 type CheckpointError struct {
 	Scope string
-	// Size is the number of entries that the checkpoint covers.
+	// Size is the number of entries that the checkpoint covers; 0 if it is not one
+	// checkpoint that does not match.
 	Size   int64
 	Reason string
 }
 
 func (e *CheckpointError) Error() string {
+	if e.Size == 0 {
+		return fmt.Sprintf("audit log of %s is not the one that is known: %s", scopeName(e.Scope), e.Reason)
+	}
 	return fmt.Sprintf("audit log of %s does not match its checkpoint at %d entries: %s", scopeName(e.Scope), e.Size, e.Reason)
 }
 

@@ -10,13 +10,17 @@ import (
 // link of the next.
 type BrokenError struct {
 	Scope string
-	// Seq is the number the broken entry has, or should have.
+	// Seq is the number the broken entry has, or should have; 0 if not even the
+	// header of an export can be read.
 	Seq int64
 	// Reason says what does not hold.
 	Reason string
 }
 
 func (e *BrokenError) Error() string {
+	if e.Seq == 0 {
+		return "export of an audit log cannot be read: " + e.Reason
+	}
 	return fmt.Sprintf("audit log of %s is broken at entry %d: %s", scopeName(e.Scope), e.Seq, e.Reason)
 }
 

@@ -655,7 +655,8 @@ type AuditServiceVerifyRequest struct {
 	// environment is empty for the installation's chain.
 	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	// checkpoints are signed notes that the caller remembers, which the chain
-	// must match too.
+	// must match too: one that another key signed, or that is of another chain, is
+	// a finding.
 	Checkpoints   []string `protobuf:"bytes,2,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

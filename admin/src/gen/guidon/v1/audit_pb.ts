@@ -375,7 +375,8 @@ export type AuditServiceVerifyRequest = Message<"guidon.v1.AuditServiceVerifyReq
 
   /**
    * checkpoints are signed notes that the caller remembers, which the chain
-   * must match too.
+   * must match too: one that another key signed, or that is of another chain, is
+   * a finding.
    *
    * @generated from field: repeated string checkpoints = 2;
    */
