@@ -69,8 +69,10 @@ func (f *Fleet) Acks(ctx context.Context, env string, revision int64) ([]Ack, er
 		// none before it was forgotten.
 		if acks := i.GetAcks(); a.Held {
 			n := slices.IndexFunc(acks, func(a *guidonv1.Acknowledged) bool { return a.GetRevision() >= revision })
-			if at := acks[n].GetAppliedAt(); at != nil && (n > 0 || len(acks) < maxAcks) {
-				a.At = at.AsTime()
+			if n > 0 || n == 0 && len(acks) < maxAcks {
+				if at := acks[n].GetAppliedAt(); at != nil {
+					a.At = at.AsTime()
+				}
 			}
 		}
 		out = append(out, a)

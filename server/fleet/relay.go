@@ -1,9 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 )
@@ -32,7 +36,8 @@ func (f *Fleet) Behind(env string, relay *guidonv1.Client, page []byte) error {
 		i.Environment, i.Service, i.Instance = env, clip(i.GetService()), clip(i.GetInstance())
 		i.Sdk, i.Version, i.Digest = clip(i.GetSdk()), clip(i.GetVersion()), clip(i.GetDigest())
 		i.Protocol, i.Replica = clip(i.GetProtocol()), clip("relay "+name)
-		i.Acks = i.GetAcks()[:min(len(i.GetAcks()), maxAcks)]
+		i.Revision, i.Acks = lastOf(i.GetAcks())
+		i.ConnectedAt, i.AcknowledgedAt = timeOf(i.GetConnectedAt()), timeOf(i.GetAcknowledgedAt())
 		i.PropagationKeyIds = i.GetPropagationKeyIds()[:min(len(i.GetPropagationKeyIds()), maxKeys)]
 		for n, id := range i.GetPropagationKeyIds() {
 			i.PropagationKeyIds[n] = clip(id)
@@ -49,6 +54,29 @@ func (f *Fleet) Behind(env string, relay *guidonv1.Client, page []byte) error {
 	}
 	e.relays[name] = behind{said.GetInstances(), f.cfg.Now()}
 	return nil
+}
+
+// lastOf returns the newest of what a relay says that an instance took, as a
+// fleet keeps it, and the revision that the instance then holds.
+func lastOf(said []*guidonv1.Acknowledged) (int64, []*guidonv1.Acknowledged) {
+	acks := slices.DeleteFunc(said, func(a *guidonv1.Acknowledged) bool { return a.GetRevision() <= 0 })
+	slices.SortStableFunc(acks, func(a, b *guidonv1.Acknowledged) int { return cmp.Compare(a.GetRevision(), b.GetRevision()) })
+	acks = slices.Clone(acks[max(0, len(acks)-maxAcks):]) // and let go of the rest
+	if len(acks) == 0 {
+		return 0, nil
+	}
+	for _, a := range acks {
+		a.AppliedAt = timeOf(a.GetAppliedAt())
+	}
+	return acks[len(acks)-1].GetRevision(), acks
+}
+
+// timeOf is a time that can be shown; nil for another.
+func timeOf(said *timestamppb.Timestamp) *timestamppb.Timestamp {
+	if !said.IsValid() {
+		return nil
+	}
+	return said
 }
 
 // Page is who is connected here in an environment, for the upstream of a relay:
