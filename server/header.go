@@ -159,14 +159,11 @@ func (s *Server) state(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) rootFor(ctx context.Context, w http.ResponseWriter, r *http.Request) (out rooted, err error) {
-	c := callOf(ctx)
-	if c.principal, err = s.auth.Authenticate(ctx, r.Header); err != nil {
+	principal, err := s.admit(ctx, callOf(ctx), r.Header, auth.State)
+	if err != nil {
 		return out, err
 	}
-	if err := auth.Authorize(c.principal, auth.State); err != nil {
-		return out, err
-	}
-	e, err := s.environment(auth.WithPrincipal(ctx, c.principal), r.URL.Query().Get("environment"))
+	e, err := s.environment(auth.WithPrincipal(ctx, principal), r.URL.Query().Get("environment"))
 	if err != nil {
 		return out, err
 	}

@@ -3,13 +3,17 @@ package server_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/evaluation/v1/evaluationv1connect"
 	evaluationv2 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v2"
 	"connectrpc.com/connect"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
+	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -95,5 +99,33 @@ func TestAddressRate(t *testing.T) {
 	}
 	if got := g.post(t, ofrepSingle+"shown", service, `{}`); got.status != 200 {
 		t.Errorf("a service = %d", got.status)
+	}
+}
+
+// No route is a way around the bound on who has no good key.
+func TestAddressRateOfEveryRoute(t *testing.T) {
+	t.Parallel()
+	var passed atomic.Int64 // seconds
+	began := time.Now()
+	g := start(t, func(o *options) {
+		o.server.Now = func() time.Time { return began.Add(time.Duration(passed.Load()) * time.Second) }
+		o.server.AddressRate = 2
+	})
+	for _, route := range []struct{ method, path string }{
+		{http.MethodPost, ofrepSingle + "shown"},
+		{http.MethodPost, ofrepBulk},
+		{http.MethodPost, ofrepBulk + "/"},
+		{http.MethodPost, auth.State},
+		{http.MethodGet, "/guidon/v1/environments/production/revisions/1"},
+		{http.MethodPost, guidonv1connect.FlagServiceListProcedure},
+		{http.MethodPost, evaluationv1connect.ServiceResolveBooleanProcedure},
+	} {
+		for n, want := range []int{401, 401, 401, 401, 429, 429} { // the clock stands
+			got := g.do(t, route.method, route.path, `{}`, "Content-Type", "application/json", "X-API-Key", "gdn_server_nonsense")
+			if got.status != want || (want == 429) != (got.header.Get("Retry-After") != "") {
+				t.Errorf("%s %s, call %d: %d %v, want %d", route.method, route.path, n+1, got.status, got.header, want)
+			}
+		}
+		passed.Add(10)
 	}
 }

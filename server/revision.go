@@ -59,15 +59,11 @@ func (s *Server) revision(w http.ResponseWriter, r *http.Request) {
 // exported is who may have what, then what it is. What a client takes as it is
 // comes in gzip.
 func (s *Server) exported(ctx context.Context, r *http.Request, coding string) (int64, hub.Export, error) {
-	c := callOf(ctx)
-	var err error
-	if c.principal, err = s.auth.Authenticate(ctx, r.Header); err != nil {
+	principal, err := s.admit(ctx, callOf(ctx), r.Header, guidonv1connect.SyncServiceGetSnapshotProcedure)
+	if err != nil {
 		return 0, hub.Export{}, err
 	}
-	if err := auth.Authorize(c.principal, guidonv1connect.SyncServiceGetSnapshotProcedure); err != nil {
-		return 0, hub.Export{}, err
-	}
-	if len(c.principal.Projects()) > 0 {
+	if len(principal.Projects()) > 0 {
 		return 0, hub.Export{}, fmt.Errorf("%w: a key that is restricted to projects reads revisions by SyncService.GetSnapshot", auth.ErrDenied)
 	}
 	revision, err := strconv.ParseInt(r.PathValue("revision"), 10, 64)
@@ -80,7 +76,7 @@ func (s *Server) exported(ctx context.Context, r *http.Request, coding string) (
 	if coding == view.Identity {
 		coding = string(hub.Gzip)
 	}
-	e, err := s.environment(auth.WithPrincipal(ctx, c.principal), r.PathValue("environment"))
+	e, err := s.environment(auth.WithPrincipal(ctx, principal), r.PathValue("environment"))
 	if err != nil {
 		return 0, hub.Export{}, err
 	}
