@@ -9,7 +9,6 @@ import (
 
 	"connectrpc.com/grpchealth"
 
-	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -56,16 +55,15 @@ func reason(err error) string {
 }
 
 // health answers grpc.health.v1 with readiness, for the server as a whole and
-// for each service.
-type health struct{ server *Server }
+// for each service that is mounted.
+type health struct {
+	server   *Server
+	services map[string]bool // by full name
+}
 
 // Check implements [grpchealth.Checker].
 func (h health) Check(_ context.Context, request *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	switch request.Service {
-	case "", guidonv1connect.AuditServiceName, guidonv1connect.ChangeServiceName, guidonv1connect.EnvironmentServiceName,
-		guidonv1connect.EvaluationServiceName, guidonv1connect.FlagServiceName, guidonv1connect.FleetServiceName,
-		guidonv1connect.HeaderServiceName, guidonv1connect.KeyServiceName, guidonv1connect.OverrideServiceName, guidonv1connect.SyncServiceName:
-	default:
+	if request.Service != "" && !h.services[request.Service] {
 		return nil, answer(&call{}, errUnknownService)
 	}
 	status := grpchealth.StatusServing

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/sync/v1/syncv1connect"
 	"connectrpc.com/grpchealth"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -55,12 +56,28 @@ func TestPublic(t *testing.T) {
 func TestGRPCHealth(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	for service, want := range map[string]string{
-		"": "SERVING_STATUS_SERVING", guidonv1connect.SyncServiceName: "SERVING_STATUS_SERVING", "guidon.v1.NoService": "not_found",
-	} {
+	r := g.relay(t)
+	knows := func(g *guidon, service, want string) {
+		t.Helper()
 		a := g.post(t, "/"+grpchealth.HealthV1ServiceName+"/Check", "", `{"service":"`+service+`"}`)
 		if !strings.Contains(a.body, want) {
 			t.Errorf("Check(%q): %d %s, want %s", service, a.status, a.body, want)
+		}
+	}
+	const serving, unknown = "SERVING_STATUS_SERVING", "not_found"
+	for _, service := range []string{"", syncv1connect.FlagSyncServiceName} {
+		knows(g, service, serving)
+		knows(r, service, serving)
+	}
+	knows(g, "guidon.v1.NoService", unknown)
+	for _, call := range rpcs() {
+		service := strings.Split(call.procedure, "/")[1]
+		knows(g, service, serving)
+		switch service { // a relay serves what needs no database
+		case guidonv1connect.EvaluationServiceName, guidonv1connect.FleetServiceName, guidonv1connect.SyncServiceName:
+			knows(r, service, serving)
+		default:
+			knows(r, service, unknown)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -208,7 +209,11 @@ func (s *Server) mux() http.Handler {
 		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		connect.WithConditionalHandlerOptions(procedureOptions),
 	)
-	service := func(path string, h http.Handler) { mux.Handle(path, s.observe(limit(h))) }
+	mounted := map[string]bool{}
+	service := func(path string, h http.Handler) {
+		mounted[strings.Trim(path, "/")] = true
+		mux.Handle(path, s.observe(limit(h)))
+	}
 	service(guidonv1connect.NewEvaluationServiceHandler(evaluations{s}, options))
 	service(guidonv1connect.NewFleetServiceHandler(fleets{s}, options))
 	service(guidonv1connect.NewSyncServiceHandler(syncs{s}, options))
@@ -238,7 +243,7 @@ func (s *Server) mux() http.Handler {
 	mux.HandleFunc("OPTIONS /ofrep/v1/", preflight)
 	protection.AddInsecureBypassPattern("/ofrep/v1/")
 
-	mux.Handle(grpchealth.NewHandler(health{s}, connect.WithReadMaxBytes(maxBody)))
+	mux.Handle(grpchealth.NewHandler(health{s, mounted}, connect.WithReadMaxBytes(maxBody)))
 	mux.HandleFunc("GET /healthz", live)
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
