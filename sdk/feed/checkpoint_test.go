@@ -1,7 +1,9 @@
 package feed_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -71,6 +73,23 @@ func (l ledger) hello(t testing.TB, environment string, remembered int64) event 
 	return out
 }
 
+// failures are what was logged for somebody to act on.
+type failures []error
+
+func (*failures) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+func (f *failures) WithAttrs([]slog.Attr) slog.Handler              { return f }
+func (f *failures) WithGroup(string) slog.Handler                   { return f }
+
+func (f *failures) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			*f = append(*f, err)
+		}
+		return true
+	})
+	return nil
+}
+
 // TestRestartRemembersTheAuditLog starts a second feed from the file of the
 // first: a log that was rewritten while nobody looked is noticed.
 func TestRestartRemembersTheAuditLog(t *testing.T) {
@@ -103,9 +122,9 @@ func TestRestartRemembersTheAuditLog(t *testing.T) {
 				}
 			})
 			synctest.Test(t, func(t *testing.T) {
-				var told []error
+				var told failures
 				src := newSource()
-				f := run(t, feed.Config{Source: src, Cache: path, AuditFailure: func(err error) { told = append(told, err) }})
+				f := run(t, feed.Config{Source: src, Cache: path, Log: slog.New(&told)})
 				s := <-src.opened
 				if got := s.have.GetHaveCheckpoint(); got != 3 {
 					t.Errorf("the feed remembers %d entries, want 3", got)
@@ -158,9 +177,9 @@ func TestFeedRemembersTheAuditLog(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var h history
 				h.put(true, "checkout")
-				var told []error
+				var told failures
 				src := newSource()
-				f := run(t, feed.Config{Source: src, AuditFailure: func(err error) { told = append(told, err) }})
+				f := run(t, feed.Config{Source: src, Log: slog.New(&told)})
 				s := <-src.opened
 				s.send(t, newLedger(t, 1, "a", "b", "c").hello(t, "production", s.have.GetHaveCheckpoint()))
 				s.send(t, h.snapshot(t, 1, "identity", 1)...)

@@ -53,9 +53,6 @@ type Config struct {
 	// OverrideKeys gets what verifies the environment's override tokens, at
 	// the start of a stream and whenever it changes. It holds no secrets.
 	OverrideKeys func(*guidonv1.OverrideKeys)
-	// AuditFailure is told that the server's audit log is not one that extends
-	// what it was: it was rewritten or cut off, or is signed with another key.
-	AuditFailure func(error)
 	// APIKeys gets what a relay knows its clients by, which servers send to
 	// nobody else.
 	APIKeys func(*guidonv1.APIKeys)
@@ -96,9 +93,6 @@ func (c Config) withDefaults() Config {
 	if c.OverrideKeys == nil {
 		c.OverrideKeys = func(*guidonv1.OverrideKeys) {}
 	}
-	if c.AuditFailure == nil {
-		c.AuditFailure = func(error) {}
-	}
 	c.StaleAfter = cmp.Or(c.StaleAfter, 5*time.Second)
 	c.Budget = cmp.Or(c.Budget, 50*time.Millisecond)
 	c.SupersededBytes = cmp.Or(c.SupersededBytes, 16<<20)
@@ -138,6 +132,7 @@ type Feed struct {
 	apiKeys     atomic.Pointer[guidonv1.APIKeys]
 	saves       saver
 	ignored     error // why the file was not used; nil if it was or is not there
+	forgotten   error // why its checkpoint was not; nil likewise
 
 	heard       atomic.Int64 // unix nanoseconds of the last event
 	transitions sync.Mutex
@@ -191,6 +186,12 @@ func (f *Feed) Run(ctx context.Context) error {
 		return errRan
 	}
 	defer f.end()
+	if f.ignored != nil {
+		f.config.Log.LogAttrs(ctx, slog.LevelWarn, "last-known-good file ignored", slog.Any("error", f.ignored))
+	}
+	if f.forgotten != nil {
+		f.config.Log.LogAttrs(ctx, slog.LevelWarn, "checkpoint in the last-known-good file ignored", slog.Any("error", f.forgotten))
+	}
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	if f.config.Source == (nowhere{}) {
@@ -203,9 +204,6 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 	if f.config.Client != nil {
 		beside.Go(func() { f.acks.run(ctx) })
-	}
-	if f.ignored != nil {
-		f.config.Log.LogAttrs(ctx, slog.LevelWarn, "last-known-good file ignored", slog.Any("error", f.ignored))
 	}
 	f.transition(f.startStaleClock)
 	var retry backoff

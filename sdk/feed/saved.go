@@ -210,7 +210,7 @@ func (f *Feed) restore() {
 			}
 			if err := f.witness.recall(last.environment, last.checkpoint); err != nil {
 				f.stats.CheckpointFailures.Add(1)
-				f.config.AuditFailure(fmt.Errorf("the checkpoint in %s: %w", f.config.Cache, err))
+				f.forgotten = err
 			}
 			return
 		}

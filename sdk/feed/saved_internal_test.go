@@ -2,13 +2,16 @@ package feed
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,6 +52,31 @@ func usable(t testing.TB, what string, content []byte, want saved) (used bool) {
 		t.Errorf("%s: the file is used and its values are wrong", what)
 	}
 	return true
+}
+
+// A checkpoint that nobody signed costs a line in the log, and not the flags
+// that were saved with it.
+func TestSavedCheckpointThatIsNone(t *testing.T) {
+	t.Parallel()
+	last := savedAt(t, 3)
+	last.checkpoint = &guidonv1.AuditCheckpoint{Note: "rubbish", Verifier: "rubbish"}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := writeSaved(path, last.encode(path)); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	f := New(Config{Cache: path, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if f.Snapshot().Revision() != 3 || f.Stats().CheckpointFailures.Load() != 1 {
+		t.Errorf("revision %d with %d failures, want 3 with 1", f.Snapshot().Revision(), f.Stats().CheckpointFailures.Load())
+	}
+	if n := strings.Count(log.String(), "checkpoint in the last-known-good file ignored"); n != 1 {
+		t.Errorf("%d lines in the log, want 1: %s", n, &log)
+	}
 }
 
 // TestCacheFileDamaged is F11: cut at every byte and with every byte flipped,
