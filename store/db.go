@@ -108,12 +108,14 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	return db, nil
 }
 
-// Close waits for hints that are being sent and closes all connections. Calls
-// that are under way fail with ErrUnavailable.
+// Close waits for changes that are being made together and for hints that are
+// being sent, and closes all connections. Calls that are under way fail with
+// ErrUnavailable.
 func (db *DB) Close() {
-	db.hint.wait()
-	db.closePools()
 	db.line.groups.Wait()
+	db.hint.wait() // those of groups that nobody waited for any more among them
+	db.closePools()
+	db.line.groups.Wait() // of calls that came meanwhile: they fail
 }
 
 // dialer notices a peer that vanished, whether the connection is idle or not.

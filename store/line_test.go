@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +202,38 @@ func TestEnvironmentThatIsHeldDelaysNoOther(t *testing.T) {
 	if got, want := state(t, db, "staging"), (written{4, 3, 3}); got != want {
 		t.Errorf("staging = %+v, want %+v", got, want)
 	}
+}
+
+// TestCloseTellsOfWhatNobodyWaitedFor: a change whose caller has left is made
+// all the same, and who listens hears of it before the connections close.
+func TestCloseTellsOfWhatNobodyWaitedFor(t *testing.T) {
+	t.Parallel()
+	db, other := patient(t), patient(t)
+	var heard atomic.Int64
+	listening, stop := context.WithCancel(t.Context())
+	var beside sync.WaitGroup
+	beside.Go(func() { _ = other.Listen(listening, func() { heard.Add(1) }) })
+	defer beside.Wait()
+	defer stop()
+	storetest.Eventually(t, "somebody listens", func() bool { return heard.Load() == 1 })
+
+	tx := hold(t, "staging")
+	asking, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := db.Apply(asking, change(put("staging", "left", onOff)))
+		left <- err
+	}()
+	storetest.Eventually(t, "it waits", func() bool { return waiting(t, tx) == 1 })
+	leave()
+	if err := <-left; err == nil {
+		t.Fatal("a caller that left was answered")
+	}
+	closed := make(chan struct{})
+	go func() { db.Close(); close(closed) }()
+	release(t, tx)
+	<-closed
+	storetest.Eventually(t, "the change is heard of", func() bool { return heard.Load() > 1 })
 }
 
 // TestGroupThatFailsIsTriedOneByOne: what Postgres refuses of one change set is
