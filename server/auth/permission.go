@@ -47,8 +47,8 @@ type permission struct {
 }
 
 var (
-	anyKind   = []Kind{Server, Admin}
-	adminOnly = []Kind{Admin}
+	serverOrAdmin = []Kind{Server, Admin}
+	adminOnly     = []Kind{Admin}
 	// valuesTo may see what flags come to, definitionsTo how.
 	valuesTo      = []Kind{Server, Client, Relay, Admin}
 	definitionsTo = []Kind{Server, Relay, Admin}
@@ -74,9 +74,9 @@ const State = "/guidon/v1/state"
 // permissions holds every RPC of guidon.v1 and of flagd's protocols; a test
 // walks the descriptors.
 var permissions = map[string]permission{
-	guidonv1connect.EvaluationServiceEvaluateProcedure:    {ActionEvaluate, anyKind},
-	guidonv1connect.EvaluationServiceEvaluateAllProcedure: {ActionEvaluate, anyKind},
-	guidonv1connect.EvaluationServiceExplainProcedure:     {ActionEvaluate, anyKind},
+	guidonv1connect.EvaluationServiceEvaluateProcedure:    {ActionEvaluate, serverOrAdmin},
+	guidonv1connect.EvaluationServiceEvaluateAllProcedure: {ActionEvaluate, serverOrAdmin},
+	guidonv1connect.EvaluationServiceExplainProcedure:     {ActionEvaluate, serverOrAdmin},
 
 	guidonv1connect.SyncServiceSyncProcedure:           {ActionSync, definitionsTo},
 	guidonv1connect.SyncServiceGetDefinitionProcedure:  {ActionSync, definitionsTo},
@@ -85,8 +85,8 @@ var permissions = map[string]permission{
 	guidonv1connect.SyncServiceAckProcedure:            {ActionSync, definitionsTo},
 	guidonv1connect.SyncServiceGetDeltaProcedure:       {ActionSync, definitionsTo},
 
-	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, anyKind},
-	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, anyKind},
+	guidonv1connect.FlagServiceListProcedure:    {ActionReadFlags, serverOrAdmin},
+	guidonv1connect.FlagServiceGetProcedure:     {ActionReadFlags, serverOrAdmin},
 	guidonv1connect.FlagServiceHistoryProcedure: {ActionReadHistory, adminOnly},
 
 	guidonv1connect.RevisionServiceListProcedure:   {ActionReadHistory, adminOnly},
@@ -108,8 +108,8 @@ var permissions = map[string]permission{
 	guidonv1connect.ChangeServicePromoteProcedure: {ActionChange, adminOnly},
 	guidonv1connect.ChangeServiceCopyProcedure:    {ActionChange, adminOnly},
 
-	guidonv1connect.SegmentServiceListProcedure: {ActionReadFlags, anyKind},
-	guidonv1connect.SegmentServiceGetProcedure:  {ActionReadFlags, anyKind},
+	guidonv1connect.SegmentServiceListProcedure: {ActionReadFlags, serverOrAdmin},
+	guidonv1connect.SegmentServiceGetProcedure:  {ActionReadFlags, serverOrAdmin},
 
 	guidonv1connect.EnvironmentServiceGetProcedure:                  {ActionReadEnvironment, definitionsTo},
 	guidonv1connect.EnvironmentServiceRotatePropagationKeyProcedure: {ActionRotateKeys, adminOnly},
@@ -122,9 +122,9 @@ var permissions = map[string]permission{
 	guidonv1connect.ChangeServiceKillReportProcedure: {ActionReadFleet, adminOnly},
 
 	// A service may read the headers of its environment, and root requests in it.
-	guidonv1connect.HeaderServiceVerifyProcedure:  {ActionReadHeader, anyKind},
-	guidonv1connect.HeaderServiceExplainProcedure: {ActionEvaluate, anyKind},
-	State: {ActionRoot, anyKind},
+	guidonv1connect.HeaderServiceVerifyProcedure:  {ActionReadHeader, serverOrAdmin},
+	guidonv1connect.HeaderServiceExplainProcedure: {ActionEvaluate, serverOrAdmin},
+	State: {ActionRoot, serverOrAdmin},
 
 	guidonv1connect.AuditServiceListProcedure:   {ActionReadAudit, adminOnly},
 	guidonv1connect.AuditServiceGetProcedure:    {ActionReadAudit, adminOnly},
