@@ -86,6 +86,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		Environment:  c.feed.Environment,
 		Mode:         o.mode,
 		Destinations: o.destinations,
+		Baggage:      o.baggage,
 		Context:      o.context,
 		Observer:     c.observe,
 	})

@@ -40,6 +40,7 @@ func TestOpenRefusesWrongOptions(t *testing.T) {
 		"another kind":     {"https://guidon.example.com", []guidon.Option{guidon.WithKey("gdn_admin_hunter2")}, "not a server key"},
 		"a client timeout": {"https://guidon.example.com", []guidon.Option{key, guidon.WithHTTPClient(&http.Client{Timeout: time.Second})}, "timeout"},
 		"a destination":    {"https://guidon.example.com", []guidon.Option{key, guidon.WithDestinations("http://x")}, "destination"},
+		"a bag's":          {"https://guidon.example.com", []guidon.Option{key, guidon.WithBaggage("http://x")}, "Baggage"},
 		"a mode":           {"https://guidon.example.com", []guidon.Option{key, guidon.WithMode(99)}, "mode"},
 	}
 	for name, c := range cases {

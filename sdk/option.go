@@ -35,6 +35,7 @@ type options struct {
 	mode         propagate.Mode
 	context      func(*http.Request) map[string]any
 	destinations []string
+	baggage      []string
 	source       func(feed.Source) feed.Source
 	cache        string
 	bootstrap    *feed.Bootstrap
@@ -139,6 +140,17 @@ func WithContext(context func(*http.Request) map[string]any) Option {
 func WithDestinations(hosts ...string) Option {
 	return optionFunc(func(o *options) error {
 		o.destinations = append([]string{}, hosts...) // none is not the default
+		return nil
+	})
+}
+
+// WithBaggage lists those destinations, in the form of [WithDestinations], that
+// get the header a second time, as the member "guidon" of W3C baggage: services
+// that hand on baggage and nothing else, so that those behind them can follow it.
+// Defaults to none.
+func WithBaggage(hosts ...string) Option {
+	return optionFunc(func(o *options) error {
+		o.baggage = hosts
 		return nil
 	})
 }

@@ -67,6 +67,28 @@ func TestServicesAgreeThroughTheHeader(t *testing.T) {
 	}
 }
 
+// What hands on nothing but baggage gets the header in it.
+func TestBaggageCarriesTheHeader(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, boolean("checkout", true))
+	below := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Header.Get("Guidon") != "", " ", strings.HasPrefix(r.Header.Get("Baggage"), "guidon="))
+	}))
+	t.Cleanup(below.Close)
+	for want, opts := range map[string][]guidon.Option{"true false": nil, "true true": {guidon.WithBaggage("127.0.0.1")}} {
+		here := ready(t, s, opts...)
+		base := new(http.Transport)
+		t.Cleanup(base.CloseIdleConnections)
+		request, err := http.NewRequestWithContext(here.Propagator().Root(t.Context(), nil), http.MethodGet, below.URL, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answered(t, &http.Client{Transport: here.Transport(base)}, request); got != want {
+			t.Errorf("header and baggage below: %s, want %s", got, want)
+		}
+	}
+}
+
 // decide answers with the flag's value and revision, and what the service below
 // says to the same request.
 func decide(t *testing.T, client *guidon.Client, outgoing http.RoundTripper, below string) http.Handler {
@@ -104,6 +126,11 @@ func get(t *testing.T, client *http.Client, url string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return answered(t, client, request)
+}
+
+func answered(t *testing.T, client *http.Client, request *http.Request) string {
+	t.Helper()
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
