@@ -32,9 +32,9 @@ func (a *answer) start() {
 	}
 	a.started = true
 	h := a.Header()
-	if ids := h[canonicalName("x-correlation-id")]; len(ids) != 1 || ids[0] != a.state.correlation {
+	if ids := h[canonicalName(correlationName)]; len(ids) != 1 || ids[0] != a.state.correlation {
 		a.ids[0] = a.state.correlation
-		h[canonicalName("x-correlation-id")] = a.ids[:] // a proxy adds that of the answer it hands on
+		h[canonicalName(correlationName)] = a.ids[:] // a proxy adds that of the answer it hands on
 	}
 	if a.p.config.Mode == Off {
 		return

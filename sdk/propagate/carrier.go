@@ -48,11 +48,11 @@ func canonicalName(name string) string {
 		return "Guidon"
 	case SeenName:
 		return "Guidonseen"
-	case OverrideName:
+	case overrideName:
 		return "Guidonoverride"
 	case "baggage":
 		return "Baggage"
-	case "x-correlation-id":
+	case correlationName:
 		return "X-Correlation-Id"
 	case "x-request-id":
 		return "X-Request-Id"

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// CorrelationHeader carries the correlation ID to services without Guidon and
-// back to whoever asked.
-const CorrelationHeader = "X-Correlation-ID"
+// correlationName is the header that carries the correlation ID to services
+// without Guidon and back to whoever asked.
+const correlationName = "x-correlation-id"
 
 // CorrelationID returns the correlation ID of the request that ctx belongs to,
 // or "" if no State is in ctx.
@@ -66,7 +66,7 @@ func (b *batch) read(into []byte) {
 // is there but not valid is passed over whole: repairing it would let two IDs
 // become one. refused reports that this happened.
 func inboundCorrelation(c Carrier) (id string, refused bool) {
-	for _, name := range [...]string{"x-correlation-id", "x-request-id"} {
+	for _, name := range [...]string{correlationName, "x-request-id"} {
 		values := c.Values(name)
 		if len(values) == 1 && validCorrelation(values[0]) {
 			return values[0], refused

@@ -165,7 +165,7 @@ func (s *State) write(k *known) {
 	for {
 		h.Decisions = marked(s.pin.Decisions, k.marks)
 		value, err := s.p.config.Keys.signAs(headerLabel, &h)
-		if len(k.marks) > 0 && (err == nil && len(value) > HeaderBudget || errors.Is(err, errOversize)) {
+		if len(k.marks) > 0 && (err == nil && len(value) > headerBudget || errors.Is(err, errOversize)) {
 			k.marks = nil
 			continue
 		}
@@ -295,6 +295,9 @@ func (e *evaluation) emergency(ctx context.Context, after int64, strict bool) (s
 	return true
 }
 
+// errShortLog says that Snapshots gave less than was asked for.
+var errShortLog = errors.New("the emergency log does not reach up to the revision")
+
 // emergenciesAt returns a log that reaches up to a revision, or an error.
 func (e *evaluation) emergenciesAt(ctx context.Context, revision int64) (eval.Emergencies, error) {
 	e.p.counters.event(EmergenciesFetched)
@@ -302,7 +305,7 @@ func (e *evaluation) emergenciesAt(ctx context.Context, revision int64) (eval.Em
 	defer cancel()
 	log, err := e.p.config.Snapshots.EmergenciesAt(ctx, revision)
 	if err == nil && log.Revision() < revision {
-		err = ErrUnavailable
+		err = errShortLog
 	}
 	return log, err
 }

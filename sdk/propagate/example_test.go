@@ -2,6 +2,7 @@ package propagate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,7 @@ func (f *flags) Snapshot() *eval.Snapshot { return (*f)[len(*f)-1] }
 
 func (f *flags) FlagAt(_ context.Context, key string, revision int64) (*eval.Flag, error) {
 	if revision > f.Snapshot().Revision() {
-		return nil, propagate.ErrUnavailable
+		return nil, errors.New("there is no such revision yet")
 	}
 	return (*f)[revision-1].Flag(key), nil
 }

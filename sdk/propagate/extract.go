@@ -21,14 +21,6 @@ func (p *Propagator) Extract(ctx context.Context, c Carrier) context.Context {
 	return withState(ctx, s)
 }
 
-// ExtractOutcome is Extract for adapters that must also know what became of the
-// header: one that was refused is not to be copied into calls further down,
-// unless Outcome.Forwarded says that it goes on as it came.
-func (p *Propagator) ExtractOutcome(ctx context.Context, c Carrier) (context.Context, Outcome) {
-	s, outcome := p.extract(c)
-	return withState(ctx, s), outcome
-}
-
 // extract also returns what became of the header.
 func (p *Propagator) extract(c Carrier) (*State, Outcome) {
 	s := p.newState()
@@ -161,5 +153,5 @@ func (p *Propagator) Inject(ctx context.Context, c Carrier) {
 			p.counters.headerBytes.add(uint64(len(value)))
 		}
 	}
-	c.Set("x-correlation-id", s.correlation)
+	c.Set(correlationName, s.correlation)
 }

@@ -16,9 +16,9 @@ const (
 	// MaxHeaderLength is the longest value, in bytes, that a receiver looks at.
 	MaxHeaderLength = 4096
 
-	// HeaderBudget is the longest value, in bytes, that a root emits: a quarter
+	// headerBudget is the longest value, in bytes, that a root emits: a quarter
 	// of the smallest header limit found among common proxies and servers.
-	HeaderBudget = 2048
+	headerBudget = 2048
 
 	maxUint   = 999_999_999_999_999 // exact in every language's doubles
 	maxDigits = 15                  // of maxUint

@@ -19,7 +19,7 @@ func (h Histogram) Count() (n uint64) {
 
 // The bounds of what is distributed: bytes of a header, and microseconds.
 var (
-	headerBounds = [...]float64{128, 192, 256, 320, 400, 512, 1024, HeaderBudget}
+	headerBounds = [...]float64{128, 192, 256, 320, 400, 512, 1024, headerBudget}
 	fetchBounds  = [...]float64{500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000}
 )
 

@@ -29,7 +29,7 @@ func (p *Propagator) Middleware(next http.Handler) http.Handler {
 			_ = s.enrich(p.usable(p.config.Context(r))) // too late, and counted, if Context itself evaluated a flag
 		}
 		a := &answer{ResponseWriter: w, p: p, state: s, request: r, ids: [1]string{s.correlation}}
-		w.Header()[canonicalName("x-correlation-id")] = a.ids[:]
+		w.Header()[canonicalName(correlationName)] = a.ids[:]
 		next.ServeHTTP(a, r)
 		a.finish() //nolint:contextcheck // it has the request
 	})

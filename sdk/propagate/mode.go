@@ -30,13 +30,3 @@ func (m Mode) String() string {
 	}
 	return fmt.Sprintf("mode(%d)", uint8(m))
 }
-
-// ParseMode reads what String writes.
-func ParseMode(name string) (Mode, error) {
-	for m, n := range modeNames {
-		if n == name {
-			return Mode(m), nil
-		}
-	}
-	return Edge, fmt.Errorf("propagation mode %q is none of edge, internal, off", name)
-}

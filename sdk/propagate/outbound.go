@@ -77,7 +77,7 @@ func (p *Propagator) outbound(ctx context.Context, host string, h http.Header, i
 // withCorrelation adds the correlation ID to what goes to services that know
 // nothing of Guidon, unless the caller has put one of his own.
 func withCorrelation(h http.Header, s *State) http.Header {
-	name := canonicalName("x-correlation-id")
+	name := canonicalName(correlationName)
 	if s == nil || h[name] != nil {
 		return h
 	}

@@ -27,8 +27,8 @@ type OverrideToken struct {
 const (
 	// MaxActorBytes bounds OverrideToken.Actor.
 	MaxActorBytes = 200
-	// MaxAudienceBytes bounds OverrideToken.Audience, as DNS does.
-	MaxAudienceBytes = 253
+	// maxAudienceBytes bounds OverrideToken.Audience, as DNS does.
+	maxAudienceBytes = 253
 )
 
 // overrideContext keeps a signature of something else from being one of an
@@ -88,7 +88,7 @@ func (t OverrideToken) append(b []byte) []byte {
 // ValidAudience reports whether an override token can be for a host: a name or
 // an IPv4 address in lower case, without a port.
 func ValidAudience(host string) bool {
-	if host == "" || len(host) > MaxAudienceBytes {
+	if host == "" || len(host) > maxAudienceBytes {
 		return false
 	}
 	start := 0 // of the label

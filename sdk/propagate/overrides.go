@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// OverrideName is the header, or the cookie, that brings an override token to
+	// overrideName is the header, or the cookie, that brings an override token to
 	// an edge. A cookie holds it percent-encoded, since a token has semicolons.
-	OverrideName = "guidonoverride"
+	overrideName = "guidonoverride"
 
 	// MaxOverrideLifetime is how far in the future a token may end.
 	MaxOverrideLifetime = 24 * time.Hour
@@ -98,16 +98,6 @@ func (o OverrideOutcome) String() string {
 	return fmt.Sprintf("override(%d)", uint8(o))
 }
 
-// DecodeOverride reads a token without checking its signature: for people and
-// tools that look at one. A refused value gives a *HeaderError.
-func DecodeOverride(value string) (OverrideToken, error) {
-	t, _, _, err := readOverride(value)
-	if err != nil {
-		return OverrideToken{}, err
-	}
-	return t, nil
-}
-
 var errLongToken = &HeaderError{Oversize, -1, "longer than 2048 bytes"}
 
 // readOverride returns the token, the text that is signed and the signature.
@@ -129,7 +119,7 @@ func readOverride(value string) (t OverrideToken, signed string, signature []byt
 	p.expect(`1;e="`)
 	t.Environment = p.token("environment", classEnvironment, 1, maxEnvironment)
 	p.expect(`";o="`)
-	if t.Audience = p.token("audience", classEnvironment, 1, MaxAudienceBytes); p.err == nil && !ValidAudience(t.Audience) {
+	if t.Audience = p.token("audience", classEnvironment, 1, maxAudienceBytes); p.err == nil && !ValidAudience(t.Audience) {
 		p.fail(Malformed, "the audience is no host name")
 	}
 	p.expect(`";n="`)
@@ -188,10 +178,10 @@ func (o *Overrides) verify(value, environment, host string, now time.Time) (Over
 // overridesOf returns the overrides that a request brings to an edge: those that
 // may be followed, as far as can be told without the flags.
 func (p *Propagator) overridesOf(r *http.Request) (taken []OverrideToken) {
-	values := r.Header[canonicalName(OverrideName)]
-	if slices.ContainsFunc(r.Header["Cookie"], func(line string) bool { return strings.Contains(line, OverrideName) }) {
+	values := r.Header[canonicalName(overrideName)]
+	if slices.ContainsFunc(r.Header["Cookie"], func(line string) bool { return strings.Contains(line, overrideName) }) {
 		values = slices.Clone(values)
-		for _, c := range r.CookiesNamed(OverrideName) {
+		for _, c := range r.CookiesNamed(overrideName) {
 			plain, err := url.PathUnescape(c.Value)
 			if err != nil {
 				plain = c.Value

@@ -19,14 +19,14 @@ type Snapshots interface {
 	// FlagAt returns the flag as it was at a revision that the newest snapshot
 	// cannot answer for: from memory, by waiting for a revision that is on its
 	// way, or from the server. It returns nil without an error if the flag did
-	// not exist at that revision, and ErrUnavailable if nobody knows in time.
+	// not exist at that revision. Any error means that nobody knows in time.
 	FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error)
 
 	// Nearest is FlagAt for a flag that has asked for it: where the revision is no
 	// longer kept it returns the flag as it was at the oldest revision that is,
 	// and that revision, which is greater than the one asked for; otherwise what
 	// FlagAt returns, and the revision asked for. A revision that is out of reach,
-	// or was lost by a restore, is ErrUnavailable as ever.
+	// or was lost by a restore, is an error as ever.
 	Nearest(ctx context.Context, key string, revision int64) (flag *eval.Flag, at int64, err error)
 
 	// Emergencies returns the newest emergency log there is, which may be ahead
@@ -36,14 +36,10 @@ type Snapshots interface {
 
 	// EmergenciesAt returns an emergency log that is complete up to a revision
 	// which Emergencies has not reached: by waiting for it or from the server,
-	// and from then on Emergencies returns it or a newer one. ErrUnavailable if
+	// and from then on Emergencies returns it or a newer one. Any error means that
 	// nobody knows in time.
 	EmergenciesAt(ctx context.Context, revision int64) (eval.Emergencies, error)
 }
-
-// ErrUnavailable is returned by Snapshots if what was at the wanted revision
-// cannot be had: collected, or out of reach.
-var ErrUnavailable = errors.New("what was at that revision cannot be had")
 
 // Config is what a Propagator works with. It is not changed after New.
 type Config struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
 
-// The shares of HeaderBudget (propagation.md §4). Beside the longest fixed part
+// The shares of headerBudget (propagation.md §4). Beside the longest fixed part
 // they leave room for any one decision.
 const (
 	maxSubjectBytes   = 512
@@ -116,7 +116,7 @@ func (s *State) decide(wanted []*eval.Flag) {
 	if len(wanted) == 0 {
 		return
 	}
-	room := min(maxDecisionBytes, HeaderBudget-s.pin.undecidedLength())
+	room := min(maxDecisionBytes, headerBudget-s.pin.undecidedLength())
 	forced := s.pin.Decisions
 	for _, d := range forced {
 		room -= d.length()

@@ -302,7 +302,7 @@ func TestRootDecisionsAreBounded(t *testing.T) {
 			s, _ := propagate.FromContext(ctx)
 			value, _ := s.Header()
 			decided := len(header(ctx, t).Decisions)
-			if len(value) > propagate.HeaderBudget || decided == 0 || decided > 24 {
+			if len(value) > 2048 || decided == 0 || decided > 24 {
 				t.Errorf("header of %d bytes with %d decisions, want at most 2048 with 1 to 24", len(value), decided)
 			}
 			if got := p.Stats().Events[propagate.OverBudget]; got != uint64(40-decided) {
@@ -368,7 +368,7 @@ func TestHeaderBudgetHolds(t *testing.T) {
 		c.Environment = func() string { return strings.Repeat("e", 40) }
 	})
 	s, _ := propagate.FromContext(p.Root(t.Context(), context))
-	if value, ok := s.Header(); !ok || len(value) > propagate.HeaderBudget || len(value) < 1800 {
+	if value, ok := s.Header(); !ok || len(value) > 2048 || len(value) < 1800 {
 		t.Errorf("header of %d bytes, want just below 2048", len(value))
 	}
 }

@@ -2,6 +2,7 @@ package propagate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -97,11 +98,14 @@ func (i *instance) Snapshot() *eval.Snapshot {
 	return nil
 }
 
+// errCut is of what an instance cannot reach, or is no longer kept.
+var errCut = errors.New("there is no way to know")
+
 func (i *instance) FlagAt(_ context.Context, key string, revision int64) (*eval.Flag, error) {
 	i.fetches.Add(1)
 	snapshot := i.world.at(revision)
 	if i.cut.Load() || snapshot == nil || revision < i.oldest.Load() {
-		return nil, propagate.ErrUnavailable
+		return nil, errCut
 	}
 	return snapshot.Flag(key), nil
 }
@@ -124,7 +128,7 @@ func (i *instance) Emergencies() eval.Emergencies {
 func (i *instance) EmergenciesAt(_ context.Context, revision int64) (eval.Emergencies, error) {
 	i.fetches.Add(1)
 	if i.cut.Load() || i.world.at(revision) == nil {
-		return eval.Emergencies{}, propagate.ErrUnavailable
+		return eval.Emergencies{}, errCut
 	}
 	i.asked.Store(max(i.asked.Load(), revision))
 	return i.Emergencies(), nil

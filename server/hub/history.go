@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
-	"github.com/guidon-flags/guidon/sdk/propagate"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -126,7 +125,7 @@ func (e *Environment) FlagAt(ctx context.Context, key string, revision int64) (*
 	}
 	d, err := e.Definition(ctx, key, revision)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+		return nil, fmt.Errorf("flag %q at revision %d cannot be had: %w", key, revision, err)
 	}
 	return d.flag, nil
 }
@@ -137,17 +136,17 @@ func (e *Environment) Nearest(ctx context.Context, key string, revision int64) (
 	if kept, ok := e.hub.history.kept.get(place{environment: e.name}, revision); ok {
 		return kept.(*eval.Snapshot).Flag(key), revision, nil
 	}
-	d, at, err := e.NearestDefinition(ctx, key, revision)
+	d, at, err := e.nearestDefinition(ctx, key, revision)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+		return nil, 0, fmt.Errorf("flag %q at revision %d cannot be had: %w", key, revision, err)
 	}
 	return d.flag, at, nil
 }
 
-// NearestDefinition returns what the flag called key was at revision or, where
+// nearestDefinition returns what the flag called key was at revision or, where
 // that is no longer kept, at the oldest revision that is, and which of the two.
 // A lost revision is an error, as for [Environment.Definition].
-func (e *Environment) NearestDefinition(ctx context.Context, key string, revision int64) (Definition, int64, error) {
+func (e *Environment) nearestDefinition(ctx context.Context, key string, revision int64) (Definition, int64, error) {
 	d, err := e.Definition(ctx, key, revision)
 	if !errors.Is(err, store.ErrRevisionCollected) && !errors.Is(err, store.ErrNotFound) { // a relay cannot tell them apart
 		return d, revision, err
@@ -167,7 +166,7 @@ func (e *Environment) Emergencies() eval.Emergencies { return e.Snapshot().Emerg
 // [propagate.Snapshots].
 func (e *Environment) EmergenciesAt(ctx context.Context, revision int64) (eval.Emergencies, error) {
 	if err := e.Reach(ctx, revision); err != nil {
-		return eval.Emergencies{}, fmt.Errorf("%w: %w", propagate.ErrUnavailable, err)
+		return eval.Emergencies{}, fmt.Errorf("emergencies up to revision %d cannot be had: %w", revision, err)
 	}
 	return e.Emergencies(), nil
 }

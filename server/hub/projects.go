@@ -186,14 +186,14 @@ func (e *Environment) DefinitionFor(ctx context.Context, p Projects, key string,
 	return e.Definition(ctx, nobody, revision)
 }
 
-// NearestDefinitionFor is NearestDefinition on the terms of
+// NearestDefinitionFor is nearestDefinition on the terms of
 // [Environment.DefinitionFor].
 func (e *Environment) NearestDefinitionFor(ctx context.Context, p Projects, key string, revision int64) (Definition, int64, error) {
-	d, at, err := e.NearestDefinition(ctx, key, revision)
+	d, at, err := e.nearestDefinition(ctx, key, revision)
 	if err != nil || d.flag == nil || p.Has(d.flag.Project()) {
 		return d, at, err
 	}
-	return e.NearestDefinition(ctx, nobody, revision)
+	return e.nearestDefinition(ctx, nobody, revision)
 }
 
 // WatchFor is Watch for some projects, without an idle time.

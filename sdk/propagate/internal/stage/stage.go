@@ -5,6 +5,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -71,6 +72,9 @@ func (e *Environment) Snapshot() *eval.Snapshot {
 	return e.history[len(e.history)-1]
 }
 
+// errUnknown is of a revision that there is not.
+var errUnknown = errors.New("there is no such revision")
+
 // Emergencies implements propagate.Snapshots.
 func (e *Environment) Emergencies() eval.Emergencies { return e.Snapshot().Emergencies() }
 
@@ -79,7 +83,7 @@ func (e *Environment) EmergenciesAt(_ context.Context, revision int64) (eval.Eme
 	if log := e.Emergencies(); log.Revision() >= revision {
 		return log, nil
 	}
-	return eval.Emergencies{}, propagate.ErrUnavailable
+	return eval.Emergencies{}, errUnknown
 }
 
 // FlagAt implements propagate.Snapshots.
@@ -87,7 +91,7 @@ func (e *Environment) FlagAt(_ context.Context, key string, revision int64) (*ev
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if revision < 1 || revision > int64(len(e.history)) {
-		return nil, propagate.ErrUnavailable
+		return nil, errUnknown
 	}
 	return e.history[revision-1].Flag(key), nil
 }
