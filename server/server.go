@@ -74,11 +74,11 @@ type Config struct {
 	// Recheck is how often the key of an open stream is verified again.
 	// Defaults to 2s, so that no stream outlives its key by 5s.
 	Recheck time.Duration
-	// MaxStreams bounds the Sync streams that are open at a time; further ones
-	// are sent elsewhere, and those that are open stay. Defaults to 20,000, at
-	// about 20 KB each over HTTP/1.1 and 50 KB over HTTP/2.
+	// MaxStreams bounds the streams that are open at a time, over all protocols;
+	// further ones are sent elsewhere, and those that are open stay. What one
+	// takes in memory `make bench-fanout` prints. Defaults to 20,000.
 	MaxStreams int
-	// StreamRate is how many Sync streams may be opened a second. Those that come
+	// StreamRate is how many streams may be opened a second. Those that come
 	// faster are told when to come back. Defaults to 500.
 	StreamRate int
 	// Drain is the time over which the streams of a server that stops are told
