@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
 	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/sync/v1/syncv1connect"
+	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"

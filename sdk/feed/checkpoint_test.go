@@ -77,8 +77,8 @@ func (l ledger) hello(t testing.TB, environment string, remembered int64) event 
 type failures []error
 
 func (*failures) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
-func (f *failures) WithAttrs([]slog.Attr) slog.Handler              { return f }
-func (f *failures) WithGroup(string) slog.Handler                   { return f }
+func (f *failures) WithAttrs([]slog.Attr) slog.Handler             { return f }
+func (f *failures) WithGroup(string) slog.Handler                  { return f }
 
 func (f *failures) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
