@@ -173,9 +173,10 @@ func checkDelta(t *rapid.T, db *store.DB, env string, model []rows, from, to int
 	if diff := cmp.Diff(model[to], got); diff != "" {
 		t.Fatalf("delta %d→%d (-want +got):\n%s", from, to, diff)
 	}
+	order := []eval.Kind{eval.KindFlag, eval.KindSegment, eval.KindSettings, eval.KindEmergency}
 	if !slices.IsSortedFunc(upserts, func(a, b eval.Row) int {
 		if a.Kind != b.Kind {
-			return int(a.Kind) - int(b.Kind)
+			return slices.Index(order, a.Kind) - slices.Index(order, b.Kind)
 		}
 		return strings.Compare(a.Name, b.Name)
 	}) {

@@ -9,6 +9,8 @@ type compiler struct {
 	pending  map[string]bool
 	done     map[string]bool
 	open     []string // being compiled, outermost first
+	// newer are the rows of kinds that this version does not know, by flag.
+	newer map[string][]Row
 }
 
 // flag returns the flag of that key, compiling it first if it is pending; nil

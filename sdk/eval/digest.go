@@ -109,5 +109,5 @@ func bucketOf(n Name) byte {
 }
 
 func appendName(dst []byte, n Name) []byte {
-	return append(append(append(dst, n.Kind.String()...), 0), n.Name...)
+	return append(append(append(dst, n.Kind...), 0), n.Name...)
 }

@@ -2,6 +2,7 @@ package eval_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -202,8 +203,8 @@ func TestIsolation(t *testing.T) {
 	if _, err := eval.Compile(1, []eval.Row{ruleRow(`null`), ruleRow(`null`)}); err == nil {
 		t.Error("Compile accepts a name twice")
 	}
-	if _, err := eval.Compile(1, []eval.Row{{Kind: 9, Name: "x"}}); err == nil {
-		t.Error("Compile accepts a row of kind 9")
+	if _, err := eval.Compile(1, []eval.Row{{Kind: "novel", Name: "x"}}); !errors.Is(err, eval.ErrUnknownKind) {
+		t.Errorf("Compile of a row of a kind that is not known: %v", err)
 	}
 	if _, err := eval.Compile(1, []eval.Row{{Kind: eval.KindSettings, Name: "x", Document: json.RawMessage(`{}`)}}); err == nil {
 		t.Error("Compile accepts settings of another name")

@@ -40,6 +40,11 @@ func (l *linker) link(definition value) error {
 	if e != nil {
 		f.effectiveFrom = max(f.effectiveFrom, e.row.From)
 	}
+	newer := l.compiler.newer[f.key]
+	for _, row := range newer {
+		f.links.depend(row.name())
+		f.effectiveFrom = max(f.effectiveFrom, row.From)
+	}
 	if s := l.compiler.snapshot.settings; s != nil {
 		f.links.depend(s.row.name())
 		f.effectiveFrom = max(f.effectiveFrom, s.row.From)
@@ -49,6 +54,9 @@ func (l *linker) link(definition value) error {
 	}
 	if e != nil && e.err != nil {
 		return placed("", "the emergency of the flag is not valid: %v", e.err)
+	}
+	if len(newer) > 0 {
+		return placed("", "depends on the row %s, of a kind that this version does not know", newer[0].name())
 	}
 	if err := definition.field("targeting").references(l.segment); err != nil {
 		return within(".flag.targeting", err)

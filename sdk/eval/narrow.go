@@ -49,6 +49,14 @@ func (s *Snapshot) Narrow(has func(project string) bool) *Snapshot {
 			next.emergencies[key] = e
 		}
 	}
+	for name, row := range s.newer {
+		if keep[name] {
+			if next.newer == nil {
+				next.newer = map[Name]Row{}
+			}
+			next.newer[name] = row
+		}
+	}
 	for name, keys := range s.users {
 		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return next.flags[key] == nil })
 		if len(keys) > 0 {

@@ -172,7 +172,7 @@ func (w *world) change(t *rapid.T) (upserts []eval.Row, deletes []eval.Name) {
 		n := rapid.IntRange(0, 5).Draw(t, "number")
 		name := eval.Name{Kind: eval.KindFlag, Name: fmt.Sprint("flag", n)}
 		var document string
-		switch rapid.IntRange(0, 7).Draw(t, "what") {
+		switch rapid.IntRange(0, 8).Draw(t, "what") {
 		case 0:
 			name = eval.Name{Kind: eval.KindSegment, Name: fmt.Sprint("segment", n%3)}
 			document = fmt.Sprintf(`{"segment":%s}`, rapid.SampledFrom([]string{
@@ -187,6 +187,9 @@ func (w *world) change(t *rapid.T) (upserts []eval.Row, deletes []eval.Name) {
 				`{"active":true,"log":[{"revision":%d,"value":false,"variant":"off"}]}`, `{"active":true,"log":[{"revision":%d,"value":true,"variant":"x"}]}`,
 				`{"active":false,"log":[{"revision":%d,"value":false,"variant":"off"}]}`, `{"active":true,"log":[%d]}`,
 			}).Draw(t, "emergency"), w.revision)
+		case 3:
+			name.Kind = rapid.SampledFrom([]eval.Kind{"flag/novel", "flag/other", "note/novel"}).Draw(t, "newer kind")
+			document = `{}`
 		default:
 			targeting := rapid.SampledFrom([]string{
 				`null`, `{"if":[{"$ref":"segment0"},"on"]}`, `{"if":[{"and":[{"$ref":"segment1"},{"$ref":"segment2"}]},"on","off"]}`,

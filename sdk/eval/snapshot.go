@@ -21,6 +21,9 @@ type Snapshot struct {
 	emergencies map[string]*emergency // by flag key
 	log         *emergencyLog         // of emergencies
 
+	// newer are the rows of kinds that this version does not know; nil for none.
+	newer map[Name]Row
+
 	// users lists, for each row that flags read besides their own, the keys of
 	// those flags. It tells what a change must compile again.
 	users map[Name][]string
@@ -43,7 +46,7 @@ type settings struct {
 // Compile builds the snapshot of a revision. A flag whose definition does not
 // compile is isolated: it resolves to PARSE_ERROR and [Flag.Err] says why, while
 // its siblings live. The error of Compile itself means rows that no environment
-// can have: a name that stands twice, an unknown kind, settings of another name.
+// can have: a name that stands twice, settings of another name; or [ErrUnknownKind].
 func Compile(revision int64, rows []Row) (*Snapshot, error) {
 	seen := make(map[Name]bool, len(rows))
 	for _, row := range rows {
@@ -65,12 +68,16 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapshot, error) {
 	next := &Snapshot{
 		revision: revision, flags: maps.Clone(s.flags), order: s.order, segments: maps.Clone(s.segments),
-		settings: s.settings, emergencies: s.emergencies, log: s.log, users: maps.Clone(s.users),
+		settings: s.settings, emergencies: s.emergencies, log: s.log, newer: s.newer, users: maps.Clone(s.users),
 	}
 	changed := make(map[Name]bool, len(upserts)+len(deletes))
 	emergencies := slices.ContainsFunc(deletes, Name.isEmergency) || slices.ContainsFunc(upserts, func(r Row) bool { return r.name().isEmergency() })
 	if emergencies { // they are rare; otherwise their rows and the log are shared
 		next.emergencies = maps.Clone(s.emergencies)
+	}
+	if slices.ContainsFunc(deletes, Name.isNewer) || slices.ContainsFunc(upserts, func(r Row) bool { return r.name().isNewer() }) {
+		next.newer = map[Name]Row{}
+		maps.Copy(next.newer, s.newer)
 	}
 	for _, name := range deletes {
 		changed[name] = true
@@ -104,7 +111,10 @@ func (s *Snapshot) put(row Row) error {
 	case KindEmergency:
 		s.emergencies[row.Name] = newEmergency(row)
 	default:
-		return fmt.Errorf("row %q is of unknown %s", row.Name, row.Kind)
+		if _, err := ParseKind(row.Kind.String()); err != nil {
+			return fmt.Errorf("row %q: %w", row.Name, err)
+		}
+		s.newer[row.name()] = row
 	}
 	return nil
 }
@@ -119,6 +129,8 @@ func (s *Snapshot) remove(name Name) {
 		s.settings = nil
 	case KindEmergency:
 		delete(s.emergencies, name.Name)
+	default:
+		delete(s.newer, name)
 	}
 }
 
@@ -127,14 +139,16 @@ func (s *Snapshot) remove(name Name) {
 func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]bool {
 	keys := make(map[string]bool, len(changed))
 	for name := range changed {
-		switch name.Kind {
-		case KindFlag, KindEmergency:
+		switch {
+		case name.Kind.OfFlag():
 			keys[name.Name] = true
-		case KindSettings:
+			if name.isNewer() {
+				name.Kind = KindFlag // whoever reads the flag reads this
+			}
+		case name.Kind == KindSettings:
 			for key := range s.flags {
 				keys[key] = true
 			}
-		case KindSegment:
 		}
 		for _, key := range before.users[name] {
 			keys[key] = true
@@ -145,7 +159,7 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 
 // compile compiles the flags of those keys anew and restores order and users.
 func (s *Snapshot) compile(keys map[string]bool) {
-	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}}
+	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}, newer: s.newerOfFlags()}
 	compiled := make([]*Flag, 0, len(keys))
 	// Of what the touched flags read, before or now; nil where nobody does now.
 	readers := map[Name][]string{}
@@ -170,6 +184,30 @@ func (s *Snapshot) compile(keys map[string]bool) {
 		untouched := slices.DeleteFunc(slices.Clone(s.users[name]), func(key string) bool { return keys[key] })
 		if s.users[name] = slices.Concat(untouched, now); len(s.users[name]) == 0 {
 			delete(s.users, name)
+		}
+	}
+}
+
+// newerOfFlags lists the rows of kinds that this version does not know by the
+// flags that depend on them, in order.
+func (s *Snapshot) newerOfFlags() map[string][]Row {
+	var of map[string][]Row
+	for row := range s.newerRows {
+		if row.Kind.OfFlag() {
+			if of == nil {
+				of = map[string][]Row{}
+			}
+			of[row.Name] = append(of[row.Name], row)
+		}
+	}
+	return of
+}
+
+// newerRows yields the rows of kinds that this version does not know, in order.
+func (s *Snapshot) newerRows(yield func(Row) bool) {
+	for _, name := range slices.SortedFunc(maps.Keys(s.newer), Name.compare) {
+		if !yield(s.newer[name]) {
+			return
 		}
 	}
 }
@@ -270,6 +308,9 @@ func (s *Snapshot) Row(n Name) (Row, bool) {
 		if e := s.emergencies[n.Name]; e != nil {
 			return e.row, true
 		}
+	default:
+		row, ok := s.newer[n]
+		return row, ok
 	}
 	return Row{}, false
 }
@@ -290,7 +331,12 @@ func (s *Snapshot) Rows() iter.Seq[Row] {
 		if s.settings != nil && !yield(s.settings.row) {
 			return
 		}
-		s.EmergencyRows()(yield)
+		for row := range s.EmergencyRows() {
+			if !yield(row) {
+				return
+			}
+		}
+		s.newerRows(yield)
 	}
 }
 

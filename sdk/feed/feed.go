@@ -232,6 +232,9 @@ func (f *Feed) Run(ctx context.Context) error {
 		if !s.currentSince.IsZero() {
 			level = slog.LevelWarn
 		}
+		if errors.Is(err, eval.ErrUnknownKind) && level == slog.LevelWarn {
+			level = slog.LevelError // nothing newer is taken until somebody acts
+		}
 		f.config.Log.LogAttrs(ctx, level, "stream of flags lost", slog.Any("error", err), slog.Duration("retry_in", wait))
 		level = slog.LevelDebug
 		f.lose(err)

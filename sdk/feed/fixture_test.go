@@ -91,6 +91,13 @@ func (h *history) snapshot(t testing.TB, revision int64, encoding string, parts 
 	return events
 }
 
+// snapshotOf is a snapshot of any rows that says it has a digest.
+func snapshotOf(t testing.TB, revision int64, digest string, rows []*guidonv1.Row) event {
+	t.Helper()
+	payload := encode(t, "identity", &guidonv1.Rows{Upserts: rows})
+	return chunk(&guidonv1.SnapshotChunk{Revision: revision, Digest: digest, Encoding: "identity", Payload: payload, Last: true})
+}
+
 // delta leads from one revision to another.
 func (h *history) delta(t testing.TB, from, to int64, encoding string) event {
 	t.Helper()

@@ -45,8 +45,11 @@ func TestDocumentsThatMakeNoSense(t *testing.T) {
 		"unknown way to require": {odd("bad", 3, `{"flag":{"defaultVariant":"on","state":"ENABLED","variants":{"off":false,"on":true}},"guidon":{"requires":[{"flag":"search","unless":1,"variants":["on"]}]}}`)},
 		"unknown part beside it": {odd("bad", 3, `{"flag":{"defaultVariant":"on","state":"ENABLED","variants":{"off":false,"on":true}},"guidon":{},"novel":{}}`)},
 		"a later language":       {odd("bad", 3, `{"flag":{"defaultVariant":"on","state":"ENABLED","variants":{"off":false,"on":true}},"guidon":{"level":2}}`)},
-		"too deep":               {odd("bad", 3, targeting(deep))},
-		"no such segment":        {odd("bad", 3, targeting(`{"$ref":"nowhere"}`))},
+		"a newer kind of row": {
+			flag("bad", 3, true), {Kind: "flag/novel", Name: "bad", From: 3, Document: []byte(`{}`)}, {Kind: "note/novel", Name: "search", From: 3, Document: []byte(`1`)},
+		},
+		"too deep":        {odd("bad", 3, targeting(deep))},
+		"no such segment": {odd("bad", 3, targeting(`{"$ref":"nowhere"}`))},
 		"a segment of itself": {
 			odd("bad", 3, targeting(`{"$ref":"a"}`)), segment("a", `{"$ref":"b"}`), segment("b", `{"$ref":"a"}`),
 		},

@@ -22,6 +22,11 @@ type Stats struct {
 	// Malformed counts the events that could not be decoded or contradict the
 	// protocol, and the answers about one flag that do.
 	Malformed atomic.Int64
+	// Newer counts the rows that were taken of kinds that this version does not
+	// know, and that are of one flag or of none. TooNew counts the events that were
+	// refused, among those of Malformed, because any flag may depend on such a row:
+	// the values stay as they are until this version is updated.
+	Newer, TooNew atomic.Int64
 	// Lower counts the revisions that were ignored because they are not above
 	// the one held: a server that lags, or whose history was set back.
 	Lower atomic.Int64

@@ -88,6 +88,9 @@ func (s *stream) ended(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*malformedError](err); ok {
 		s.feed.stats.Malformed.Add(1)
 	}
+	if errors.Is(err, eval.ErrUnknownKind) {
+		s.feed.stats.TooNew.Add(1)
+	}
 	return err
 }
 
@@ -277,6 +280,7 @@ func (s *stream) snapshot(ctx context.Context, whole chunks) error {
 		return s.mismatch(fmt.Errorf("revision %d is not what it was: %w", whole.revision, errDigest))
 	}
 	f.stats.Snapshots.Add(1)
+	f.noteNewer(ctx, rows)
 	f.committedAt.Store(0)
 	f.distrust = false
 	f.publish(next)
@@ -313,6 +317,7 @@ func (s *stream) delta(ctx context.Context, delta *guidonv1.Delta) error {
 		return s.mismatch(fmt.Errorf("delta to revision %d: %w", to, errDigest))
 	}
 	f.stats.Deltas.Add(1)
+	f.noteNewer(ctx, upserts)
 	if at := delta.GetCommittedAt(); at.IsValid() {
 		f.committedAt.Store(at.AsTime().UnixNano())
 	} else {
@@ -321,6 +326,26 @@ func (s *stream) delta(ctx context.Context, delta *guidonv1.Delta) error {
 	f.publish(next)
 	s.current(ctx)
 	return nil
+}
+
+// noteNewer counts the rows of kinds that this version does not know, and says so
+// once for what came together.
+func (f *Feed) noteNewer(ctx context.Context, rows []eval.Row) {
+	n := int64(0)
+	var first eval.Row
+	for _, row := range rows {
+		if !row.Kind.Known() {
+			if n++; n == 1 {
+				first = row
+			}
+		}
+	}
+	if n == 0 {
+		return
+	}
+	f.stats.Newer.Add(n)
+	f.config.Log.LogAttrs(ctx, slog.LevelWarn, "the server knows kinds of rows that this version does not: flags that depend on them are errors until it is updated",
+		slog.Int64("rows", n), slog.String("kind", first.Kind.String()), slog.String("name", first.Name))
 }
 
 // mismatch makes the next stream start from a whole snapshot.

@@ -102,7 +102,7 @@ func (e *Environment) retire(old *eval.Snapshot, upserts []eval.Row, deletes []e
 	}
 	keep := func(name eval.Name) {
 		f := old.Flag(name.Name)
-		if name.Kind != eval.KindFlag && name.Kind != eval.KindEmergency || f == nil {
+		if !name.Kind.OfFlag() || f == nil {
 			return
 		}
 		d := definitionIn(old, f)

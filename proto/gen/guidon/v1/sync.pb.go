@@ -26,7 +26,11 @@ const (
 // Row is one versioned document of an environment: what the digest covers.
 type Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is flag, segment, settings or emergency.
+	// kind is flag, segment, settings or emergency, or of a newer server. Then its
+	// word says who depends on rows of it: flag/… the flag of the same name, note/…
+	// nobody, and any other everybody. Clients that do not know a kind isolate that
+	// flag, pass over the row, or stay at the revision before; the digest covers
+	// the rows either way.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// from_revision wrote this version of it.

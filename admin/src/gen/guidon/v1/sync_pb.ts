@@ -21,7 +21,11 @@ export const file_guidon_v1_sync: GenFile = /*@__PURE__*/
  */
 export type Row = Message<"guidon.v1.Row"> & {
   /**
-   * kind is flag, segment, settings or emergency.
+   * kind is flag, segment, settings or emergency, or of a newer server. Then its
+   * word says who depends on rows of it: flag/… the flag of the same name, note/…
+   * nobody, and any other everybody. Clients that do not know a kind isolate that
+   * flag, pass over the row, or stay at the revision before; the digest covers
+   * the rows either way.
    *
    * @generated from field: string kind = 1;
    */
