@@ -55,8 +55,10 @@ func begins(kind, name string, revision int64, document string) written {
 }
 
 func ends(kind, name string, revision int64) written {
-	return written{`UPDATE flag_versions SET to_revision = $3 WHERE environment = 'production' AND kind = $1 AND name = $2 AND to_revision IS NULL`,
-		[]any{kind, name, revision}}
+	return written{
+		`UPDATE flag_versions SET to_revision = $3 WHERE environment = 'production' AND kind = $1 AND name = $2 AND to_revision IS NULL`,
+		[]any{kind, name, revision},
+	}
 }
 
 // TestNewerReplica has a newer server on the same database write what this one

@@ -83,8 +83,10 @@ func TestKindsOfNewerVersions(t *testing.T) {
 	}
 	before := compile(t, rows...)
 	newer := []eval.Row{
-		{Kind: "note/b", Name: "z", From: 2, Document: []byte(`{}`)}, {Kind: "note/a", Name: "good", From: 2, Document: []byte(`{}`)},
-		{Kind: "flag/novel", Name: "odd", From: 2, Document: []byte(`1`)}, {Kind: "flag/novel", Name: "gone", From: 2, Document: []byte(`1`)},
+		{Kind: "note/b", Name: "z", From: 2, Document: []byte(`{}`)},
+		{Kind: "note/a", Name: "good", From: 2, Document: []byte(`{}`)},
+		{Kind: "flag/novel", Name: "odd", From: 2, Document: []byte(`1`)},
+		{Kind: "flag/novel", Name: "gone", From: 2, Document: []byte(`1`)},
 	}
 	s, err := before.With(2, newer, nil)
 	if err != nil {
