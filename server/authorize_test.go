@@ -21,6 +21,8 @@ import (
 type rpc struct {
 	procedure string
 	streams   bool
+	// tries says that the request may ask for a dry run.
+	tries bool
 	// environment is the field of the request that names one; "" for none.
 	environment string
 }
@@ -32,7 +34,10 @@ func rpcs() []rpc {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {
 				method := service.Methods().Get(j)
-				r := rpc{procedure: "/" + string(service.FullName()) + "/" + string(method.Name()), streams: method.IsStreamingServer()}
+				r := rpc{
+					procedure: "/" + string(service.FullName()) + "/" + string(method.Name()), streams: method.IsStreamingServer(),
+					tries: method.Input().Fields().ByName("dry_run") != nil,
+				}
 				for _, name := range []protoreflect.Name{"environment", "name"} {
 					if method.Input().Fields().ByName(name) != nil && r.environment == "" && service.Name() != "KeyService" && service.Name() != "ProjectService" {
 						r.environment = string(name)
