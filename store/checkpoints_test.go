@@ -122,7 +122,7 @@ func TestVerifyAudit(t *testing.T) {
 			[]string{`INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers) SELECT environment, kind, 'x', from_revision, document, hash, refers FROM flag_versions WHERE name = 'b'`},
 			"*audit.StateError", "flag/x is there, and no entry made it",
 		},
-		"a lost revision": {[]string{`UPDATE environments SET revision = revision - 1 WHERE name = 'staging'`}, "*audit.StateError", "at revision 3, the last entry made revision 4"},
+		"a lost revision": {[]string{`UPDATE environments SET revision = revision - 1 WHERE name = 'staging'`}, "*audit.StateError", "at revision 3, the entry made revision 4"},
 		"a lost end": {
 			[]string{forge, `DELETE FROM audit_checkpoints`, `DELETE FROM audit_entries WHERE environment = 'staging' AND seq = 3`},
 			"*audit.CheckpointError", "there are only 2 entries",

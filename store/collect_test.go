@@ -223,6 +223,7 @@ func TestCollectedIsNotForgotten(t *testing.T) {
 			t.Errorf("%d days ago: %v, want %v", days, err, want)
 		}
 	}
+	age(t, 6, "-200 days") // the log says when they were made
 	if _, err := db.VerifyAudit(t.Context(), "staging", ""); err != nil {
 		t.Errorf("VerifyAudit: %v", err)
 	}

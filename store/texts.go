@@ -248,10 +248,19 @@ func (e Erasure) check() error {
 }
 
 // A reason is free text: it goes whole if it holds the name, in whatever case.
-const deleteTexts = `
-DELETE FROM audit_texts
-WHERE person AND text = @name OR NOT person AND position(lower(@name) IN lower(text)) > 0
-RETURNING hash, person`
+// The revisions go in the same statement: of a change that is made meanwhile,
+// both have the name or neither.
+var deleteTexts = `
+WITH revised AS (` + eraseRevisions + `
+	RETURNING 1
+), gone AS (
+	DELETE FROM audit_texts
+	WHERE person AND text = @name OR NOT person AND position(lower(@name) IN lower(text)) > 0
+	RETURNING hash, person
+)
+SELECT hash, person, 0::bigint AS revised FROM gone
+UNION ALL
+SELECT NULL, false, count(*) FROM revised`
 
 // Erase removes a person's name and the reasons that hold it from the audit log,
 // in whose place [audit.Erased] stands from then on, and from what else names
@@ -267,8 +276,9 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 	id := newID()
 	err := db.installation(ctx, "erase", r, func(tx pgx.Tx, _ time.Time) ([]audit.Operation, error) {
 		type row struct {
-			Hash   []byte
-			Person bool
+			Hash    []byte
+			Person  bool
+			Revised int64
 		}
 		args := pgx.StrictNamedArgs{"name": asked.Person}
 		rows, err := writing[row](ctx, tx, deleteTexts, args)
@@ -278,6 +288,9 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 		erased := Erased{}
 		hashes := []string{}
 		for _, r := range rows {
+			if erased.Rows += r.Revised; r.Hash == nil {
+				continue
+			}
 			hashes = append(hashes, hex.EncodeToString(r.Hash))
 			if r.Person {
 				erased.Names++
@@ -285,7 +298,7 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 				erased.Reasons++
 			}
 		}
-		for _, anonymise := range []string{eraseKeys, eraseRevisions, eraseFlags, eraseOverrides, eraseChanges} {
+		for _, anonymise := range []string{eraseKeys, eraseFlags, eraseOverrides, eraseChanges} {
 			tag, err := tx.Exec(ctx, anonymise, args)
 			if err != nil {
 				return nil, driver(err)

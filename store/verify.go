@@ -35,7 +35,8 @@ func (db *DB) chain(ctx context.Context, environment string) (Chain, error) {
 // installation, from its beginning or its anchor to where it stood when the
 // call began. It holds it against its own checkpoints and those that are known
 // from elsewhere (signatures checked, by size), and carries out its entries
-// and compares what comes of it with the tables. The error is a
+// and compares what comes of it with the tables: what is current, and every
+// revision and version that is kept. The error is a
 // [*audit.BrokenError], a [*audit.CheckpointError], a [*audit.StateError], or
 // one of this package.
 //
@@ -43,6 +44,23 @@ func (db *DB) chain(ctx context.Context, environment string) (Chain, error) {
 // too. Empty takes the database's own word for it, which proves nothing against
 // whoever can write there.
 func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, known ...checkpoint.Checkpoint) (audit.Verified, error) {
+	for {
+		anchor, err := db.Anchor(ctx, environment)
+		if err != nil {
+			return audit.Verified{}, err
+		}
+		v, err := db.verify(ctx, environment, anchor, verifier, known)
+		if err == nil {
+			return v, nil
+		}
+		// Entries that were dropped meanwhile are not missing.
+		if now, anchorErr := db.Anchor(ctx, environment); anchorErr != nil || now.Head == anchor.Head {
+			return v, err
+		}
+	}
+}
+
+func (db *DB) verify(ctx context.Context, environment string, anchor Checkpoint, verifier string, known []checkpoint.Checkpoint) (audit.Verified, error) {
 	var state installationState
 	c, err := db.chain(ctx, environment)
 	if err == nil && environment == audit.Installation {
@@ -53,10 +71,6 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 	if err != nil {
 		return audit.Verified{}, err
 	}
-	anchor, err := db.Anchor(ctx, environment)
-	if err != nil {
-		return audit.Verified{}, err
-	}
 	named, err := db.CheckpointVerifier(ctx)
 	if err != nil {
 		return audit.Verified{}, err
@@ -64,7 +78,8 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 	if verifier != "" && verifier != named {
 		return audit.Verified{}, &audit.CheckpointError{Scope: environment, Reason: "the database names another key"}
 	}
-	replay := &audit.Replay{Kinds: RowKinds()}
+	past := &past{db: db, chain: c, partial: anchor.Head.Seq > 0}
+	replay := &audit.Replay{Kinds: RowKinds(), Made: func(e audit.Entry, r audit.Record) error { return past.add(ctx, e, r) }}
 	if environment == audit.Installation {
 		replay = InstallationReplay(state.now)
 	}
@@ -84,7 +99,10 @@ func (db *DB) VerifyAudit(ctx context.Context, environment, verifier string, kno
 	if environment == audit.Installation {
 		return v, state.compare(replay)
 	}
-	return v, db.compare(ctx, c, replay)
+	if err := db.compare(ctx, c, replay); err != nil {
+		return v, err
+	}
+	return v, past.end(ctx)
 }
 
 // compare holds what a replay made against the tables at the same revision.

@@ -370,6 +370,91 @@ func changedSince(ctx context.Context, tx pgx.Tx, env string, revision int64) ([
 	return out, nil
 }
 
+// madeVersion is a version without its document; or nothing but the oldest
+// revision of an environment in which none was made.
+type madeVersion struct {
+	Oldest       int64
+	Kind, Name   *string
+	FromRevision int64
+	ToRevision   int64  // 0 while it is current
+	Made         []byte // the hash of its document
+	Hash         []byte // and what is said to be
+}
+
+const selectVersionsMade = `
+SELECT e.oldest, v.kind, v.name, COALESCE(v.from_revision, 0) AS from_revision, COALESCE(v.to_revision, 0) AS to_revision,
+	sha256(v.document) AS made, v.hash
+FROM environments e
+LEFT JOIN LATERAL (
+	SELECT kind, name, from_revision, to_revision, document, hash FROM flag_versions
+	WHERE environment = e.name AND from_revision > @after AND from_revision <= @last
+	ORDER BY from_revision
+	LIMIT @limit
+) v ON true
+WHERE e.name = @environment`
+
+// versionsMade returns a limited number of the versions that revisions after one
+// and up to another made.
+func (db *DB) versionsMade(ctx context.Context, env string, after, last int64, limit int) ([]madeVersion, error) {
+	return read[madeVersion](ctx, db, "versions", selectVersionsMade, pgx.StrictNamedArgs{
+		"environment": env, "after": after, "last": last, "limit": limit,
+	})
+}
+
+const selectVersionsAt = `
+SELECT e.oldest, v.kind, v.name, COALESCE(v.from_revision, 0) AS from_revision, COALESCE(v.to_revision, 0) AS to_revision,
+	sha256(v.document) AS made, v.hash
+FROM environments e
+LEFT JOIN LATERAL (
+	SELECT kind, name, from_revision, to_revision, document, hash FROM flag_versions
+	WHERE environment = e.name AND to_revision IS NULL AND from_revision <= @revision
+	UNION ALL
+	SELECT kind, name, from_revision, to_revision, document, hash FROM flag_versions
+	WHERE environment = e.name AND to_revision > @revision AND from_revision <= @revision
+) v ON true
+WHERE e.name = @environment`
+
+// versionsAt returns the versions as of a revision, those that are collected
+// aside.
+func (db *DB) versionsAt(ctx context.Context, env string, revision int64) ([]madeVersion, error) {
+	return read[madeVersion](ctx, db, "versions", selectVersionsAt, pgx.StrictNamedArgs{"environment": env, "revision": revision})
+}
+
+const selectRevisionsMade = `
+SELECT environment, revision, created_at AS time, actor, reason, COALESCE(change_id::text, '') AS change_id, 0 AS changes
+FROM revisions
+WHERE environment = @environment AND revision > @after AND revision <= @last
+ORDER BY revision
+LIMIT @limit`
+
+// revisionsMade returns a limited number of the revisions after one and up to
+// another.
+func (db *DB) revisionsMade(ctx context.Context, env string, after, last int64, limit int) ([]Revision, error) {
+	return read[Revision](ctx, db, "revisions", selectRevisionsMade, pgx.StrictNamedArgs{
+		"environment": env, "after": after, "last": last, "limit": limit,
+	})
+}
+
+const selectAhead = `
+SELECT kind || '/' || name AS what FROM flag_versions
+WHERE environment = @environment
+	AND (from_revision > (SELECT revision FROM environments WHERE name = @environment)
+		OR to_revision > (SELECT revision FROM environments WHERE name = @environment))
+UNION ALL
+SELECT 'revision ' || revision FROM revisions
+WHERE environment = @environment AND revision > (SELECT revision FROM environments WHERE name = @environment)
+LIMIT 1`
+
+// ahead names something that is of a revision which an environment has not got to;
+// "" if there is none, as it should be.
+func (db *DB) ahead(ctx context.Context, env string) (string, error) {
+	rows, err := read[struct{ What string }](ctx, db, "versions", selectAhead, pgx.StrictNamedArgs{"environment": env})
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0].What, nil
+}
+
 const closeVersions = `
 UPDATE flag_versions v
 SET to_revision = n.revision

@@ -142,6 +142,9 @@ type Replay struct {
 	// Passes reports whether the row that an operation leaves may have been
 	// removed since, without an entry. Nil for none.
 	Passes func(Operation) bool
+	// Made is called with each entry that was carried out, and with its payload as
+	// it is stored, with hashes in the places of texts. Nil for none.
+	Made func(Entry, Record) error
 
 	partial  bool
 	revision int64
@@ -169,7 +172,9 @@ func (r *Replay) add(e Entry) error {
 	}
 	if r.rows == nil {
 		r.rows = map[string]replayed{}
-		r.partial = e.Seq > 1
+		if r.partial = e.Seq > 1; !r.partial && e.Scope != Installation {
+			r.revision = 1 // as it was created
+		}
 	}
 	if follows := record.Revision == r.revision+1 || record.Revision%recovered == 0 && record.Revision > r.revision; r.revision != 0 && !follows {
 		return differs("it made revision %d, after revision %d", record.Revision, r.revision)
@@ -190,6 +195,9 @@ func (r *Replay) add(e Entry) error {
 		after := rowOf(o.After)
 		after.passes = r.Passes != nil && r.Passes(o)
 		r.rows[name] = after
+	}
+	if r.Made != nil {
+		return r.Made(e, record)
 	}
 	return nil
 }

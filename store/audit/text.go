@@ -52,22 +52,9 @@ const named = "key"
 // opened is the record with the texts in the places of their hashes, and Erased
 // where there is none.
 func (r Record) opened(texts []Text) (Record, error) {
-	known := make(map[string]string, len(texts))
-	for _, t := range texts {
-		known[t.Hash().String()] = t.Text
-	}
-	text := func(hash string) string {
-		if text, ok := known[hash]; ok {
-			return text
-		}
-		return Erased
-	}
-	if r.PersonHash != "" {
-		r.Actor, r.PersonHash = strings.TrimSpace(r.Actor+" "+text(r.PersonHash)), ""
-	}
-	if r.ReasonHash != "" {
-		r.Reason, r.ReasonHash = text(r.ReasonHash), ""
-	}
+	text := textOf(texts)
+	r.Actor, r.Reason = r.Said(texts)
+	r.PersonHash, r.ReasonHash = "", ""
 	for i := range r.Operations {
 		if r.Operations[i].Kind != named {
 			continue
@@ -79,6 +66,34 @@ func (r Record) opened(texts []Text) (Record, error) {
 		}
 	}
 	return r, nil
+}
+
+// textOf finds texts by their hashes.
+func textOf(texts []Text) func(hash string) string {
+	known := make(map[string]string, len(texts))
+	for _, t := range texts {
+		known[t.Hash().String()] = t.Text
+	}
+	return func(hash string) string {
+		if text, ok := known[hash]; ok {
+			return text
+		}
+		return Erased
+	}
+}
+
+// Said is who did it and why, of a record as it is stored, with the texts of its
+// entry in their places and Erased where there is none.
+func (r Record) Said(texts []Text) (actor, reason string) {
+	text := textOf(texts)
+	actor, reason = r.Actor, r.Reason
+	if r.PersonHash != "" {
+		actor = strings.TrimSpace(actor + " " + text(r.PersonHash))
+	}
+	if r.ReasonHash != "" {
+		reason = text(r.ReasonHash)
+	}
+	return actor, reason
 }
 
 func openName(document *json.RawMessage, text func(hash string) string) error {
