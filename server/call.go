@@ -44,6 +44,8 @@ type call struct {
 	control *http.ResponseController
 	// header is that of the answer.
 	header http.Header
+	// http1 says that the connection carries one call at a time.
+	http1 bool
 	// detachable says that the stream the call may be can leave net/http; see
 	// detached.go.
 	detachable bool
@@ -74,7 +76,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		c.header["X-Content-Type-Options"] = nosniff
 		c.recorder.ResponseWriter = w
 		c.control = http.NewResponseController(&c.recorder)
-		c.detachable = detachable(r)
+		c.http1, c.detachable = r.ProtoMajor == 1, detachable(r)
 		defer func() {
 			panicked := recover()
 			if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // net/http compares with == too
@@ -117,6 +119,16 @@ func newCall(r *http.Request) *call {
 		c.correlationID = c.requestID
 	}
 	return c
+}
+
+// hangUp ends the connection with the answer, so that a client that is to come
+// back later does so on another one: silent connections of thousands who wait
+// would hold more memory than their streams do. Over HTTP/2 a connection may
+// have other streams, and stays.
+func (c *call) hangUp() {
+	if c.header != nil && c.http1 {
+		c.header.Set("Connection", "close")
+	}
 }
 
 // report writes the one log line of a call and counts it.

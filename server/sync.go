@@ -43,14 +43,9 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	if req.GetHaveRevision() < 0 {
 		return &store.FieldError{Field: "have_revision", Message: "must not be negative"}
 	}
-	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
-		s.open.Add(-1)
+	if err := s.letIn(); err != nil {
 		s.metrics.refused.Inc()
-		return s.admission.full()
-	}
-	if err := s.admission.admit(); err != nil {
-		s.open.Add(-1)
-		s.metrics.refused.Inc()
+		callOf(ctx).hangUp()
 		return err
 	}
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
@@ -82,6 +77,20 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 		return nil
 	}
 	return stream.run(ctx, ctx.Done())
+}
+
+// letIn counts a stream in, or says why it is refused.
+func (s *Server) letIn() error {
+	var err error
+	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
+		err = s.admission.full()
+	} else {
+		err = s.admission.admit()
+	}
+	if err != nil {
+		s.open.Add(-1)
+	}
+	return err
 }
 
 // stream is one Sync call. One goroutine owns it.

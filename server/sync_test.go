@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -204,8 +205,8 @@ func TestNewPropagationKeys(t *testing.T) {
 	f.reach(g.apply(t, "staging", putFlag("staging", "a", "on")))
 }
 
-// TestMaxStreams: one stream too many is refused, and there is room again when
-// another ends.
+// TestMaxStreams: one stream too many is refused, with its connection, and there
+// is room again when another ends.
 func TestMaxStreams(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(o *options) { o.server.MaxStreams = 2 })
@@ -216,6 +217,9 @@ func TestMaxStreams(t *testing.T) {
 	sync := rpc{procedure: guidonv1connect.SyncServiceSyncProcedure, streams: true}
 	if code := g.call(t, sync, "{}", "X-API-Key", key); code != "unavailable" {
 		t.Errorf("the third of two streams: %s, want unavailable", code)
+	}
+	if s := dial(t, strings.TrimPrefix(g.url, "http://"), key); !strings.Contains(s.frame(), `"code":"unavailable"`) || !s.last {
+		t.Error("the third of two streams has its connection still")
 	}
 	f.close()
 	storetest.Eventually(t, "there is room again", func() bool { return g.call(t, sync, "{}", "X-API-Key", key) == "ok" })

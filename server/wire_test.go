@@ -31,6 +31,7 @@ type raw struct {
 	conn   *bufio.Reader
 	header http.Header
 	body   io.Reader
+	last   bool // the connection ends with this answer
 }
 
 // dial opens a stream over Connect and HTTP/1.1.
@@ -59,7 +60,7 @@ func dial(t testing.TB, address, key string, headers ...string) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.header, r.body = response.Header, response.Body
+	r.header, r.body, r.last = response.Header, response.Body, response.Close
 	return r
 }
 
