@@ -1,6 +1,11 @@
 package eval
 
-import "slices"
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+)
 
 // compiler compiles flags of one snapshot, prerequisites before those that
 // require them.
@@ -11,24 +16,67 @@ type compiler struct {
 	open     []string // being compiled, outermost first
 	// newer are the rows of kinds that this version does not know, by flag.
 	newer map[string][]Row
+	// alone says that no other flag can be had.
+	alone bool
+}
+
+// severalFrom is the number of flags from which a second processor saves more
+// than it costs.
+const severalFrom = 256
+
+// errNotAlone is of a flag that requires others, where these cannot be had.
+var errNotAlone = errors.New("requires other flags")
+
+// ahead compiles those of the flags that require none, on all processors.
+func (c *compiler) ahead(keys []string) {
+	workers := runtime.GOMAXPROCS(0)
+	if len(keys) < severalFrom || workers == 1 {
+		return
+	}
+	compiled := make([]*Flag, len(keys))
+	var working sync.WaitGroup
+	for w := range workers {
+		working.Go(func() {
+			one := compiler{snapshot: c.snapshot, alone: true, newer: c.newer}
+			for i := w; i < len(keys); i += workers {
+				if f := c.snapshot.flags.get(keys[i]); f != nil {
+					compiled[i] = one.compiled(f.row)
+				}
+			}
+		})
+	}
+	working.Wait()
+	for _, f := range compiled {
+		if f != nil && !errors.Is(f.err, errNotAlone) {
+			c.snapshot.flags.put(f)
+			c.done[f.key] = true
+		}
+	}
 }
 
 // flag returns the flag of that key, compiling it first if it is pending; nil
 // when there is none.
 func (c *compiler) flag(key string) *Flag {
-	f := c.snapshot.flags[key]
+	f := c.snapshot.flags.get(key)
 	if f == nil || !c.pending[key] || c.done[key] {
 		return f
 	}
-	f = &Flag{key: key, row: f.row, fallback: codeDefault, effectiveFrom: f.row.From, settings: c.snapshot.settings}
 	c.open = append(c.open, key)
-	f.err = c.compile(f)
+	f = c.compiled(f.row)
 	c.open = c.open[:len(c.open)-1]
-	if e, ok := c.snapshot.emergencies[key].last(); ok {
+	c.snapshot.flags.put(f)
+	c.done[key] = true
+	return f
+}
+
+// compiled is the flag of a row.
+func (c *compiler) compiled(row Row) *Flag {
+	f := &Flag{key: row.Name, row: row, fallback: codeDefault, effectiveFrom: row.From, settings: c.snapshot.settings}
+	f.err = c.compile(f)
+	if e, ok := c.snapshot.emergencies[row.Name].last(); ok {
 		f.kill(e)
 	}
 	f.fix()
-	c.snapshot.flags[key], c.done[key] = f, true
 	return f
 }
 
@@ -38,10 +86,11 @@ func (c *compiler) flag(key string) *Flag {
 func (c *compiler) asKilled(key string) *Flag {
 	s := c.snapshot
 	e, killed := s.emergencies[key].last()
-	if s.flags[key] == nil || !killed {
+	defined := s.flags.get(key)
+	if defined == nil || !killed {
 		return nil
 	}
-	row := s.flags[key].row
+	row := defined.row
 	f := &Flag{key: key, row: row, fallback: codeDefault, effectiveFrom: max(row.From, s.emergencies[key].row.From), settings: s.settings}
 	f.links.depend(row.name(), Name{KindEmergency, key})
 	if s.settings != nil {
@@ -64,6 +113,9 @@ func (c *compiler) compile(f *Flag) error {
 	definition, err := f.read(document)
 	if err != nil {
 		return err
+	}
+	if c.alone && len(f.attributes.requires) > 0 {
+		return errNotAlone
 	}
 	l := linker{compiler: c, flag: f}
 	if err := l.link(definition); err != nil {

@@ -104,7 +104,8 @@ func (b *bucket) digest() (sum Digest) {
 }
 
 func bucketOf(n Name) byte {
-	sum := sha256.Sum256(appendName(nil, n))
+	var room [160]byte // more than any name needs
+	sum := sha256.Sum256(appendName(room[:0], n))
 	return sum[0]
 }
 

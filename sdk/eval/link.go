@@ -100,7 +100,7 @@ func (l *linker) circle(keys []string) error {
 	s := l.compiler.snapshot
 	for _, key := range keys {
 		l.flag.links.depend(Name{KindFlag, key}, Name{KindEmergency, key})
-		l.flag.effectiveFrom = max(l.flag.effectiveFrom, s.flags[key].row.From)
+		l.flag.effectiveFrom = max(l.flag.effectiveFrom, s.flags.get(key).row.From)
 		if e := s.emergencies[key]; e != nil {
 			l.flag.effectiveFrom = max(l.flag.effectiveFrom, e.row.From)
 		}

@@ -31,14 +31,15 @@ func (s *Snapshot) Narrow(has func(project string) bool) *Snapshot {
 	}
 	next := &Snapshot{
 		revision: s.revision, settings: s.settings,
-		flags: map[string]*Flag{}, segments: map[string]*segment{}, emergencies: map[string]*emergency{}, users: map[Name][]string{},
+		flags: new(flagTable).with(len(s.order)), segments: map[string]*segment{}, emergencies: map[string]*emergency{}, users: map[Name][]string{},
 	}
 	for _, f := range s.order {
 		if keep[f.row.name()] {
-			next.flags[f.key] = f
+			next.flags.put(f)
 			next.order = append(next.order, f)
 		}
 	}
+	next.flags.done()
 	for name, g := range s.segments {
 		if keep[g.row.name()] {
 			next.segments[name] = g
@@ -58,7 +59,7 @@ func (s *Snapshot) Narrow(has func(project string) bool) *Snapshot {
 		}
 	}
 	for name, keys := range s.users {
-		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return next.flags[key] == nil })
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return next.flags.get(key) == nil })
 		if len(keys) > 0 {
 			next.users[name] = keys
 		}

@@ -6,13 +6,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Snapshot is all definitions of one environment at one revision, compiled. It
 // is immutable and may be read by any number of goroutines.
 type Snapshot struct {
 	revision int64
-	flags    map[string]*Flag
+	flags    flagTable
 	order    []*Flag // by key
 	segments map[string]*segment
 	settings *settings // nil: the environment has no settings row
@@ -55,7 +56,7 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 		}
 		seen[row.name()] = true
 	}
-	empty := &Snapshot{flags: map[string]*Flag{}, segments: map[string]*segment{}, emergencies: map[string]*emergency{}, users: map[Name][]string{}}
+	empty := &Snapshot{segments: map[string]*segment{}, emergencies: map[string]*emergency{}, users: map[Name][]string{}}
 	return empty.With(revision, rows, nil)
 }
 
@@ -67,7 +68,7 @@ func Compile(revision int64, rows []Row) (*Snapshot, error) {
 // is as for Compile.
 func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapshot, error) {
 	next := &Snapshot{
-		revision: revision, flags: maps.Clone(s.flags), order: s.order, segments: maps.Clone(s.segments),
+		revision: revision, flags: s.flags.with(len(s.order) + len(upserts)), order: s.order, segments: maps.Clone(s.segments),
 		settings: s.settings, emergencies: s.emergencies, log: s.log, newer: s.newer, users: maps.Clone(s.users),
 	}
 	changed := make(map[Name]bool, len(upserts)+len(deletes))
@@ -92,15 +93,23 @@ func (s *Snapshot) With(revision int64, upserts []Row, deletes []Name) (*Snapsho
 	if emergencies {
 		next.log = newEmergencyLog(next.emergencies)
 	}
+	digest := func() { next.digests = s.digests.with(upserts, deletes) }
+	var beside sync.WaitGroup
+	if len(upserts) < severalFrom {
+		digest()
+	} else {
+		beside.Go(digest)
+	}
 	next.compile(next.touched(s, changed))
-	next.digests = s.digests.with(upserts, deletes)
+	next.flags.done()
+	beside.Wait()
 	return next, nil
 }
 
 func (s *Snapshot) put(row Row) error {
 	switch row.Kind {
 	case KindFlag:
-		s.flags[row.Name] = &Flag{key: row.Name, row: row}
+		s.flags.put(&Flag{key: row.Name, row: row})
 	case KindSegment:
 		s.segments[row.Name] = newSegment(row)
 	case KindSettings:
@@ -122,7 +131,7 @@ func (s *Snapshot) put(row Row) error {
 func (s *Snapshot) remove(name Name) {
 	switch name.Kind {
 	case KindFlag:
-		delete(s.flags, name.Name)
+		s.flags.remove(name.Name)
 	case KindSegment:
 		delete(s.segments, name.Name)
 	case KindSettings:
@@ -146,8 +155,8 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 				name.Kind = KindFlag // whoever reads the flag reads this
 			}
 		case name.Kind == KindSettings:
-			for key := range s.flags {
-				keys[key] = true
+			for f := range s.flags.all() {
+				keys[f.key] = true
 			}
 		}
 		for _, key := range before.users[name] {
@@ -159,11 +168,13 @@ func (s *Snapshot) touched(before *Snapshot, changed map[Name]bool) map[string]b
 
 // compile compiles the flags of those keys anew and restores order and users.
 func (s *Snapshot) compile(keys map[string]bool) {
-	c := compiler{snapshot: s, pending: keys, done: map[string]bool{}, newer: s.newerOfFlags()}
+	c := compiler{snapshot: s, pending: keys, done: make(map[string]bool, len(keys)), newer: s.newerOfFlags()}
+	sorted := slices.Sorted(maps.Keys(keys))
 	compiled := make([]*Flag, 0, len(keys))
 	// Of what the touched flags read, before or now; nil where nobody does now.
 	readers := map[Name][]string{}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
+	c.ahead(sorted)
+	for _, key := range sorted {
 		for _, name := range s.readNames(key) {
 			readers[name] = nil
 		}
@@ -171,7 +182,7 @@ func (s *Snapshot) compile(keys map[string]bool) {
 			compiled = append(compiled, f)
 		}
 	}
-	s.order = merged(s.order, compiled, keys)
+	s.order = merged(s.order, compiled, sorted)
 	for _, f := range compiled {
 		for _, name := range f.links.dependencies {
 			if name == f.row.name() || name.Kind == KindSettings || name == (Name{KindEmergency, f.key}) {
@@ -221,21 +232,23 @@ func (s *Snapshot) readNames(key string) []Name {
 	return s.order[i].links.dependencies
 }
 
-// merged returns order with the flags of replaced taken out and compiled put in.
-// Both lists are sorted by key.
-func merged(order, compiled []*Flag, replaced map[string]bool) []*Flag {
+// merged returns order with the flags of the keys replaced taken out and those
+// compiled put in. All three are sorted by key. What stands between two changed
+// flags is copied without a look at it.
+func merged(order, compiled []*Flag, replaced []string) []*Flag {
 	out := make([]*Flag, 0, len(order)+len(compiled))
-	for _, f := range order {
-		if len(compiled) > 0 && compiled[0].key < f.key {
-			n, _ := slices.BinarySearchFunc(compiled, f.key, func(c *Flag, key string) int { return strings.Compare(c.key, key) })
-			out = append(out, compiled[:n]...)
-			compiled = compiled[n:]
+	for _, key := range replaced {
+		i, found := slices.BinarySearchFunc(order, key, func(f *Flag, key string) int { return strings.Compare(f.key, key) })
+		out = append(out, order[:i]...)
+		if order = order[i:]; found {
+			order = order[1:]
 		}
-		if !replaced[f.key] {
-			out = append(out, f)
+		if len(compiled) > 0 && compiled[0].key == key {
+			out = append(out, compiled[0])
+			compiled = compiled[1:]
 		}
 	}
-	return append(out, compiled...)
+	return append(out, order...)
 }
 
 func newSegment(row Row) *segment {
@@ -270,10 +283,37 @@ func (s *Snapshot) Revision() int64 { return s.revision }
 func (s *Snapshot) Digest() Digest { return s.digests.sum }
 
 // Flag returns the flag of that key, nil when there is none.
-func (s *Snapshot) Flag(key string) *Flag { return s.flags[key] }
+func (s *Snapshot) Flag(key string) *Flag { return s.flags.get(key) }
 
 // Flags yields all flags, isolated and archived ones too, sorted by key.
 func (s *Snapshot) Flags() iter.Seq[*Flag] { return slices.Values(s.order) }
+
+// Unshared yields the flags that s does not share with an earlier snapshot,
+// sorted by key: as it was, nil for one that is new, and as it is, nil for one
+// that is gone. A flag that [Snapshot.With] did not compile is shared; one that
+// it did may be the same all the same.
+func (s *Snapshot) Unshared(before *Snapshot) iter.Seq2[*Flag, *Flag] {
+	return func(yield func(was, is *Flag) bool) {
+		old, now := before.order, s.order
+		for len(old) > 0 || len(now) > 0 {
+			var was, is *Flag
+			switch {
+			case len(old) > 0 && len(now) > 0 && old[0] == now[0]: // nearly all, and not looked at
+				old, now = old[1:], now[1:]
+				continue
+			case len(now) == 0 || len(old) > 0 && old[0].key < now[0].key:
+				was, old = old[0], old[1:]
+			case len(old) == 0 || now[0].key < old[0].key:
+				is, now = now[0], now[1:]
+			default:
+				was, is, old, now = old[0], now[0], old[1:], now[1:]
+			}
+			if !yield(was, is) {
+				return
+			}
+		}
+	}
+}
 
 // Len returns the number of flags.
 func (s *Snapshot) Len() int { return len(s.order) }
@@ -293,7 +333,7 @@ func (s *settings) get() Settings {
 func (s *Snapshot) Row(n Name) (Row, bool) {
 	switch n.Kind {
 	case KindFlag:
-		if f := s.flags[n.Name]; f != nil {
+		if f := s.flags.get(n.Name); f != nil {
 			return f.row, true
 		}
 	case KindSegment:
@@ -343,7 +383,7 @@ func (s *Snapshot) Rows() iter.Seq[Row] {
 // Evaluate resolves the flag of that key as [Flag.Evaluate] does; there is no such
 // flag, FLAG_NOT_FOUND.
 func (s *Snapshot) Evaluate(key string, c *Context, t int64) Resolution {
-	f := s.flags[key]
+	f := s.flags.get(key)
 	if f == nil {
 		return Resolution{variant: codeDefault, reason: reasonError, code: codeFlagNotFound}
 	}

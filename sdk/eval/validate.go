@@ -2,7 +2,6 @@ package eval
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -67,7 +66,10 @@ func (s *Snapshot) Validate(names ...Name) error {
 			check(Name{KindFlag, name.Name})
 		}
 		if name.Kind == KindSettings {
-			readers = slices.Sorted(maps.Keys(s.flags))
+			readers = nil
+			for _, f := range s.order {
+				readers = append(readers, f.key)
+			}
 		}
 		for _, key := range readers {
 			check(Name{KindFlag, key})
@@ -96,7 +98,7 @@ func (s *Snapshot) problems(name Name) []Problem {
 	}
 	switch name.Kind {
 	case KindFlag:
-		c.flag(s.flags[name.Name], document)
+		c.flag(s.flags.get(name.Name), document)
 	case KindSegment:
 		c.segment(s, s.segments[name.Name])
 	case KindSettings:

@@ -56,28 +56,17 @@ func all(held, next *eval.Snapshot) []string {
 }
 
 // changed lists the flags that differ between two snapshots, sorted. It trusts
-// what each flag knows of its age, which covers what the flag reads, and so
-// looks at nearly all of them in passing only.
+// what each flag knows of its age, which covers what the flag reads, and looks
+// at none that both share.
 func changed(held, next *eval.Snapshot) []string {
 	var keys []string
-	created := 0
-	for flag := range next.Flags() {
-		if flag.EffectiveFrom() <= held.Revision() {
-			continue
-		}
-		keys = append(keys, flag.Key())
-		if held.Flag(flag.Key()) == nil {
-			created++
+	for was, is := range next.Unshared(held) {
+		switch {
+		case is == nil:
+			keys = append(keys, was.Key())
+		case was == nil || is.EffectiveFrom() > held.Revision():
+			keys = append(keys, is.Key())
 		}
 	}
-	if held.Len()+created == next.Len() {
-		return keys
-	}
-	for flag := range held.Flags() {
-		if next.Flag(flag.Key()) == nil {
-			keys = append(keys, flag.Key())
-		}
-	}
-	slices.Sort(keys)
 	return keys
 }

@@ -65,8 +65,12 @@ func (s saved) encode(path string) []byte {
 
 // checksum covers the name, which says whose flags they are: a file that somebody
 // copied to where those of another environment are looked for is none of its.
-func checksum(path string, payload []byte) [sha256.Size]byte {
-	return sha256.Sum256(append([]byte(filepath.Base(path)+"\x00"), payload...))
+func checksum(path string, payload []byte) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write([]byte(filepath.Base(path) + "\x00"))
+	h.Write(payload)
+	h.Sum(sum[:0])
+	return sum
 }
 
 func decodeSaved(path string, content []byte) (saved, error) {
