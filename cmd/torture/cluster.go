@@ -52,6 +52,8 @@ type Cluster struct {
 	dir      string
 	volumes  []string // that are mounted below dir
 	postgres *embedded.Server
+	home     string // of postgres, below dir
+	standby  *standby
 	url      string
 	key      string // of the API
 	master   store.MasterKey
@@ -67,6 +69,7 @@ type Cluster struct {
 	groups       []string // control groups that were made
 	files        []io.Closer
 	published    bool   // the flag that applications read
+	mayLose      bool   // what was acknowledged, since Postgres may
 	sdkKey       string // of applications
 	rest         *atRest
 	streams      int // of applications that are gone
@@ -86,7 +89,7 @@ func newCluster(s settings, name string) (*Cluster, error) {
 	for _, r := range name {
 		seed = seed*31 + uint64(r)
 	}
-	c := &Cluster{settings: s, environments: firstEnvironments, heartbeat: 15 * time.Second, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
+	c := &Cluster{settings: s, environments: firstEnvironments, home: "postgres", heartbeat: 15 * time.Second, Random: rand.New(rand.NewPCG(seed, seed))} //nolint:gosec // draws a test, guards nothing
 	var secret [32]byte
 	for i := range secret {
 		secret[i] = byte(c.Random.Uint32())
@@ -105,8 +108,21 @@ func newCluster(s settings, name string) (*Cluster, error) {
 	return c, os.Chmod(c.dir, 0o711) //nolint:gosec // Postgres runs as another user and must get through
 }
 
-// Begin starts Postgres, makes the schema and a key, and starts servers.
+// Begin is Prepare, and starts servers.
 func (c *Cluster) Begin(ctx context.Context, servers int) error {
+	if err := c.Prepare(ctx); err != nil {
+		return err
+	}
+	for range servers {
+		if _, err := c.StartServer(ctx, serving{}); err != nil {
+			return err
+		}
+	}
+	return c.noteRest(ctx)
+}
+
+// Prepare starts Postgres, and makes the schema and a key.
+func (c *Cluster) Prepare(ctx context.Context) error {
 	if err := c.StartPostgres(ctx); err != nil {
 		return err
 	}
@@ -119,16 +135,8 @@ func (c *Cluster) Begin(ctx context.Context, servers int) error {
 	}
 	defer db.Close()
 	_, text, err := db.CreateKey(ctx, store.NewKey{Kind: store.KeyAdmin, Name: "torture", Actor: "torture"})
-	if err != nil {
-		return err
-	}
 	c.key = text.Reveal()
-	for range servers {
-		if _, err := c.StartServer(ctx, serving{}); err != nil {
-			return err
-		}
-	}
-	return c.noteRest(ctx)
+	return err
 }
 
 // Spread makes environments until there are n, all of which are written to.
@@ -154,17 +162,19 @@ func (c *Cluster) StartPostgres(ctx context.Context) (err error) {
 	if c.postgres != nil {
 		_ = c.postgres.Stop() // gives the directory free
 	}
-	c.postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(c.dir, "postgres"), StartTimeout: patience})
+	c.postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(c.dir, c.home), StartTimeout: patience})
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.url = c.postgres.DatabaseURL()
 	return nil
 }
 
 // EndPostgres sends the postmaster a signal that ends it, and waits.
 func (c *Cluster) EndPostgres(ctx context.Context, signal syscall.Signal) error {
-	text, err := os.ReadFile(filepath.Join(c.dir, "postgres", "data", "postmaster.pid"))
+	text, err := os.ReadFile(filepath.Join(c.dir, c.home, "data", "postmaster.pid"))
 	if err != nil {
 		return err
 	}
@@ -197,14 +207,17 @@ func (c *Cluster) Exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// DatabaseOverTCP is a front before Postgres, which itself has no port.
+// DatabaseOverTCP is a front before Postgres, whichever it is, which itself has
+// no port.
 func (c *Cluster) DatabaseOverTCP(ctx context.Context) (*front, error) {
-	config, err := pgx.ParseConfig(c.url)
-	if err != nil {
-		return nil, err
-	}
-	socket := filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port))
 	return c.Front(ctx, func(ctx context.Context) (net.Conn, error) {
+		c.mu.Lock()
+		config, err := pgx.ParseConfig(c.url)
+		c.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		socket := filepath.Join(config.Host, fmt.Sprintf(".s.PGSQL.%d", config.Port))
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	})
 }
@@ -440,6 +453,9 @@ func (c *Cluster) close() {
 	c.http.CloseIdleConnections()
 	if c.postgres != nil {
 		_ = c.postgres.Stop() // it may have ended
+	}
+	if c.standby != nil {
+		_ = c.standby.server.Stop()
 	}
 	if c.History != nil {
 		_ = c.History.close()

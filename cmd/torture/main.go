@@ -61,6 +61,8 @@ func scenarios() []Scenario {
 		{"F5", "the server, at each failpoint", failpoints},
 		{"F17", "nothing: 64 writers race for each revision of one flag", race},
 		{"F1", "the postmaster, with kill -9", killPostgres},
+		{"F15", "the primary, with all it has: its synchronous standby takes its place", failOver},
+		{"F15-async", "the same, with a standby that nobody waits for", failOverAsync},
 		{"F2", "the connections: restarts, immediate stops, terminated backends", restartPostgres},
 		{"F4", "servers behind a balancer, with kill -9", killServers},
 		{"F20", "nothing: servers are replaced one by one with SIGTERM", restartServers},

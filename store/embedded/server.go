@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Config says where the cluster lives and how it runs.
@@ -186,10 +185,13 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
+// createDatabase makes the database if there is none. A standby has it already,
+// and takes no such command.
 func createDatabase(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "CREATE DATABASE "+database)
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P04" { // duplicate_database
-		return nil
+	var there bool
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database).Scan(&there)
+	if err == nil && !there {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+database)
 	}
 	return err
 }
