@@ -45,7 +45,7 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 	}
 	var applied Applied
 	alone := !grouped(r) || db.pool(ctx, db.writes) != db.writes
-	err = db.retry(ctx, "apply", func(ctx context.Context) error {
+	try := func(ctx context.Context) error {
 		if !alone {
 			if applied, err = db.inLine(ctx, r); !errors.Is(err, errAlone) {
 				return err
@@ -58,7 +58,16 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 		}
 		applied = outcomes[0].applied
 		return outcomes[0].err
-	})
+	}
+	err = db.retry(ctx, "apply", try)
+	for tries := 1; errors.Is(err, errUnjudged); tries++ {
+		if tries == maxTries { // each time, others had changed what was judged
+			return Applied{}, fmt.Errorf("apply: %w", ErrContended)
+		}
+		if err = r.conformity.judgePending(ctx); err == nil {
+			err = db.retry(ctx, "apply", try)
+		}
+	}
 	if err != nil {
 		if errors.Is(err, ErrUnknownDurability) {
 			db.notify()
@@ -150,7 +159,7 @@ func prepare(cs ChangeSet) (request, error) {
 	if err := cs.check(); err != nil {
 		return r, err
 	}
-	var refused RefusedError
+	var refused refusals
 	size := 0
 	for i, o := range cs.Operations {
 		if o == nil {
@@ -167,10 +176,13 @@ func prepare(cs ChangeSet) (request, error) {
 		if size += s.size; size > MaxDefinitionBytes {
 			return r, &FieldError{"operations", fmt.Sprintf("definitions are more than %d bytes together", MaxDefinitionBytes)}
 		}
+		if s.schema != nil {
+			r.conformity.knows(s.schema)
+		}
 		r.steps = append(r.steps, s)
 	}
-	if len(refused.Operations) > 0 {
-		return r, &refused
+	if err := refused.err(); err != nil {
+		return r, err
 	}
 	var err error
 	r.hash, err = hashOf(cs)
@@ -249,10 +261,10 @@ func (d *draft) carryOut(ctx context.Context, tx pgx.Tx, r request) (
 	if len(d.conflicts) > 0 {
 		return Applied{}, nil, nil, d.conflict(r)
 	}
-	if len(d.refused.Operations) > 0 {
-		return Applied{}, nil, nil, &d.refused
+	if err := d.refused.err(); err != nil {
+		return Applied{}, nil, nil, err
 	}
-	if err := d.conform(); err != nil {
+	if err := d.conform(r.conformity); err != nil {
 		return Applied{}, nil, nil, err
 	}
 	flags, environments = d.finish()
@@ -264,8 +276,8 @@ func (d *draft) carryOut(ctx context.Context, tx pgx.Tx, r request) (
 			return Applied{}, nil, nil, err
 		}
 	}
-	if len(d.refused.Operations) > 0 {
-		return Applied{}, nil, nil, &d.refused
+	if err := d.refused.err(); err != nil {
+		return Applied{}, nil, nil, err
 	}
 	applied = d.result(environments, len(flags) == 0)
 	if r.DryRun {

@@ -22,11 +22,13 @@ type request struct {
 	// record is what the entries of the change set have in common.
 	record audit.Record
 	steps  []step
+	// conformity is what was found out of its values and their schemas.
+	conformity *conformity
 }
 
 func newRequest(cs ChangeSet) request {
 	id := newID()
-	return request{ChangeSet: cs, id: id, record: audit.Record{Actor: cs.Actor, Reason: cs.Reason, Change: id, Correlation: cs.CorrelationID}}
+	return request{ChangeSet: cs, id: id, conformity: newConformity(), record: audit.Record{Actor: cs.Actor, Reason: cs.Reason, Change: id, Correlation: cs.CorrelationID}}
 }
 
 // hashOf is what a repeated change set must have in common with the first. The

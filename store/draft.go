@@ -27,7 +27,7 @@ type draft struct {
 	describes    []audit.Operation // for the installation's chain
 	changes      []Changed
 	warnings     []string
-	refused      RefusedError
+	refused      refusals
 	// conflicts are rows that are not as a change set needs them, by environment.
 	conflicts map[string][]eval.Name
 }

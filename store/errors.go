@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -152,12 +153,48 @@ type RefusedError struct {
 // maxProblems bounds how many problems one refusal lists.
 const maxProblems = 100
 
-func (e *RefusedError) add(o *OperationError) {
-	if len(e.Operations) < maxProblems {
-		e.Operations = append(e.Operations, o)
-	} else {
-		e.More++
+// refusals gathers what is wrong with a change set. Of more than it may list it
+// lists some of each environment.
+type refusals struct {
+	all   []*OperationError // at most maxProblems of each environment, as they came
+	found map[string]int    // by environment
+	count int
+}
+
+func (r *refusals) add(o *OperationError) {
+	if r.found == nil {
+		r.found = map[string]int{}
 	}
+	r.count++
+	if r.found[o.Environment]++; r.found[o.Environment] <= maxProblems {
+		r.all = append(r.all, o)
+	}
+}
+
+// err is nil if nothing is wrong.
+func (r *refusals) err() error {
+	if r.count == 0 {
+		return nil
+	}
+	shares := map[string]int{}
+	environments := slices.Sorted(maps.Keys(r.found))
+	for given, before := 0, -1; given < maxProblems && given != before; {
+		before = given
+		for _, name := range environments {
+			if given < maxProblems && shares[name] < r.found[name] {
+				shares[name]++
+				given++
+			}
+		}
+	}
+	e := &RefusedError{}
+	for _, o := range r.all {
+		if shares[o.Environment]--; shares[o.Environment] >= 0 {
+			e.Operations = append(e.Operations, o)
+		}
+	}
+	e.More = r.count - len(e.Operations)
+	return e
 }
 
 func (e *RefusedError) Error() string {

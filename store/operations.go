@@ -22,6 +22,7 @@ type step struct {
 	creates     bool // may be for a row that is not there
 	describes   bool // may write what the installation's chain records
 	size        int  // bytes of definition, for the limit of the change set
+	schema      *schema
 	edit        func(*target) error
 	// key edits what the installation knows of a flag, in the place of edit.
 	key func(*flagDraft) error
