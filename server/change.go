@@ -31,6 +31,7 @@ func (s changes) Apply(ctx context.Context, req *guidonv1.ChangeServiceApplyRequ
 	}
 	return &guidonv1.ChangeServiceApplyResponse{
 		ChangeId: applied.ChangeID, Revisions: applied.Revisions, Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
+		Unchanged: applied.Unchanged,
 	}, nil
 }
 
@@ -55,7 +56,9 @@ func (s changes) carryOut(ctx context.Context, dryRun bool, do func(actor, corre
 	if err != nil {
 		return store.Applied{}, err
 	}
-	if !dryRun && !applied.Unchanged {
+	if applied.Unchanged {
+		applied.ChangeID = "" // under which there is nothing
+	} else if !dryRun {
 		s.settle(ctx, applied.Revisions)
 		s.log.LogAttrs(ctx, slog.LevelInfo, "change applied", slog.String("change_id", applied.ChangeID),
 			slog.Any("revisions", applied.Revisions), slog.String("key_id", c.principal.KeyID), slog.String("correlation_id", c.correlationID))

@@ -50,7 +50,7 @@ func refusedRun(err error) (*guidonv1.ChangeServiceDryRunResponse, error) {
 	if len(problems) == 0 {
 		return nil, err
 	}
-	return &guidonv1.ChangeServiceDryRunResponse{Problems: problems}, nil
+	return &guidonv1.ChangeServiceDryRunResponse{Problems: problems, More: moreProblems(err)}, nil
 }
 
 func fromContexts(contexts []*structpb.Struct) ([]*eval.Context, error) {

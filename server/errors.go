@@ -118,17 +118,25 @@ func details(err error) []proto.Message {
 		message := &guidonv1.Conflict{
 			Environment: conflict.Environment, ExpectedRevision: conflict.Expected, Revision: conflict.Actual,
 		}
-		for _, name := range conflict.Changed {
+		for _, row := range conflict.Changed {
 			message.Changed = append(message.Changed, &guidonv1.Change{
-				Environment: conflict.Environment, Kind: name.Kind.String(), Name: name.Name, Action: string(store.ActionChanged),
+				Environment: conflict.Environment, Kind: row.Kind.String(), Name: row.Name.Name, Action: string(row.Action),
 			})
 		}
 		return []proto.Message{message}
 	}
 	if problems := problems(err); len(problems) > 0 {
-		return []proto.Message{&guidonv1.Invalid{Problems: problems}}
+		return []proto.Message{&guidonv1.Invalid{Problems: problems, More: moreProblems(err)}}
 	}
 	return nil
+}
+
+// moreProblems counts those that problems leaves out.
+func moreProblems(err error) int32 {
+	if refused, ok := errors.AsType[*store.RefusedError](err); ok {
+		return int32(refused.More)
+	}
+	return 0
 }
 
 // problems lists what is wrong with a request.

@@ -33,6 +33,7 @@ func (s changes) Kill(ctx context.Context, req *guidonv1.ChangeServiceKillReques
 	}
 	return &guidonv1.ChangeServiceKillResponse{
 		ChangeId: applied.ChangeID, Revision: applied.Revisions[e.Name()], Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
+		Unchanged: applied.Unchanged,
 	}, nil
 }
 
@@ -54,6 +55,7 @@ func (s changes) Unkill(ctx context.Context, req *guidonv1.ChangeServiceUnkillRe
 	}
 	return &guidonv1.ChangeServiceUnkillResponse{
 		ChangeId: applied.ChangeID, Revision: applied.Revisions[e.Name()], Changes: toChanges(applied.Changes), Warnings: applied.Warnings,
+		Unchanged: applied.Unchanged,
 	}, nil
 }
 

@@ -70,7 +70,7 @@ func TestConflict(t *testing.T) {
 	if !ok || !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("Apply at a stale revision: %v, want a conflict", err)
 	}
-	want := &store.ConflictError{Environment: "production", Expected: 2, Actual: 3, Changed: []eval.Name{{Kind: eval.KindFlag, Name: "b"}}}
+	want := &store.ConflictError{Environment: "production", Expected: 2, Actual: 3, Changed: []store.ConflictingRow{{Name: eval.Name{Kind: eval.KindFlag, Name: "b"}, Action: store.ActionCreated}}}
 	if diff := cmp.Diff(want, conflict); diff != "" {
 		t.Errorf("conflict (-want +got):\n%s", diff)
 	}

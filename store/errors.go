@@ -89,7 +89,26 @@ type ConflictError struct {
 	Expected, Actual int64
 	// Changed names what was written after Expected, at most 100 names,
 	// sorted. Empty if Expected is ahead of Actual.
-	Changed []eval.Name
+	Changed []ConflictingRow
+}
+
+// ConflictingRow is a row that was written meanwhile, and what became of it:
+// created, changed or deleted.
+type ConflictingRow struct {
+	eval.Name
+	Action ChangeAction
+}
+
+// rowAction says what became of a row that was there before, is there after, or
+// both.
+func rowAction(before, after bool) ChangeAction {
+	switch {
+	case !after:
+		return ActionDeleted
+	case !before:
+		return ActionCreated
+	}
+	return ActionChanged
 }
 
 func (e *ConflictError) Error() string {
@@ -101,7 +120,7 @@ func (e *ConflictError) Error() string {
 		} else {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s", n.Kind, n.Name)
+		fmt.Fprintf(&b, "%s %s", n.Kind, n.Name.Name)
 	}
 	return b.String()
 }

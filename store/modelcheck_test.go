@@ -177,8 +177,12 @@ func (u *universe) check(r *rapid.T, a act, want forecast, applied store.Applied
 		r.Fatalf("%+v: %v", a, err)
 	}
 	if conflict, ok := errors.AsType[*store.ConflictError](err); ok {
-		slices.SortFunc(conflict.Changed, compareNames)
-		if diff := cmp.Diff(want.changed, conflict.Changed); diff != "" {
+		var changed []eval.Name
+		for _, row := range conflict.Changed {
+			changed = append(changed, row.Name)
+		}
+		slices.SortFunc(changed, compareNames)
+		if diff := cmp.Diff(want.changed, changed); diff != "" {
 			r.Fatalf("%+v: conflict with (-model +store):\n%s", a, diff)
 		}
 	}

@@ -232,7 +232,10 @@ func (db *DB) Copy(ctx context.Context, c Change, from, to string) (Applied, err
 // rowConflict is the conflict of an environment in which rows changed meanwhile.
 func rowConflict(e *environmentDraft, revision int64, changed []eval.Name) *ConflictError {
 	slices.SortFunc(changed, compareNames)
-	return &ConflictError{
-		Environment: e.Name, Expected: cmp.Or(revision, e.Revision), Actual: e.Revision, Changed: changed[:min(len(changed), maxProblems)],
+	conflict := &ConflictError{Environment: e.Name, Expected: cmp.Or(revision, e.Revision), Actual: e.Revision}
+	for _, name := range changed[:min(len(changed), maxProblems)] {
+		r := e.rows[name]
+		conflict.Changed = append(conflict.Changed, ConflictingRow{name, rowAction(true, r != nil && r.document != nil)})
 	}
+	return conflict
 }

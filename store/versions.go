@@ -348,21 +348,26 @@ CROSS JOIN LATERAL (
 ) f`
 
 const selectChangedSince = `
-SELECT DISTINCT kind, name FROM flag_versions
+SELECT kind, name, bool_or(from_revision <= @revision) AS had, bool_or(to_revision IS NULL) AS has
+FROM flag_versions
 WHERE environment = @environment AND (from_revision > @revision OR to_revision > @revision)
+GROUP BY kind, name
 ORDER BY kind, name
 LIMIT 100`
 
 // changedSince names what was written after a revision, for a conflict.
-func changedSince(ctx context.Context, tx pgx.Tx, env string, revision int64) ([]eval.Name, error) {
-	type row struct{ Kind, Name string }
+func changedSince(ctx context.Context, tx pgx.Tx, env string, revision int64) ([]ConflictingRow, error) {
+	type row struct {
+		Kind, Name string
+		Had, Has   bool
+	}
 	rows, err := writing[row](ctx, tx, selectChangedSince, pgx.StrictNamedArgs{"environment": env, "revision": revision})
 	if err != nil {
 		return nil, err
 	}
-	out := make([]eval.Name, len(rows))
+	out := make([]ConflictingRow, len(rows))
 	for i, r := range rows {
-		out[i].Name = r.Name
+		out[i].Name.Name, out[i].Action = r.Name, rowAction(r.Had, r.Has)
 		if out[i].Kind, err = eval.ParseKind(r.Kind); err != nil {
 			return nil, err
 		}

@@ -93,7 +93,7 @@ func newChangeDryRunCommand(out *output, r *remote) *cobra.Command {
 // error, so that a pipeline stops.
 func printDryRun(w io.Writer, out *output, res *guidonv1.ChangeServiceDryRunResponse) error {
 	if len(res.GetProblems()) > 0 && !out.json {
-		return fmt.Errorf("%s", explainInvalid(&guidonv1.Invalid{Problems: res.GetProblems()}))
+		return fmt.Errorf("%s", explainInvalid(&guidonv1.Invalid{Problems: res.GetProblems(), More: res.GetMore()}))
 	}
 	err := out.print(w, message{res}, func(t *table) {
 		rowChanges(t, res.GetChanges())

@@ -176,7 +176,7 @@ func explainConflict(c *guidonv1.Conflict) string {
 		fmt.Fprintf(&b, ", expected %d", c.GetExpectedRevision())
 	}
 	for _, change := range c.GetChanged() {
-		fmt.Fprintf(&b, "\n  changed meanwhile: %s %s", change.GetKind(), cell(change.GetName()))
+		fmt.Fprintf(&b, "\n  %s meanwhile: %s %s", change.GetAction(), change.GetKind(), cell(change.GetName()))
 	}
 	if e := c.GetEnvironment(); c.GetExpectedRevision() > 0 && c.GetExpectedRevision() < c.GetRevision() {
 		fmt.Fprintf(&b, "\nsee how: guidon compare %s@%d %s", e, c.GetExpectedRevision(), e)
@@ -189,6 +189,9 @@ func explainInvalid(i *guidonv1.Invalid) string {
 	b.WriteString("refused, nothing was changed")
 	for _, p := range i.GetProblems() {
 		b.WriteString("\n  " + describe(p))
+	}
+	if i.GetMore() > 0 {
+		fmt.Fprintf(&b, "\n  and %d more", i.GetMore())
 	}
 	return b.String()
 }

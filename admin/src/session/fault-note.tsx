@@ -17,6 +17,7 @@ export function FaultNote({ fault }: { fault: Fault }) {
 								{problem.path && <code>{problem.path}</code>} {problem.message}
 							</li>
 						))}
+						{fault.more > 0 && <li>and {fault.more} more</li>}
 					</ul>
 				)}
 			</div>

@@ -8,6 +8,8 @@ export interface Fault {
 	detail: string;
 	/** problems of an invalid request, each with its place. */
 	problems: Problem[];
+	/** more counts problems that were left out. */
+	more: number;
 	/** conflict says what changed since the author looked. */
 	conflict: Conflict | undefined;
 }
@@ -19,6 +21,7 @@ export function faultOf(cause: unknown): Fault {
 		title: "Guidon refused this",
 		detail: error.rawMessage,
 		problems: error.findDetails(InvalidSchema).flatMap((invalid) => invalid.problems),
+		more: error.findDetails(InvalidSchema).reduce((sum, invalid) => sum + invalid.more, 0),
 		conflict: error.findDetails(ConflictSchema)[0],
 	};
 	// fetch reports a server it cannot reach as a TypeError.

@@ -112,11 +112,12 @@ func (x *ChangeServiceRevertRequest) GetDryRun() bool {
 // ChangeResult is what became of a change that the server made up, with the
 // fields that it is made of.
 type ChangeResult struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	ChangeId  string                 `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
-	Revisions map[string]int64       `protobuf:"bytes,2,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Changes   []*RowChange           `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
-	Warnings  []string               `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// change_id is empty where nothing changed.
+	ChangeId  string           `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	Revisions map[string]int64 `protobuf:"bytes,2,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Changes   []*RowChange     `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings  []string         `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// unchanged is set where everything was as wanted already.
 	Unchanged     bool `protobuf:"varint,5,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -729,7 +730,9 @@ type ChangeServiceDryRunResponse struct {
 	Problems  []*Problem       `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
 	Warnings  []string         `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// impacts lists the flags whose results would change for a given context.
-	Impacts       []*Impact `protobuf:"bytes,5,rep,name=impacts,proto3" json:"impacts,omitempty"`
+	Impacts []*Impact `protobuf:"bytes,5,rep,name=impacts,proto3" json:"impacts,omitempty"`
+	// more counts further problems, which are left out.
+	More          int32 `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +800,13 @@ func (x *ChangeServiceDryRunResponse) GetImpacts() []*Impact {
 		return x.Impacts
 	}
 	return nil
+}
+
+func (x *ChangeServiceDryRunResponse) GetMore() int32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
 }
 
 // RowChange is a change with the fields that it is made of.
@@ -1088,7 +1098,9 @@ type ChangeServiceApplyResponse struct {
 	// changes has one entry for each row an operation looked at.
 	Changes []*Change `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
 	// warnings do not hinder: a flag that stops being derivable, for example.
-	Warnings      []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// unchanged is set where everything was as asked already.
+	Unchanged     bool `protobuf:"varint,5,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1149,6 +1161,13 @@ func (x *ChangeServiceApplyResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *ChangeServiceApplyResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
 }
 
 type ChangeServiceKillRequest struct {
@@ -1289,9 +1308,11 @@ type ChangeServiceKillResponse struct {
 	// change_id is empty where nothing changed: the flags were killed already.
 	ChangeId string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
 	// revision of the environment that the kill made: the emergency's name.
-	Revision      int64     `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	Changes       []*Change `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
-	Warnings      []string  `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Revision int64     `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Changes  []*Change `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings []string  `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// unchanged is set where everything was as asked already.
+	Unchanged     bool `protobuf:"varint,5,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1352,6 +1373,13 @@ func (x *ChangeServiceKillResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *ChangeServiceKillResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
 }
 
 type ChangeServiceUnkillRequest struct {
@@ -1432,11 +1460,14 @@ func (x *ChangeServiceUnkillRequest) GetDryRun() bool {
 }
 
 type ChangeServiceUnkillResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChangeId      string                 `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
-	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	Changes       []*Change              `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
-	Warnings      []string               `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// change_id is empty where nothing changed.
+	ChangeId string    `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	Revision int64     `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Changes  []*Change `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings []string  `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// unchanged is set where everything was as asked already.
+	Unchanged     bool `protobuf:"varint,5,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1497,6 +1528,13 @@ func (x *ChangeServiceUnkillResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *ChangeServiceUnkillResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
 }
 
 type ChangeServiceKillReportRequest struct {
@@ -1840,7 +1878,8 @@ type Conflict struct {
 	Environment      string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	ExpectedRevision int64                  `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3" json:"expected_revision,omitempty"`
 	Revision         int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// changed names what changed after expected_revision, at most 100.
+	// changed names what changed after expected_revision, at most 100, and what
+	// became of it: action is created, changed or deleted.
 	Changed       []*Change `protobuf:"bytes,4,rep,name=changed,proto3" json:"changed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1906,8 +1945,11 @@ func (x *Conflict) GetChanged() []*Change {
 
 // Invalid is the detail of an INVALID_ARGUMENT answer.
 type Invalid struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Problems      []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// problems are at most about 100, of each environment some.
+	Problems []*Problem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	// more counts further problems, which are left out.
+	More          int32 `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1947,6 +1989,13 @@ func (x *Invalid) GetProblems() []*Problem {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *Invalid) GetMore() int32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
 }
 
 // Problem is one thing that is wrong with a request.
@@ -3704,13 +3753,14 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\bcontexts\x18\x05 \x03(\v2\x17.google.protobuf.StructR\bcontexts\x1aD\n" +
 	"\x16ExpectedRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xd9\x02\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xed\x02\n" +
 	"\x1bChangeServiceDryRunResponse\x12S\n" +
 	"\trevisions\x18\x01 \x03(\v25.guidon.v1.ChangeServiceDryRunResponse.RevisionsEntryR\trevisions\x12.\n" +
 	"\achanges\x18\x02 \x03(\v2\x14.guidon.v1.RowChangeR\achanges\x12.\n" +
 	"\bproblems\x18\x03 \x03(\v2\x12.guidon.v1.ProblemR\bproblems\x12\x1a\n" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12+\n" +
-	"\aimpacts\x18\x05 \x03(\v2\x11.guidon.v1.ImpactR\aimpacts\x1a<\n" +
+	"\aimpacts\x18\x05 \x03(\v2\x11.guidon.v1.ImpactR\aimpacts\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\x05R\x04more\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"f\n" +
@@ -3737,12 +3787,13 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\x0fisolate_invalid\x18\x06 \x01(\bR\x0eisolateInvalid\x1aD\n" +
 	"\x16ExpectedRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x94\x02\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xb2\x02\n" +
 	"\x1aChangeServiceApplyResponse\x12\x1b\n" +
 	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12R\n" +
 	"\trevisions\x18\x02 \x03(\v24.guidon.v1.ChangeServiceApplyResponse.RevisionsEntryR\trevisions\x12+\n" +
 	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
-	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x1a<\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tunchanged\x18\x05 \x01(\bR\tunchanged\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xbd\x01\n" +
@@ -3754,23 +3805,25 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"2\n" +
 	"\x04Kill\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
-	"\avariant\x18\x02 \x01(\tR\avariant\"\x9d\x01\n" +
+	"\avariant\x18\x02 \x01(\tR\avariant\"\xbb\x01\n" +
 	"\x19ChangeServiceKillResponse\x12\x1b\n" +
 	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
 	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
-	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"\xac\x01\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tunchanged\x18\x05 \x01(\bR\tunchanged\"\xac\x01\n" +
 	"\x1aChangeServiceUnkillRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"\x9f\x01\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"\xbd\x01\n" +
 	"\x1bChangeServiceUnkillResponse\x12\x1b\n" +
 	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12+\n" +
 	"\achanges\x18\x03 \x03(\v2\x11.guidon.v1.ChangeR\achanges\x12\x1a\n" +
-	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"^\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tunchanged\x18\x05 \x01(\bR\tunchanged\"^\n" +
 	"\x1eChangeServiceKillReportRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\xfd\x03\n" +
@@ -3804,9 +3857,10 @@ const file_guidon_v1_change_proto_rawDesc = "" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12+\n" +
 	"\x11expected_revision\x18\x02 \x01(\x03R\x10expectedRevision\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12+\n" +
-	"\achanged\x18\x04 \x03(\v2\x11.guidon.v1.ChangeR\achanged\"9\n" +
+	"\achanged\x18\x04 \x03(\v2\x11.guidon.v1.ChangeR\achanged\"M\n" +
 	"\aInvalid\x12.\n" +
-	"\bproblems\x18\x01 \x03(\v2\x12.guidon.v1.ProblemR\bproblems\"\x8b\x01\n" +
+	"\bproblems\x18\x01 \x03(\v2\x12.guidon.v1.ProblemR\bproblems\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\x05R\x04more\"\x8b\x01\n" +
 	"\aProblem\x12\x1c\n" +
 	"\toperation\x18\x01 \x01(\x05R\toperation\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
