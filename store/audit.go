@@ -272,13 +272,13 @@ func (i *installationRow) append(b *pgx.Batch, r audit.Record) error {
 	return nil
 }
 
-const insertEntries = `
+var insertEntries = over(`
 INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, texts, change_id, correlation, revision)
 SELECT environment, seq, prev, hash, payload, at, actor, string_to_array(actions, E'\n'), string_to_array(names, E'\n'), texts::bytea[], change,
 	correlation, NULLIF(revision, 0)
-FROM unnest(@environments::text[], @seqs::bigint[], @prevs::bytea[], @hashes::bytea[], @payloads::bytea[], @times::timestamptz[], @actors::text[],
-		@actions::text[], @names::text[], @texts::text[], @changes::uuid[], @correlations::text[], @revisions::bigint[])
-	AS n (environment, seq, prev, hash, payload, at, actor, actions, names, texts, change, correlation, revision)`
+FROM {rows}`,
+	"environment text", "seq bigint", "prev bytea", "hash bytea", "payload bytea", "at timestamptz", "actor text",
+	"actions text", "names text", "texts text", "change uuid", "correlation text", "revision bigint")
 
 // appendEntry queues the entry that follows head and returns the new head. The
 // caller holds the lock of the row that keeps the head, and made the record
@@ -322,36 +322,21 @@ func (e *entries) add(head audit.Head, r audit.Record) (audit.Head, error) {
 	return audit.Head{Seq: made.Seq, Hash: made.Hash}, nil
 }
 
-// write queues the entries.
-func (e *entries) write(b *pgx.Batch) {
-	if len(*e) == 0 {
-		return
-	}
-	var (
-		environments, actors, actions, names, texts, changes, correlations []string
-		seqs, revisions                                                    []int64
-		prevs, hashes, payloads                                            [][]byte
-		times                                                              []time.Time
-		reasons                                                            []audit.Text
-	)
-	for _, m := range *e {
-		environments, actors = append(environments, m.Scope), append(actors, m.Actor)
-		actions, names = append(actions, strings.Join(m.actions, "\n")), append(names, strings.Join(m.names, "\n"))
+// write queues the entries, and their reasons.
+func (e entries) write(b *pgx.Batch) {
+	var rows, reasons []bulkRow
+	for _, m := range e {
+		rows = append(rows, bulkRow{
+			m.Scope, m.Seq, m.Prev[:], m.Hash[:], m.Entry.Payload, m.Time, m.Actor,
+			strings.Join(m.actions, "\n"), strings.Join(m.names, "\n"), hashArray(textsOf(m.Record)), m.Change, m.Correlation, m.Revision,
+		})
 		if m.reason.Text != "" {
-			reasons = append(reasons, m.reason)
+			hash := m.reason.Hash()
+			reasons = append(reasons, bulkRow{hash[:], m.reason.Salt[:], m.reason.Text})
 		}
-		texts = append(texts, hashArray(textsOf(m.Record)))
-		changes, correlations = append(changes, m.Change), append(correlations, m.Correlation)
-		seqs, revisions = append(seqs, m.Seq), append(revisions, m.Revision)
-		prevs, hashes, payloads = append(prevs, m.Prev[:]), append(hashes, m.Hash[:]), append(payloads, m.Entry.Payload)
-		times = append(times, m.Time)
 	}
-	writeReasons(b, reasons)
-	b.Queue(insertEntries, args{
-		"environments": environments, "seqs": seqs, "prevs": prevs, "hashes": hashes, "payloads": payloads, "times": times,
-		"actors": actors, "actions": actions, "names": names, "texts": texts, "changes": changes,
-		"correlations": correlations, "revisions": revisions,
-	})
+	insertReasons.queue(b, reasons)
+	insertEntries.queue(b, rows)
 }
 
 func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }

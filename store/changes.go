@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -62,22 +63,22 @@ type changeRow struct {
 	Result      []byte
 }
 
-const selectChanges = `
-SELECT asked.number::int - 1 AS request, c.request_hash, c.result
-FROM unnest(@ids::uuid[], @actors::text[], @keys::text[]) WITH ORDINALITY AS asked (id, actor, key, number)
+var selectChanges = over(`
+SELECT n.number AS request, c.request_hash, c.result
+FROM {rows}
 CROSS JOIN LATERAL (
 	SELECT request_hash, result FROM changes
-	WHERE id = asked.id OR actor = asked.actor AND idempotency_key = asked.key
+	WHERE id = n.id OR actor = n.actor AND idempotency_key = n.key
 	LIMIT 1
-) c`
+) c`, "number int", "id uuid", "actor text", "key text")
 
 // lookUp reads which of some change sets were applied already.
 func lookUp(b *pgx.Batch, out *[]changeRow, requests []request) {
-	var ids, actors, keys []string
-	for _, r := range requests {
-		ids, actors, keys = append(ids, r.id), append(actors, r.Actor), append(keys, r.IdempotencyKey)
+	var rows []bulkRow
+	for i, r := range requests {
+		rows = append(rows, bulkRow{i, r.id, r.Actor, r.IdempotencyKey})
 	}
-	queue(b, out, selectChanges, pgx.StrictNamedArgs{"ids": ids, "actors": actors, "keys": keys})
+	queueOver(b, out, selectChanges, rows)
 }
 
 // answer is the stored result of a change set that was applied already.
@@ -92,20 +93,23 @@ func (c changeRow) answer(r request) (Applied, error) {
 	return applied, nil
 }
 
-const insertChanges = `
+var insertChanges = over(`
 INSERT INTO changes (id, actor, idempotency_key, request_hash, reason, result, created_at)
 SELECT id, actor, NULLIF(key, ''), hash, reason, result, at
-FROM unnest(@ids::uuid[], @actors::text[], @keys::text[], @hashes::bytea[], @reasons::text[], @results::bytea[], @times::timestamptz[])
-	AS n (id, actor, key, hash, reason, result, at)`
+FROM {rows}`,
+	"id uuid", "actor text", "key text", "hash bytea", "reason text", "result bytea", "at timestamptz")
 
-// Each change removes more than it adds, so the table stays as large as 30
-// days of changes without a job that somebody must run.
+// One transaction in so many, by lot, looks for change sets to be forgotten: each
+// would find as good as nothing. It removes more than all of them add, so the
+// table stays as large as 30 days of changes without a job that somebody must run.
+const forgetEvery = 16
+
 const deleteExpiredChanges = `
 DELETE FROM changes WHERE id IN (
 	SELECT id FROM changes
 	WHERE created_at < @at::timestamptz - interval '30 days'
 	ORDER BY created_at
-	LIMIT 4 * @made
+	LIMIT @limit
 	FOR UPDATE SKIP LOCKED
 )`
 
@@ -128,22 +132,16 @@ func (r request) done(applied Applied, at time.Time) (doneChange, error) {
 
 // writeChanges queues what is remembered of change sets.
 func writeChanges(b *pgx.Batch, done []doneChange) {
-	if len(done) == 0 {
-		return
-	}
-	var (
-		ids, actors, keys, reasons []string
-		hashes, results            [][]byte
-		times                      []time.Time
-	)
+	var rows []bulkRow
+	var newest time.Time
 	for _, d := range done {
-		ids, actors, keys, reasons = append(ids, d.id), append(actors, d.Actor), append(keys, d.IdempotencyKey), append(reasons, d.Reason)
-		hashes, results, times = append(hashes, d.hash[:]), append(results, d.result), append(times, d.at)
+		rows = append(rows, bulkRow{d.id, d.Actor, d.IdempotencyKey, d.hash[:], d.Reason, d.result, d.at})
+		newest = latest(newest, d.at)
 	}
-	b.Queue(insertChanges, args{
-		"ids": ids, "actors": actors, "keys": keys, "hashes": hashes, "reasons": reasons, "results": results, "times": times,
-	})
-	b.Queue(deleteExpiredChanges, args{"at": slices.MaxFunc(times, time.Time.Compare), "made": len(done)})
+	insertChanges.queue(b, rows)
+	if len(done) > 0 && rand.N(forgetEvery) == 0 { //nolint:gosec // a lot
+		b.Queue(deleteExpiredChanges, args{"at": newest, "limit": 4 * forgetEvery * len(done)})
+	}
 }
 
 // An idempotency key is its actor's; what has no actor left has none.

@@ -194,10 +194,14 @@ func writing[T any](ctx context.Context, tx pgx.Tx, sql string, args pgx.StrictN
 // queue adds a statement to a batch whose rows are gathered in out when the
 // batch is read.
 func queue[T any](b *pgx.Batch, out *[]T, sql string, named pgx.StrictNamedArgs) {
-	b.Queue(sql, args(named)).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(sql, args(named)).Query(gather(out))
+}
+
+func gather[T any](out *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
 		*out, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
 		return err
-	})
+	}
 }
 
 // args are named arguments, as pgx.StrictNamedArgs are, for statements that are

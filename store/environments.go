@@ -158,29 +158,20 @@ FROM locked`
 	lockFree         = lockRows + ofNames + inOrder + ` SKIP LOCKED` + selectLocked
 )
 
-const publishRevisions = `
+var publishRevisions = over(`
 UPDATE environments e
 SET revision = n.revision, bytes = n.bytes, audit_seq = n.seq, audit_head = n.head, updated_at = n.at
-FROM unnest(@names::text[], @revisions::bigint[], @bytes::bigint[], @seqs::bigint[], @heads::bytea[], @times::timestamptz[])
-	AS n (name, revision, bytes, seq, head, at)
-WHERE e.name = n.name`
+FROM {rows}
+WHERE e.name = n.name`,
+	"name text", "revision bigint", "bytes bigint", "seq bigint", "head bytea", "at timestamptz")
 
 // publish queues the step of environments to the revisions that they are at now.
 func publish(b *pgx.Batch, moved []*lockedEnvironment) {
-	if len(moved) == 0 {
-		return
-	}
-	var (
-		names                  []string
-		revisions, bytes, seqs []int64
-		heads                  [][]byte
-		times                  []time.Time
-	)
+	var rows []bulkRow
 	for _, e := range moved {
-		names, heads, times = append(names, e.Name), append(heads, e.AuditHead), append(times, e.UpdatedAt)
-		revisions, bytes, seqs = append(revisions, e.Revision), append(bytes, e.Bytes), append(seqs, e.AuditSeq)
+		rows = append(rows, bulkRow{e.Name, e.Revision, e.Bytes, e.AuditSeq, e.AuditHead, e.UpdatedAt})
 	}
-	b.Queue(publishRevisions, args{"names": names, "revisions": revisions, "bytes": bytes, "seqs": seqs, "heads": heads, "times": times})
+	publishRevisions.queue(b, rows)
 }
 
 // MaxEnvironments bounds the environments of an installation, archived ones

@@ -259,8 +259,11 @@ const selectAllFlagRows = `
 SELECT key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle
 FROM flags`
 
-const selectFlagRows = selectAllFlagRows + `
-WHERE key = ANY(@keys)`
+var selectFlagRows = over(`
+SELECT f.key, f.project, f.kind, f.type, f.scope, f.owner, f.description, f.tags, f.links, f.schema, f.lifecycle
+FROM {rows}
+CROSS JOIN LATERAL (SELECT * FROM flags WHERE flags.key = n.key OFFSET 0) f`,
+	"key text")
 
 const insertProject = `INSERT INTO projects (name, created_at) VALUES (@project, @at) ON CONFLICT (name) DO NOTHING`
 

@@ -122,8 +122,7 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 	var (
 		every, describes bool
 		environments     []string
-		within, flags    []string
-		named            []eval.Name
+		asked, keys      []bulkRow
 		locked           []lockedEnvironment
 		chain            []installationRow
 		rows             []openRow
@@ -136,14 +135,15 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 	for _, r := range requests {
 		environments = slices.AppendSeq(environments, maps.Keys(r.Expect))
 		for _, s := range r.steps {
-			name := flagOf(s.name)
-			named = append(named, name)
 			environments = append(environments, s.environment)
 			every = every || s.environment == ""
 			describes = describes || s.describes
+			name, flag := flagOf(s.name), ""
 			if name.Kind == eval.KindFlag {
-				within, flags = append(within, s.environment), append(flags, name.Name)
+				flag = name.Name
+				keys = append(keys, bulkRow{flag})
 			}
+			asked = append(asked, bulkRow{s.environment, flag, name.String()})
 		}
 	}
 	slices.Sort(environments)
@@ -159,10 +159,12 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 		queue(b, &chain, lockInstallation, nil)
 	}
 	lookUp(b, &g.earlier, requests)
-	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{
-		"every": every, "environments": environments, "within": within, "flags": flags, "refers": refers(named),
-	})
-	queue(b, &known, selectFlagRows, pgx.StrictNamedArgs{"keys": flags})
+	selectOpen := selectOpenRows
+	if every {
+		selectOpen = selectOpenEverywhere
+	}
+	queueOver(b, &rows, selectOpen, asked)
+	queueOver(b, &known, selectFlagRows, keys)
 	if db.replicated {
 		queue(b, &g.replication, selectReplication, nil)
 	}

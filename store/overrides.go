@@ -309,11 +309,11 @@ func (n NewOverride) allowed(ctx context.Context, tx pgx.Tx, at time.Time) error
 
 // flag reads the flag, compiled as far as that goes without what it reads.
 func (n NewOverride) flag(ctx context.Context, tx pgx.Tx) (*eval.Flag, error) {
-	rows, err := writing[openRow](ctx, tx, selectOpenRows, pgx.StrictNamedArgs{
-		"every": false, "environments": []string{n.Environment}, "within": []string{n.Environment}, "flags": []string{n.Flag}, "refers": []string{},
-	})
-	if err != nil {
-		return nil, err
+	var rows []openRow
+	b := &pgx.Batch{}
+	queueOver(b, &rows, selectOpenRows, []bulkRow{{n.Environment, n.Flag, ""}})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, driver(err)
 	}
 	for _, r := range rows {
 		if r.Kind != eval.KindFlag.String() {

@@ -104,7 +104,7 @@ func recoverAll(ctx context.Context, tx pgx.Tx, r request, force bool) ([]Recove
 	queue(b, &locked, lockEnvironments, nil)
 	queue(b, &chain, lockInstallation, nil)
 	queue(b, &same, selectLineage, nil)
-	queue(b, &rows, selectOpenRows, pgx.StrictNamedArgs{"every": true, "environments": []string{}, "within": []string{}, "flags": []string{}, "refers": []string{}})
+	queueOver(b, &rows, selectOpenEverywhere, []bulkRow{{"", "", ""}}) // the settings
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return nil, driver(err)
 	}

@@ -144,24 +144,11 @@ func hideReason(r *audit.Record) (t audit.Text) {
 	return t
 }
 
-const insertReasons = `
+var insertReasons = over(`
 INSERT INTO audit_texts (hash, salt, person, text)
 SELECT hash, salt, false, text
-FROM unnest(@hashes::bytea[], @salts::bytea[], @texts::text[]) AS n (hash, salt, text)`
-
-// writeReasons queues the reasons of entries.
-func writeReasons(b *pgx.Batch, reasons []audit.Text) {
-	if len(reasons) == 0 {
-		return
-	}
-	var hashes, salts [][]byte
-	var texts []string
-	for _, t := range reasons {
-		hash := t.Hash()
-		hashes, salts, texts = append(hashes, hash[:]), append(salts, t.Salt[:]), append(texts, t.Text)
-	}
-	b.Queue(insertReasons, args{"hashes": hashes, "salts": salts, "texts": texts})
-}
+FROM {rows}`,
+	"hash bytea", "salt bytea", "text text")
 
 // hashArray writes hashes as Postgres reads an array of bytea.
 func hashArray(hashes [][]byte) string {

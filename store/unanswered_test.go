@@ -98,8 +98,17 @@ func TestOldResultsAreRemoved(t *testing.T) {
 	}
 	sql(t, `UPDATE changes SET created_at = created_at - interval '31 days'`)
 	apply(t, db, put("staging", "b", onOff))
-	// The key is free again: the same change set is looked at anew.
-	if applied, err := db.Apply(t.Context(), cs); err != nil || !applied.Unchanged {
-		t.Errorf("Apply with a key of 31 days ago = %+v, %v, want it looked at anew, unchanged", applied, err)
+	// Until a change set drew the lot to remove it, the key answers as it did; then
+	// it is free again, and the same change set is looked at anew.
+	for i := range 1000 {
+		applied, err := db.Apply(t.Context(), cs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if applied.Unchanged {
+			return
+		}
+		apply(t, db, store.SetState{Environment: "staging", Key: "b", State: []string{"DISABLED", "ENABLED"}[i%2]})
 	}
+	t.Error("a thousand change sets removed nothing of 31 days ago")
 }

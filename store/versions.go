@@ -292,36 +292,51 @@ type openRow struct {
 	Document     []byte
 }
 
-// Who refers to a row is looked for apart from its environment: until the table
-// is analysed Postgres would rather read all of that.
-const selectOpenRows = `
-WITH touched AS (SELECT name FROM environments WHERE @every OR name = ANY(@environments)), referring AS MATERIALIZED (
-	SELECT environment, kind, name FROM flag_versions
-	WHERE to_revision IS NULL AND refers <> '{}' AND refers && @refers::text[]
-)
-SELECT f.environment, f.kind, f.name, f.from_revision, f.document
-FROM touched
-JOIN unnest(@within::text[], @flags::text[]) AS wanted (environment, key) ON wanted.environment IN ('', touched.name)
+// openRows reads what some steps need to be there: the flags, who requires them
+// or refers to them, the emergencies of both, and the segments and settings of
+// the environments. Each kind is looked for by its name, which every plan finds
+// by flag_versions_open. Who refers to a row is looked for apart from its
+// environment: until the table is analysed Postgres would rather read all of that.
+const openRows = `
+SELECT r.environment, r.kind, r.name, r.from_revision, r.document
+FROM {rows}
 CROSS JOIN LATERAL (
-	SELECT environment, kind, flag_versions.name, from_revision, document FROM flag_versions
-	WHERE environment = touched.name AND kind IN ('flag', 'emergency') AND flag_versions.name = wanted.key AND to_revision IS NULL
-	OFFSET 0
-) f
-UNION ALL
-SELECT s.environment, s.kind, s.name, s.from_revision, s.document
-FROM touched
-CROSS JOIN (VALUES ('segment'), ('settings')) AS wanted (kind)
+	SELECT n.flag AS name
+	UNION ALL
+	SELECT name FROM (
+		SELECT environment, kind, name FROM flag_versions
+		WHERE to_revision IS NULL AND refers <> '{}' AND refers @> ARRAY[n.reference]
+		OFFSET 0
+	) v
+	WHERE v.environment = n.environment AND v.kind = 'flag'
+) wanted
 CROSS JOIN LATERAL (
-	SELECT environment, flag_versions.kind, flag_versions.name, from_revision, document FROM flag_versions
-	WHERE environment = touched.name AND flag_versions.kind = wanted.kind AND to_revision IS NULL
-	OFFSET 0
-) s
+	SELECT environment, kind, name, from_revision, document FROM flag_versions
+	WHERE environment = n.environment AND kind = 'flag' AND name = wanted.name AND to_revision IS NULL
+	UNION ALL
+	SELECT environment, kind, name, from_revision, document FROM flag_versions
+	WHERE environment = n.environment AND kind = 'emergency' AND name = wanted.name AND to_revision IS NULL
+) r
 UNION ALL
 SELECT r.environment, r.kind, r.name, r.from_revision, r.document
-FROM touched
-JOIN referring v ON v.environment = touched.name AND v.kind = 'flag'
-JOIN flag_versions r ON r.environment = v.environment AND r.name = v.name AND r.kind IN ('flag', 'emergency')
-WHERE r.to_revision IS NULL`
+FROM (SELECT DISTINCT environment FROM {rows}) n
+CROSS JOIN LATERAL (
+	SELECT environment, kind, name, from_revision, document FROM flag_versions
+	WHERE environment = n.environment AND kind = 'segment' AND to_revision IS NULL
+	UNION ALL
+	SELECT environment, kind, name, from_revision, document FROM flag_versions
+	WHERE environment = n.environment AND kind = 'settings' AND to_revision IS NULL
+) r`
+
+// selectOpenRows is for names of environments. For selectOpenEverywhere an empty
+// environment stands for each of them, and it reads the segments of all.
+var (
+	selectOpenRows       = over(openRows, "environment text", "flag text", "reference text")
+	selectOpenEverywhere = over(strings.ReplaceAll(openRows, "{rows}", `(
+	SELECT environments.name AS environment, n.flag, n.reference
+	FROM environments LEFT JOIN {rows} ON n.environment IN ('', environments.name)
+) n`), "environment text", "flag text", "reference text")
+)
 
 const selectOpenFlags = `
 SELECT environment, kind, name, from_revision, document FROM flag_versions
@@ -460,71 +475,53 @@ func (db *DB) ahead(ctx context.Context, env string) (string, error) {
 	return rows[0].What, nil
 }
 
-const closeVersions = `
+var closeVersions = over(`
 UPDATE flag_versions v
 SET to_revision = n.revision
-FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[]) AS n (environment, kind, name, revision)
-WHERE v.to_revision IS NULL AND v.environment = n.environment AND v.kind = n.kind AND v.name = n.name`
+FROM {rows}
+WHERE v.to_revision IS NULL AND v.environment = n.environment AND v.kind = n.kind AND v.name = n.name`,
+	"environment text", "kind text", "name text", "revision bigint")
 
-const insertVersions = `
+var insertVersions = over(`
 INSERT INTO flag_versions (environment, kind, name, from_revision, document, hash, refers)
 SELECT environment, kind, name, revision, document, sha256(document), string_to_array(refers, ' ')
-FROM unnest(@environments::text[], @kinds::text[], @names::text[], @revisions::bigint[], @documents::bytea[], @refers::text[])
-	AS n (environment, kind, name, revision, document, refers)
-WHERE document IS NOT NULL`
+FROM {rows}`,
+	"environment text", "kind text", "name text", "revision bigint", "document bytea", "refers text")
 
 // writeVersions queues the new versions of what changed, and the end of the
 // old ones.
 func writeVersions(b *pgx.Batch, environments []*environmentDraft) {
-	var envs, kinds, names, references []string
-	var revisions []int64
-	var documents [][]byte
+	var ended, made []bulkRow
 	for _, e := range environments {
 		for _, name := range e.changed() {
-			r := e.rows[name]
-			envs, kinds, names = append(envs, e.Name), append(kinds, name.Kind.String()), append(names, name.Name)
-			revisions = append(revisions, e.Revision+1)
-			documents = append(documents, r.document) // nil for one that ends
-			references = append(references, strings.Join(refers(r.references()), " "))
+			r, kind, revision := e.rows[name], name.Kind.String(), e.Revision+1
+			ended = append(ended, bulkRow{e.Name, kind, name.Name, revision})
+			if r.document != nil {
+				made = append(made, bulkRow{e.Name, kind, name.Name, revision, r.document, strings.Join(refers(r.references()), " ")})
+			}
 		}
 	}
-	if len(names) == 0 {
-		return
-	}
-	b.Queue(closeVersions, args{"environments": envs, "kinds": kinds, "names": names, "revisions": revisions})
-	b.Queue(insertVersions, args{
-		"environments": envs, "kinds": kinds, "names": names, "revisions": revisions, "documents": documents, "refers": references,
-	})
+	closeVersions.queue(b, ended)
+	insertVersions.queue(b, made)
 }
 
 const insertRevision = `
 INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
 VALUES (@environment, @revision, @change, @actor, @reason, @at)`
 
-const insertRevisions = `
+var insertRevisions = over(`
 INSERT INTO revisions (environment, revision, change_id, actor, reason, created_at)
 SELECT environment, revision, change, actor, reason, at
-FROM unnest(@environments::text[], @revisions::bigint[], @changes::uuid[], @actors::text[], @reasons::text[], @times::timestamptz[])
-	AS n (environment, revision, change, actor, reason, at)`
+FROM {rows}`,
+	"environment text", "revision bigint", "change uuid", "actor text", "reason text", "at timestamptz")
 
 // writeRevisions queues who made revisions.
 func writeRevisions(b *pgx.Batch, made []Revision) {
-	if len(made) == 0 {
-		return
-	}
-	var (
-		environments, changes, actors, reasons []string
-		revisions                              []int64
-		times                                  []time.Time
-	)
+	var rows []bulkRow
 	for _, r := range made {
-		environments, changes = append(environments, r.Environment), append(changes, r.ChangeID)
-		actors, reasons = append(actors, r.Actor), append(reasons, r.Reason)
-		revisions, times = append(revisions, r.Revision), append(times, r.Time)
+		rows = append(rows, bulkRow{r.Environment, r.Revision, r.ChangeID, r.Actor, r.Reason, r.Time})
 	}
-	b.Queue(insertRevisions, args{
-		"environments": environments, "revisions": revisions, "changes": changes, "actors": actors, "reasons": reasons, "times": times,
-	})
+	insertRevisions.queue(b, rows)
 }
 
 func writeRevision(b *pgx.Batch, env string, revision int64, r request, at time.Time) {
