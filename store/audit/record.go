@@ -83,19 +83,6 @@ type Operation struct {
 	After  json.RawMessage `json:"after,omitempty"`
 }
 
-// Payload encodes the record as canonical JSON (RFC 8785).
-func (r Record) Payload() ([]byte, error) {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("audit record: %w", err)
-	}
-	payload, err := Canonical(raw)
-	if err != nil {
-		return nil, fmt.Errorf("audit record: %w", err)
-	}
-	return payload, nil
-}
-
 // Canonical is a document as it stands in payloads.
 func Canonical(document []byte) ([]byte, error) { return jcs.Transform(document) }
 
