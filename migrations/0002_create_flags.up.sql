@@ -21,6 +21,7 @@ CREATE TABLE flags (
     scope       text        NOT NULL CHECK (scope IN ('request', 'local')),
     schema      bytea,      -- JSON Schema of a config flag's values
     owner       text        NOT NULL DEFAULT '',
+    owner_hash  bytea,      -- what the audit log knows the owner by
     description text        NOT NULL DEFAULT '',
     tags        text[]      NOT NULL DEFAULT '{}',
     links       text[]      NOT NULL DEFAULT '{}',

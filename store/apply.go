@@ -42,6 +42,9 @@ func (db *DB) Apply(ctx context.Context, cs ChangeSet) (Applied, error) {
 		if r.record, err = db.pseudonymous(ctx, r.record); err != nil {
 			return Applied{}, err
 		}
+		if r.owners, err = db.owners(ctx, r.steps); err != nil {
+			return Applied{}, err
+		}
 	}
 	var applied Applied
 	alone := !grouped(r) || db.pool(ctx, db.writes) != db.writes

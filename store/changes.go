@@ -25,6 +25,8 @@ type request struct {
 	steps  []step
 	// conformity is what was found out of its values and their schemas.
 	conformity *conformity
+	// owners are the hashes of the owners that the steps give to flags.
+	owners map[string]audit.Hash
 }
 
 func newRequest(cs ChangeSet) request {

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -16,6 +17,9 @@ func (o DescribeFlag) step() (step, error) {
 	s := step{action: audit.ActionDescribeFlag, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}, describes: true}
 	if err := o.check(); err != nil {
 		return s, err
+	}
+	if o.Owner != nil {
+		s.owner = *o.Owner
 	}
 	s.key = func(f *flagDraft) error {
 		if o.Owner != nil {
@@ -106,15 +110,30 @@ func (f *flagDraft) describe(owner, description string, tags []string) {
 	f.described = !bytes.Equal(was.description(), f.description())
 }
 
-// description is what the installation's chain records about a key, as JSON.
-func (f *flagRow) description() []byte {
+// undescribed is a flag of which nobody said anything.
+var undescribed = flagRow{Tags: []string{}}
+
+// description is what is said about a key, as JSON.
+func (f *flagRow) description() json.RawMessage { return f.said(&f.Owner, "") }
+
+// record is what the installation's chain says of it: the same, with the owner as
+// the hash of a text, which can be erased.
+func (f *flagRow) record() json.RawMessage {
+	if f.Owner == "" {
+		return f.said(&f.Owner, "")
+	}
+	return f.said(nil, hex.EncodeToString(f.OwnerHash))
+}
+
+func (f *flagRow) said(owner *string, ownerHash string) json.RawMessage {
 	raw, err := json.Marshal(struct {
 		Description string          `json:"description"`
 		Links       []string        `json:"links,omitempty"`
-		Owner       string          `json:"owner"`
+		Owner       *string         `json:"owner,omitempty"`
+		OwnerHash   string          `json:"owner_hash,omitempty"`
 		Schema      json.RawMessage `json:"schema,omitempty"`
 		Tags        []string        `json:"tags"`
-	}{f.Description, f.Links, f.Owner, f.Schema, f.Tags})
+	}{f.Description, f.Links, owner, ownerHash, f.Schema, f.Tags})
 	if err != nil {
 		panic(err) // strings and canonical JSON always encode
 	}

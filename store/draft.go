@@ -28,6 +28,7 @@ type draft struct {
 	changes      []Changed
 	warnings     []string
 	refused      refusals
+	owners       map[string]audit.Hash // of flags, those that are new
 	// conflicts are rows that are not as a change set needs them, by environment.
 	conflicts map[string][]eval.Name
 }
@@ -270,14 +271,20 @@ func (d *draft) finish() (flags []*flagDraft, environments []*environmentDraft) 
 		case f.Project == "": // named in vain
 			continue
 		case f.stored == nil:
-			before = (&flagRow{Tags: []string{}}).description()
+			before = undescribed.record()
 		case f.stored.Lifecycle != f.Lifecycle || f.stored.Type != f.Type || !bytes.Equal(f.stored.description(), f.description()):
-			before = f.stored.description()
+			before = f.stored.record()
 		default:
 			continue
 		}
+		if f.stored == nil || f.stored.Owner != f.Owner {
+			f.OwnerHash = nil
+			if hash, ok := d.owners[f.Owner]; ok {
+				f.OwnerHash = hash[:]
+			}
+		}
 		flags = append(flags, f)
-		if after := f.description(); !bytes.Equal(before, after) {
+		if after := f.record(); !bytes.Equal(before, after) {
 			d.describes = append(d.describes, audit.Operation{
 				Action: audit.ActionDescribeFlag, Kind: eval.KindFlag.String(), Name: key, Before: before, After: after,
 			})

@@ -253,10 +253,12 @@ type flagRow struct {
 	Tags, Links                     []string
 	Schema                          []byte
 	Lifecycle                       string
+	// OwnerHash is what the audit log knows the owner by; nil if there is none.
+	OwnerHash []byte
 }
 
 const selectAllFlagRows = `
-SELECT key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle
+SELECT key, project, kind, type, scope, owner, owner_hash, description, tags, links, schema, lifecycle
 FROM flags`
 
 var selectFlagRows = over(`
@@ -268,29 +270,31 @@ CROSS JOIN LATERAL (SELECT * FROM flags WHERE flags.key = n.key OFFSET 0) f`,
 const insertProject = `INSERT INTO projects (name, created_at) VALUES (@project, @at) ON CONFLICT (name) DO NOTHING`
 
 const insertFlag = `
-INSERT INTO flags (key, project, kind, type, scope, owner, description, tags, links, schema, lifecycle, created_at, created_by)
-VALUES (@key, @project, @kind, @type, @scope, @owner, @description, @tags, @links, @schema, @lifecycle, @at, @actor)`
+INSERT INTO flags (key, project, kind, type, scope, owner, owner_hash, description, tags, links, schema, lifecycle, created_at, created_by)
+VALUES (@key, @project, @kind, @type, @scope, @owner, @owner_hash, @description, @tags, @links, @schema, @lifecycle, @at, @actor)`
 
 const updateFlag = `
-UPDATE flags SET type = @type, owner = @owner, description = @description, tags = @tags, links = @links, schema = @schema,
+UPDATE flags SET type = @type, owner = @owner, owner_hash = @owner_hash, description = @description, tags = @tags, links = @links, schema = @schema,
 	lifecycle = @lifecycle
 WHERE key = @key`
 
 var eraseFlags = `
-UPDATE flags SET created_by = ` + anonymous("created_by") + ` WHERE ` + named("created_by")
+UPDATE flags SET created_by = ` + anonymous("created_by") + `,
+	owner = CASE WHEN owner = @name THEN '` + audit.Erased + `' ELSE owner END
+WHERE owner = @name OR ` + named("created_by")
 
 // write queues a key that is new or changed.
 func (f *flagDraft) write(b *pgx.Batch, actor string, at time.Time) {
 	if f.stored != nil {
 		b.Queue(updateFlag, pgx.StrictNamedArgs{
-			"key": f.Key, "type": f.Type, "owner": f.Owner, "description": f.Description, "tags": f.Tags,
+			"key": f.Key, "type": f.Type, "owner": f.Owner, "owner_hash": f.OwnerHash, "description": f.Description, "tags": f.Tags,
 			"links": f.Links, "schema": f.Schema, "lifecycle": f.Lifecycle,
 		})
 		return
 	}
 	b.Queue(insertProject, pgx.StrictNamedArgs{"project": f.Project, "at": at})
 	b.Queue(insertFlag, pgx.StrictNamedArgs{
-		"key": f.Key, "project": f.Project, "kind": f.Kind, "type": f.Type, "scope": f.Scope, "owner": f.Owner,
+		"key": f.Key, "project": f.Project, "kind": f.Kind, "type": f.Type, "scope": f.Scope, "owner": f.Owner, "owner_hash": f.OwnerHash,
 		"description": f.Description, "tags": f.Tags, "links": f.Links, "schema": f.Schema, "lifecycle": f.Lifecycle, "at": at, "actor": actor,
 	})
 }
@@ -466,11 +470,23 @@ func projectStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
 	})
 }
 
+const selectFlagStates = `
+SELECT f.*, COALESCE(t.text, f.owner) AS said
+FROM (` + selectAllFlagRows + `) f
+LEFT JOIN audit_texts t ON t.hash = f.owner_hash`
+
 // A flag that nobody described is made by the chain of an environment alone.
 func flagStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
-	undescribed := (&flagRow{Tags: []string{}}).description()
-	return states(ctx, tx, selectAllFlagRows, func(r flagRow) stateRow {
-		document := r.description()
-		return stateRow{kind: eval.KindFlag.String(), name: r.Key, document: document, unmade: bytes.Equal(document, undescribed)}
+	type row struct {
+		flagRow
+		Said string
+	}
+	nothing := undescribed.record()
+	return states(ctx, tx, selectFlagStates, func(r row) stateRow {
+		if r.Said != r.Owner {
+			r.OwnerHash = make([]byte, len(audit.Hash{})) // given away behind the log's back
+		}
+		document := r.record()
+		return stateRow{kind: eval.KindFlag.String(), name: r.Key, document: document, unmade: bytes.Equal(document, nothing)}
 	})
 }

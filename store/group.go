@@ -229,7 +229,7 @@ func (g *group) carryOut(ctx context.Context, index int) (Applied, error) {
 
 // draft is where a change set begins: what was read for it.
 func (g *group) draft(r request) (*draft, error) {
-	d := &draft{environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
+	d := &draft{owners: r.owners, environments: map[string]*environmentDraft{}, flags: map[string]*flagDraft{}}
 	for name, e := range g.environments {
 		if len(g.requests) > 1 && name != r.steps[0].environment {
 			continue

@@ -19,9 +19,10 @@ type step struct {
 	action      string
 	environment string // "" for every environment that has the row
 	name        eval.Name
-	creates     bool // may be for a row that is not there
-	describes   bool // may write what the installation's chain records
-	size        int  // bytes of definition, for the limit of the change set
+	creates     bool   // may be for a row that is not there
+	owner       string // that the flag is given; "" for none
+	describes   bool   // may write what the installation's chain records
+	size        int    // bytes of definition, for the limit of the change set
 	schema      *schema
 	edit        func(*target) error
 	// key edits what the installation knows of a flag, in the place of edit.
@@ -42,7 +43,7 @@ type target struct {
 func (o PutFlag) step() (step, error) {
 	s := step{
 		action: audit.ActionPutFlag, environment: o.Environment, creates: true, name: eval.Name{Kind: eval.KindFlag, Name: o.Key}, size: len(o.Definition),
-		describes: o.Owner != "" || o.Description != "" || len(o.Tags) > 0,
+		owner: o.Owner, describes: o.Owner != "" || o.Description != "" || len(o.Tags) > 0,
 	}
 	if err := o.check(); err != nil {
 		return s, err

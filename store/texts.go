@@ -128,6 +128,26 @@ func (db *DB) pseudonymous(ctx context.Context, r audit.Record) (audit.Record, e
 	return r, err
 }
 
+// owners returns the hashes that entries know the owners of flags by: an owner is
+// often a person.
+func (db *DB) owners(ctx context.Context, steps []step) (map[string]audit.Hash, error) {
+	var out map[string]audit.Hash
+	for _, s := range steps {
+		if s.owner == "" {
+			continue
+		}
+		hash, err := db.person(ctx, s.owner)
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = map[string]audit.Hash{}
+		}
+		out[s.owner] = hash
+	}
+	return out, nil
+}
+
 func newText(text string) audit.Text {
 	t := audit.Text{Text: text}
 	_, _ = rand.Read(t.Salt[:]) // crypto/rand does not fail
@@ -164,18 +184,9 @@ func hashArray(hashes [][]byte) string {
 
 // textsOf lists the hashes of texts in a record.
 func textsOf(r audit.Record) [][]byte {
-	hashes := []string{r.PersonHash, r.ReasonHash}
-	for _, o := range r.Operations {
-		var document struct {
-			NameHash string `json:"name_hash"`
-		}
-		if o.Kind == "key" && json.Unmarshal(o.After, &document) == nil {
-			hashes = append(hashes, document.NameHash)
-		}
-	}
 	out := [][]byte{}
-	for _, hash := range distinct(hashes) {
-		if raw, err := hex.DecodeString(hash); err == nil && hash != "" {
+	for _, hash := range r.TextHashes() {
+		if raw, err := hex.DecodeString(hash); err == nil {
 			out = append(out, raw)
 		}
 	}
@@ -196,8 +207,8 @@ func (db *DB) dropReasons(ctx context.Context, environment string, size int64) e
 
 // An Erasure asks for what is known of a person to be erased.
 type Erasure struct {
-	// Person is a name as it stands in actors, behind "key:<id> ", and as the
-	// name of keys. At least 3 bytes.
+	// Person is a name as it stands in actors, behind "key:<id> ", as the name of
+	// keys, and as the owner of flags. At least 3 bytes.
 	Person string
 	// DryRun counts what would be erased, and erases nothing.
 	DryRun bool

@@ -83,7 +83,7 @@ func TestErase(t *testing.T) {
 	}
 	described := put("staging", "a", onOff)
 	described.Overridable = new(true)
-	described.Description = "a flag"
+	described.Description, described.Owner = "a flag", "Ada Lovelace"
 	ofAda("because ADA LOVELACE says so", described)
 	ofAda("the holidays", put("production", "b", onOff))
 	if _, _, err := db.CreateOverride(t.Context(), store.NewOverride{
@@ -158,6 +158,14 @@ func TestErase(t *testing.T) {
 	if len(erasure) != 1 || erasure[0].Actor != "Grace Hopper" || erasure[0].Reason != "she asked" || !strings.Contains(string(erasure[0].Operations[0].After), `"reasons":4`) {
 		t.Errorf("the erasure is recorded as %+v", erasure)
 	}
+	owned := auditLog(t, db, store.AuditFilter{Action: audit.ActionDescribeFlag})
+	if len(owned) != 1 || !strings.Contains(string(owned[0].Operations[0].After), `"owner":"erased"`) {
+		t.Errorf("whose the flag was is recorded as %+v", owned)
+	}
+	flag, err := db.Flag(t.Context(), "staging", "a", 0)
+	if err != nil || flag.Owner != audit.Erased {
+		t.Errorf("the flag is owned by %q, %v", flag.Owner, err)
+	}
 	revisions, _, err := db.RevisionLog(t.Context(), "staging", store.Page{})
 	if err != nil || revisions[0].Actor != "key:"+key.ID+" erased" || revisions[0].Reason != audit.Erased {
 		t.Errorf("revisions name %+v, %v", revisions[0], err)
@@ -170,6 +178,15 @@ func TestErase(t *testing.T) {
 	applied, err := db.Apply(t.Context(), cs)
 	if err != nil || applied.Revisions["production"] != 2 {
 		t.Errorf("a repeated change set = %+v, %v, want the first one's", applied.Revisions, err)
+	}
+	// The flag is given away, and the log says from whom no more than that.
+	apply(t, db, store.DescribeFlag{Key: "a", Owner: new("Barbara Liskov")})
+	owned = auditLog(t, db, store.AuditFilter{Action: audit.ActionDescribeFlag})
+	if o := owned[0].Operations[0]; !strings.Contains(string(o.Before), `"owner":"erased"`) || !strings.Contains(string(o.After), `"owner":"Barbara Liskov"`) {
+		t.Errorf("the gift is recorded as %s → %s", o.Before, o.After)
+	}
+	if _, err := db.VerifyAudit(t.Context(), audit.Installation, ""); err != nil {
+		t.Error(err)
 	}
 	// Somebody of that name who comes later is known again.
 	ofAda("another day", put("staging", "c", onOff))
@@ -201,7 +218,18 @@ func TestErasureKeepsLogsWhole(t *testing.T) {
 		for i := range rapid.IntRange(3, 12).Draw(rt, "steps") {
 			who := rapid.SampledFrom(people).Draw(rt, "who")
 			other := rapid.SampledFrom(people).Draw(rt, "other")
-			switch rapid.SampledFrom([]string{"change", "change", "key", "erase", "export"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"change", "change", "own", "key", "erase", "export"}).Draw(rt, "step") {
+			case "own":
+				key := fmt.Sprint("owned-", rapid.IntRange(0, 2).Draw(rt, "flag"))
+				made := put("staging", key, onOff)
+				made.Owner = other
+				cs := change(made, store.DescribeFlag{Key: key, Description: new(fmt.Sprint("step ", i))})
+				cs.Actor = who
+				if _, err := db.Apply(t.Context(), cs); err != nil {
+					rt.Fatal(err)
+				}
+				delete(gone, who)
+				delete(gone, other)
 			case "change":
 				cs := change(put("staging", fmt.Sprint("flag-", rapid.IntRange(0, 2).Draw(rt, "flag")), fmt.Sprintf(`{"state":"ENABLED","variants":{"v":%d},"defaultVariant":"v"}`, i)))
 				cs.Actor, cs.Reason = who, rapid.SampledFrom([]string{"", "a reason", "for " + other}).Draw(rt, "reason")

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -46,8 +47,50 @@ func SplitActor(actor string) (principal, person string) {
 	return principal, actor
 }
 
-// named are the kinds of rows whose documents hold a name as name_hash.
-const named = "key"
+// named is the member of a document that names a person, or a team, in a record
+// of the installation's chain: it stands there as its hash, under the same name
+// and "_hash". Empty for none.
+func named(kind string) string {
+	switch kind {
+	case "key":
+		return "name"
+	case "flag":
+		return "owner"
+	}
+	return ""
+}
+
+// TextHashes are the hashes of the texts that a record has.
+func (r Record) TextHashes() []string {
+	hashes := []string{r.PersonHash, r.ReasonHash}
+	for _, o := range r.Operations {
+		member := named(o.Kind)
+		if member == "" || r.Environment != Installation {
+			continue
+		}
+		for _, document := range []json.RawMessage{o.Before, o.After} {
+			if hash, _ := hashIn(document, member); hash != "" {
+				hashes = append(hashes, hash)
+			}
+		}
+	}
+	slices.Sort(hashes)
+	return slices.DeleteFunc(slices.Compact(hashes), func(hash string) bool { return hash == "" })
+}
+
+// hashIn is the hash that a document has for a member, and all its members; empty
+// if it has none.
+func hashIn(document []byte, member string) (string, map[string]json.RawMessage) {
+	if !bytes.Contains(document, []byte(`"`+member+`_hash"`)) {
+		return "", nil
+	}
+	var members map[string]json.RawMessage
+	var hash string
+	if json.Unmarshal(document, &members) != nil || json.Unmarshal(members[member+"_hash"], &hash) != nil {
+		return "", nil
+	}
+	return hash, members
+}
 
 // opened is the record with the texts in the places of their hashes, and Erased
 // where there is none.
@@ -56,11 +99,12 @@ func (r Record) opened(texts []Text) (Record, error) {
 	r.Actor, r.Reason = r.Said(texts)
 	r.PersonHash, r.ReasonHash = "", ""
 	for i := range r.Operations {
-		if r.Operations[i].Kind != named {
+		member := named(r.Operations[i].Kind)
+		if member == "" || r.Environment != Installation {
 			continue
 		}
 		for _, document := range []*json.RawMessage{&r.Operations[i].Before, &r.Operations[i].After} {
-			if err := openName(document, text); err != nil {
+			if err := openName(document, member, text); err != nil {
 				return r, err
 			}
 		}
@@ -96,24 +140,17 @@ func (r Record) Said(texts []Text) (actor, reason string) {
 	return actor, reason
 }
 
-func openName(document *json.RawMessage, text func(hash string) string) error {
-	if !bytes.Contains(*document, []byte(`"name_hash"`)) {
+func openName(document *json.RawMessage, member string, text func(hash string) string) error {
+	hash, members := hashIn(*document, member)
+	if hash == "" {
 		return nil
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(*document, &members); err != nil {
-		return err
-	}
-	var hash string
-	if err := json.Unmarshal(members["name_hash"], &hash); err != nil {
-		return err
 	}
 	name, err := json.Marshal(text(hash))
 	if err != nil {
 		return err
 	}
-	delete(members, "name_hash")
-	members["name"] = name
+	delete(members, member+"_hash")
+	members[member] = name
 	*document, err = json.Marshal(members)
 	return err
 }
