@@ -111,6 +111,11 @@ func (db *DB) compare(ctx context.Context, c Chain, replay *audit.Replay) error 
 		return &audit.StateError{Scope: c.Environment, Reason: fmt.Sprintf("the environment is at revision %d, the last entry made revision %d", c.Revision, made)}
 	}
 	rows, _, err := db.SnapshotRows(ctx, c.Environment, c.Revision)
+	if errors.Is(err, ErrRevisionCollected) {
+		if outrun, lookErr := db.outrun(ctx, c); outrun || lookErr != nil {
+			return lookErr
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -121,6 +126,13 @@ func (db *DB) compare(ctx context.Context, c Chain, replay *audit.Replay) error 
 			}
 		}
 	})
+}
+
+// outrun reports whether an environment has a newer revision than when it was
+// looked at, so that the one it had may have been removed since.
+func (db *DB) outrun(ctx context.Context, c Chain) (bool, error) {
+	now, err := db.chain(ctx, c.Environment)
+	return err == nil && now.Revision > c.Revision, err
 }
 
 // opened yields the database's own checkpoints of a chain behind an anchor, up
