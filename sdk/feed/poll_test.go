@@ -83,6 +83,7 @@ func TestPollsWhereStreamsAreKilled(t *testing.T) {
 				if err := f.WaitReady(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				synctest.Wait() // it is ready a moment before it says so
 				if !value(t, f, "checkout") || f.Status().State != feed.StateReady {
 					t.Errorf("Status() = %+v after polls, want ready and the flag on", f.Status())
 				}
