@@ -17,7 +17,9 @@ func (s *Server) ofrepHandler() *ofrep.Handler {
 	return ofrep.New(ofrep.Config{
 		Caller: s.caller, Environment: s.hub.Environment, Explain: explain, Draining: s.draining,
 		Contexts: s.cfg.Contexts, MaxStreams: s.cfg.MaxStreams,
-		Hold:     func(p auth.Principal) *auth.Hold { return s.auth.Hold(p, s.cfg.Recheck) },
+		Hold: func(_ context.Context, p auth.Principal) *auth.Hold {
+			return s.auth.Hold(p, s.cfg.Recheck) //nolint:contextcheck // it outlives this stream if there are others
+		},
 		Progress: s.cfg.Progress, Now: s.now,
 	})
 }

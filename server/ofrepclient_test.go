@@ -3,7 +3,9 @@ package server_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/open-feature/go-sdk-contrib/providers/ofrep"
 	"github.com/open-feature/go-sdk/openfeature"
@@ -51,4 +53,28 @@ func TestGoClientAtThePin(t *testing.T) {
 	is(request, "a kill", "a", "gold", true)
 	g.kill(t, "a")
 	is(request, "a kill", "a", "gold", false)
+}
+
+// One call too many: the client gives the caller's default, and says when to come
+// back.
+func TestGoClientTooOften(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	g := start(t, func(o *options) { o.server.Now, o.server.ServerRate = func() time.Time { return now }, 1 })
+	g.apply(t, "staging", putFlag("staging", "a", "on"))
+	api := isolated.NewAPI()
+	t.Cleanup(func() { _ = api.Shutdown(context.WithoutCancel(t.Context())) })
+	if err := api.SetProviderAndWait(t.Context(), ofrep.NewProvider(g.url, ofrep.WithBearerToken(g.key(t, store.KeyServer, "staging")))); err != nil {
+		t.Fatal(err)
+	}
+	client := api.NewClient()
+	for range 2 {
+		if got, err := client.BooleanValueDetails(t.Context(), "a", false, openfeature.EvaluationContext{}); err != nil || !got.Value {
+			t.Fatalf("a = %v, %v, want on", got, err)
+		}
+	}
+	got, err := client.BooleanValueDetails(t.Context(), "a", false, openfeature.EvaluationContext{})
+	if err == nil || got.Value || !strings.Contains(err.Error(), "try again after 1") {
+		t.Errorf("one too many = %v, %v, want the default and when to come back", got.Value, err)
+	}
 }

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // A limiter gives each name its rate, forgets who did not draw for long, and
@@ -72,5 +76,25 @@ func TestFrom(t *testing.T) {
 		if got := (&call{remote: remote}).from(); got != want {
 			t.Errorf("a call from %s is from %s, want %s", remote, got, want)
 		}
+	}
+}
+
+// At a change all the pages that a full server tells of it evaluate again, with
+// the one client key that they share. By default none of them is refused.
+func TestClientRateFitsTheStreams(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	verify := func(context.Context, string) (store.Key, error) { return store.Key{}, store.ErrKeyUnknown }
+	s := New(Config{Relay: true, Verify: verify, Hub: hub.New(hub.Config{}), Now: func() time.Time { return now }})
+	for n := range s.cfg.MaxStreams {
+		if s.rates.client.take("web") > 0 {
+			t.Fatalf("evaluation %d of %d at once is refused", n+1, s.cfg.MaxStreams)
+		}
+	}
+	if s.rates.client.take("web") == 0 {
+		t.Error("there is no bound")
+	}
+	if s.rates.server.take("service") > 0 || s.rates.address.take("192.0.2.1") > 0 {
+		t.Error("services and addresses are bounded where nobody asked for it")
 	}
 }

@@ -99,7 +99,9 @@ type Config struct {
 	// clients. Defaults to nothing.
 	Contexts view.Contexts
 	// ClientRate bounds the evaluations per second of each client key, single or
-	// bulk, over all protocols; twice as many may come at once. Defaults to 1,000.
+	// bulk, over all protocols; twice as many may come at once. Defaults to half
+	// of MaxStreams, and to 1,000 at least: at a change each page that has a
+	// stream open evaluates again, and one that is refused misses the change.
 	ClientRate int
 	// ServerRate bounds those of each other key likewise. Defaults to no bound:
 	// who holds one is trusted.
@@ -145,7 +147,7 @@ func New(cfg Config) *Server {
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.StreamRate = cmp.Or(cfg.StreamRate, 500)
 	cfg.Drain = cmp.Or(cfg.Drain, 10*time.Second)
-	cfg.ClientRate = cmp.Or(cfg.ClientRate, 1000)
+	cfg.ClientRate = cmp.Or(cfg.ClientRate, max(cfg.MaxStreams/burst, 1000))
 	cfg.KeyWait = cmp.Or(cfg.KeyWait, 30*time.Second)
 	cfg.KillRecord = cmp.Or(cfg.KillRecord, 3*time.Second)
 	if cfg.Log == nil {

@@ -41,7 +41,7 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 		"further ports on loopback for flagd's clients, as in "+flagdPorts+`; without a key they get --open-environment (default $GUIDON_FLAGD_PORTS, then "none")`)
 	flags.StringToStringVar(&f.static, "static-context", nil, "attribute=value for every evaluation over OFREP and flagd's protocols; may be repeated")
 	flags.StringToStringVar(&f.fromHeader, "context-from-header", nil, "Header=attribute for them, above --static-context; may be repeated")
-	flags.IntVar(&f.clientRate, "client-rate", 0, "evaluations per second for each client key (default 1000)")
+	flags.IntVar(&f.clientRate, "client-rate", 0, "evaluations per second for each client key (default 10000)")
 	flags.IntVar(&f.serverRate, "server-rate", 0, "evaluations per second for each other key (default without bound)")
 	flags.IntVar(&f.addressRate, "address-rate", 0,
 		"evaluations per second with client keys, and calls without a good key, from each address; a proxy has one for all (default without bound)")

@@ -99,7 +99,7 @@ func (s *stream) run() {
 	header.Set("X-Accel-Buffering", "no")
 	_ = s.control.SetReadDeadline(time.Time{})
 	// With the key the stream ends, and the client is refused when it comes back.
-	key := s.cfg.Hold(s.caller.Principal)
+	key := s.cfg.Hold(s.r.Context(), s.caller.Principal)
 	defer key.Release()
 	ctx, cancel := key.Context(s.r.Context())
 	defer cancel()

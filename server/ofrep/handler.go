@@ -50,7 +50,7 @@ type Config struct {
 	Explain func(context.Context, error) *connect.Error
 	// Hold has the key of an event stream verified again and again, once for all
 	// that go on with it. Required.
-	Hold func(auth.Principal) *auth.Hold
+	Hold func(context.Context, auth.Principal) *auth.Hold
 	// Draining ends when the server begins to stop: event streams end then.
 	// Defaults to never.
 	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
