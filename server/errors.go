@@ -40,6 +40,7 @@ var codes = []struct {
 	{store.ErrUnknownDurability, connect.CodeUnavailable, store.ErrUnknownDurability.Error()},
 	{store.ErrUnknownOutcome, connect.CodeUnavailable, store.ErrUnknownOutcome.Error()},
 	{store.ErrNotReplicated, connect.CodeUnavailable, ""},
+	{store.ErrSlow, connect.CodeDeadlineExceeded, store.ErrSlow.Error()},
 	{store.ErrUnavailable, connect.CodeUnavailable, "the database cannot be reached now; a change that was under way may have been made: repeat it with the same idempotency key"},
 	{store.ErrContended, connect.CodeUnavailable, ""},
 	{hub.ErrNotReady, connect.CodeUnavailable, "this server has not read the database yet"},

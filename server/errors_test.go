@@ -38,6 +38,7 @@ func TestErrorTable(t *testing.T) {
 		{&store.RefusedError{Operations: []*store.OperationError{{Err: store.ErrPierceNever}}}, connect.CodeFailedPrecondition, "new roots only"},
 		{fmt.Errorf("%w: flag %q", store.ErrNotOverridable, "a"), connect.CodeFailedPrecondition, "not overridable"},
 		{fmt.Errorf("apply: %w: %w", store.ErrUnavailable, store.ErrBusy), connect.CodeUnavailable, "connections to the database are in use; try again"},
+		{fmt.Errorf("audit log: %w (%w): 57014", store.ErrSlow, store.ErrUnavailable), connect.CodeDeadlineExceeded, "ask for less, such as a shorter range of time"},
 		{fmt.Errorf("apply: %w: %w", store.ErrUnknownOutcome, context.Canceled), connect.CodeUnavailable, "to learn what became of it"},
 		{fmt.Errorf("%w: secret", store.ErrUnknownDurability), connect.CodeUnavailable, "repeat it with the same idempotency key"},
 		{store.ErrNotReplicated, connect.CodeUnavailable, "does not replicate synchronously"},

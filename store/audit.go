@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -37,8 +38,16 @@ type AuditFilter struct {
 	// CorrelationID picks the entries of one request.
 	CorrelationID string
 	// Text is somewhere in the entry, as it stands there in JSON. No index
-	// helps to find it: it is looked for in what the other fields leave.
+	// helps to find it: it is looked for for some time, in what the other fields
+	// leave, and a page may hold few entries or none and not be the last.
 	Text string
+}
+
+// entryPlace is where an entry stands in the order of lists.
+type entryPlace struct {
+	At          time.Time
+	Environment string
+	Seq         int64
 }
 
 // entryRow is an entry as the table has it.
@@ -67,6 +76,7 @@ FROM (
 		SELECT environment, seq, prev_hash, entry_hash, payload, texts, created_at
 		FROM audit_entries
 		WHERE (NOT @paged OR (created_at, environment, seq) < (@at::timestamptz, @environment, @seq::bigint))
+			AND (NOT @bounded OR (created_at, environment, seq) >= (@until_at::timestamptz, @until_environment, @until_seq::bigint))
 			AND (@every OR environment = ANY(@environments))
 			AND (@names::text[] IS NULL OR names && @names::text[])
 			AND (@actor = '' OR actor = @actor)
@@ -88,14 +98,29 @@ WHERE bytes_before < @bytes
 ORDER BY created_at DESC, environment DESC, seq DESC
 LIMIT @limit`
 
+// selectWindow finds the last of the next entries, whatever they hold; the index
+// knows all that it asks.
+const selectWindow = `
+SELECT created_at AS at, environment, seq
+FROM audit_entries
+WHERE (NOT @paged OR (created_at, environment, seq) < (@at::timestamptz, @environment, @seq::bigint))
+	AND (@every OR environment = ANY(@environments))
+	AND (@after::timestamptz IS NULL OR created_at >= @after)
+	AND (@before::timestamptz IS NULL OR created_at < @before)
+ORDER BY created_at DESC, environment DESC, seq DESC
+OFFSET @skip LIMIT 1`
+
+const (
+	// searchWindow is how many entries are searched for a text at once, and
+	// searchTime how long one list goes on with that.
+	searchWindow = 10_000
+	searchTime   = 2 * time.Second
+)
+
 // Audit lists audit entries, newest first, with the token of the next page;
 // empty if this is the last one. Each entry holds the very bytes that were hashed.
 func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit.Entry, string, error) {
-	var after struct {
-		At          time.Time
-		Environment string
-		Seq         int64
-	}
+	var after entryPlace
 	paged, err := page.after(&after)
 	if err != nil {
 		return nil, "", err
@@ -104,37 +129,108 @@ func (db *DB) Audit(ctx context.Context, filter AuditFilter, page Page) ([]audit
 	if err != nil {
 		return nil, "", err
 	}
-	if filter.ChangeID != "" && !isID(filter.ChangeID) {
-		return nil, "", &FieldError{"change_id", "is not a UUID"}
+	args, err := filter.args()
+	if err != nil {
+		return nil, "", err
+	}
+	if filter.Text == "" {
+		entries, next, err := db.audit(ctx, args, paged, after, nil, limit, maxPageBytes)
+		return entries, tokenOf(next), err
+	}
+	var found []audit.Entry
+	bytes := 0
+	for begin := time.Now(); ; {
+		until, err := db.searchWindow(ctx, filter, paged, after)
+		if err != nil {
+			return nil, "", err
+		}
+		entries, next, err := db.audit(ctx, args, paged, after, until, limit-len(found), maxPageBytes-bytes)
+		if err != nil {
+			return nil, "", err
+		}
+		found = append(found, entries...)
+		for _, e := range entries {
+			bytes += len(e.Payload)
+		}
+		switch {
+		case next != nil:
+			return found, tokenOf(next), nil
+		case until == nil, len(found) == limit || bytes >= maxPageBytes || time.Since(begin) > searchTime:
+			return found, tokenOf(until), nil
+		}
+		paged, after = true, *until
+	}
+}
+
+func tokenOf(place *entryPlace) string {
+	if place == nil {
+		return ""
+	}
+	return pageToken(*place)
+}
+
+// searchWindow returns the last entry of the next window, or nil if that takes in
+// all that is left.
+func (db *DB) searchWindow(ctx context.Context, filter AuditFilter, paged bool, after entryPlace) (*entryPlace, error) {
+	rows, err := read[entryPlace](ctx, db, "audit log", selectWindow, pgx.StrictNamedArgs{
+		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "skip": searchWindow - 1,
+		"every": filter.Environments == nil, "environments": filter.Environments,
+		"after": nullTime(filter.After), "before": nullTime(filter.Before),
+	})
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &rows[0], nil
+}
+
+// args are those of a filter for selectEntries.
+func (f AuditFilter) args() (pgx.StrictNamedArgs, error) {
+	if f.ChangeID != "" && !isID(f.ChangeID) {
+		return nil, &FieldError{"change_id", "is not a UUID"}
 	}
 	var names []string
-	if filter.Flag != "" {
-		names = []string{eval.KindFlag.String() + "/" + filter.Flag, eval.KindEmergency.String() + "/" + filter.Flag}
+	if f.Flag != "" {
+		names = []string{eval.KindFlag.String() + "/" + f.Flag, eval.KindEmergency.String() + "/" + f.Flag}
 	}
-	principal, person := audit.SplitActor(filter.Actor)
+	principal, person := audit.SplitActor(f.Actor)
 	if principal != "" {
 		person = "" // a key's ID says it all
 	}
-	rows, err := read[entryRow](ctx, db, "audit log", selectEntries, pgx.StrictNamedArgs{
-		"paged": paged, "at": after.At, "environment": after.Environment, "seq": after.Seq, "limit": limit, "bytes": maxPageBytes,
-		"every": filter.Environments == nil, "environments": filter.Environments,
-		"names": names, "actor": principal, "person": person, "action": filter.Action, "change": filter.ChangeID,
-		"key": filter.Key, "after": nullTime(filter.After), "before": nullTime(filter.Before), "revision": filter.Revision,
-		"correlation": filter.CorrelationID, "text": filter.Text,
-	})
-	if err != nil || len(rows) == 0 {
-		return nil, "", err
+	return pgx.StrictNamedArgs{
+		"every": f.Environments == nil, "environments": f.Environments,
+		"names": names, "actor": principal, "person": person, "action": f.Action, "change": f.ChangeID,
+		"key": f.Key, "after": nullTime(f.After), "before": nullTime(f.Before), "revision": f.Revision,
+		"correlation": f.CorrelationID, "text": f.Text,
+	}, nil
+}
+
+// audit lists the entries after a place, up to another if there is one, and says
+// behind which one there are more.
+func (db *DB) audit(ctx context.Context, filter pgx.StrictNamedArgs, paged bool, after entryPlace, until *entryPlace, limit, bytes int) (
+	entries []audit.Entry, next *entryPlace, err error,
+) {
+	args := maps.Clone(filter)
+	args["paged"], args["at"], args["environment"], args["seq"] = paged, after.At, after.Environment, after.Seq
+	args["bounded"] = until != nil
+	bound := entryPlace{}
+	if until != nil {
+		bound = *until
 	}
-	entries := make([]audit.Entry, len(rows))
+	args["until_at"], args["until_environment"], args["until_seq"] = bound.At, bound.Environment, bound.Seq
+	args["limit"], args["bytes"] = limit, bytes
+	rows, err := read[entryRow](ctx, db, "audit log", selectEntries, args)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	entries = make([]audit.Entry, len(rows))
 	for i, r := range rows {
 		entries[i] = r.entry()
 	}
 	if rows[0].Found == len(rows) {
-		return entries, "", nil
+		return entries, nil, nil
 	}
 	last := rows[len(rows)-1]
-	after.At, after.Environment, after.Seq = last.CreatedAt, last.Environment, last.Seq
-	return entries, pageToken(after), nil
+	return entries, &entryPlace{last.CreatedAt, last.Environment, last.Seq}, nil
 }
 
 // nullTime is a time for Postgres, where the zero one is NULL.

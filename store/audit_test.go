@@ -171,3 +171,78 @@ func TestLongChainIsReadInPieces(t *testing.T) {
 		t.Errorf("the log lists %d entries, want %d", len(records), n)
 	}
 }
+
+// TestTextIsSearchedInWindows looks for texts in more entries than are read at
+// once.
+func TestTextIsSearchedInWindows(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	const entries = 25_000
+	sql(t, fmt.Sprintf(`INSERT INTO audit_entries (environment, seq, prev_hash, entry_hash, payload, created_at, actor, actions, names, texts, change_id, correlation, revision)
+		SELECT (ARRAY['staging', 'production'])[1 + n %% 2], n, sha256(''), sha256(n::text::bytea), convert_to(format('{"action":"flag.put","n":"%%s.","pad":"%%s"}', n, repeat(md5(n::text), 30)), 'UTF8'),
+			'2026-01-01Z'::timestamptz + n * interval '1 second', 'guidon', '{flag.put}', '{flag/a}', ARRAY[sha256(n::text::bytea)], gen_random_uuid(), '', n
+		FROM generate_series(1, %d) AS n`, entries))
+	sql(t, fmt.Sprintf(`INSERT INTO audit_texts (hash, salt, person, text) SELECT sha256(n::text::bytea), decode(repeat('00', 16), 'hex'), false, 'ticket ' || n FROM generate_series(1, %d) AS n`, entries))
+	list := func(filter store.AuditFilter, size int) (seqs []int64) {
+		t.Helper()
+		token := ""
+		for {
+			found, next, err := db.Audit(t.Context(), filter, store.Page{Size: size, Token: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range found {
+				seqs = append(seqs, e.Seq)
+			}
+			if token = next; token == "" {
+				return seqs
+			}
+		}
+	}
+	for _, c := range []struct {
+		filter store.AuditFilter
+		size   int
+		want   []int64
+	}{
+		{store.AuditFilter{Text: `"n":"1."`}, 10, []int64{1}},
+		{store.AuditFilter{Text: "nowhere"}, 10, nil},
+		{store.AuditFilter{Text: "ticket 9999"}, 10, []int64{9999}},
+		{store.AuditFilter{Text: `9999."`}, 1, []int64{19999, 9999}},
+		{store.AuditFilter{Text: `000."`, Environments: []string{"staging"}}, 7, []int64{
+			25000, 24000, 23000, 22000, 21000, 20000, 19000, 18000, 17000, 16000, 15000, 14000, 13000,
+			12000, 11000, 10000, 9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000,
+		}},
+		{store.AuditFilter{Text: `0000."`, Before: time.Date(2026, 1, 1, 5, 0, 0, 0, time.UTC)}, 10, []int64{10000}},
+	} {
+		got := list(c.filter, c.size)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("Audit(%+v) (-want +got):\n%s", c.filter, diff)
+		}
+	}
+}
+
+// TestSlowReadIsSaidToBeSlow: nothing was changed, and asking again is no help.
+func TestSlowReadIsSaidToBeSlow(t *testing.T) {
+	t.Parallel()
+	storetest.New(t)
+	db, err := store.Open(t.Context(), store.Config{DatabaseURL: storetest.URL(t), StatementTimeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tx, err := conn.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), "LOCK TABLE audit_entries")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := db.Audit(t.Context(), store.AuditFilter{Text: "x"}, store.Page{}); !errors.Is(err, store.ErrSlow) || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Audit behind a lock: %v, want ErrSlow", err)
+	}
+}

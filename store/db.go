@@ -164,6 +164,9 @@ func read[T any](ctx context.Context, db *DB, doing, sql string, args pgx.Strict
 		pool.Reset()
 		out, err = gather()
 	}
+	if slow(err) && ctx.Err() == nil {
+		return nil, fmt.Errorf("%s: %w (%w): %s", doing, ErrSlow, ErrUnavailable, err.Error())
+	}
 	return out, dbError(doing, err)
 }
 

@@ -65,6 +65,9 @@ var (
 	// ErrUnavailable says that Postgres cannot be reached or cannot answer
 	// now. The same request may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrSlow says that Postgres gave up on a read that took too long. Nothing was
+	// changed.
+	ErrSlow = errors.New("the database took too long to read this: ask for less, such as a shorter range of time")
 	// ErrBusy says that all connections of this process to the database were in
 	// use for too long, or that too many changes wait for them. It was not asked, and the same request may succeed later.
 	ErrBusy = errors.New("all of this server's connections to the database are in use")
@@ -270,6 +273,12 @@ func dbError(doing string, err error) error {
 		return fmt.Errorf("%s: %w: %s", doing, ErrUnavailable, err.Error())
 	}
 	return fmt.Errorf("%s: %s", doing, err.Error())
+}
+
+// slow reports whether Postgres gave up on a statement that took too long.
+func slow(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == pgerrcode.QueryCanceled
 }
 
 // unavailable reports whether err comes from Postgres being away, starting,

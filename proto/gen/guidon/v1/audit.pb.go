@@ -265,7 +265,8 @@ type AuditServiceListRequest struct {
 	ChangeId      string `protobuf:"bytes,12,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
 	// text keeps entries that hold it anywhere: in names, reasons or documents
 	// before or after, as they stand in JSON. It reads every entry that the other
-	// filters leave.
+	// filters leave, for some seconds: a page may hold few entries or none and
+	// have a next one.
 	Text string `protobuf:"bytes,13,opt,name=text,proto3" json:"text,omitempty"`
 	// installation keeps the entries of the chain that belongs to no environment.
 	Installation  bool `protobuf:"varint,14,opt,name=installation,proto3" json:"installation,omitempty"`

@@ -232,7 +232,8 @@ export type AuditServiceListRequest = Message<"guidon.v1.AuditServiceListRequest
   /**
    * text keeps entries that hold it anywhere: in names, reasons or documents
    * before or after, as they stand in JSON. It reads every entry that the other
-   * filters leave.
+   * filters leave, for some seconds: a page may hold few entries or none and
+   * have a next one.
    *
    * @generated from field: string text = 13;
    */
