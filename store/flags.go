@@ -262,7 +262,7 @@ SELECT key, project, kind, type, scope, owner, owner_hash, description, tags, li
 FROM flags`
 
 var selectFlagRows = over(`
-SELECT f.key, f.project, f.kind, f.type, f.scope, f.owner, f.description, f.tags, f.links, f.schema, f.lifecycle
+SELECT f.key, f.project, f.kind, f.type, f.scope, f.owner, f.owner_hash, f.description, f.tags, f.links, f.schema, f.lifecycle
 FROM {rows}
 CROSS JOIN LATERAL (SELECT * FROM flags WHERE flags.key = n.key OFFSET 0) f`,
 	"key text")
