@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -245,6 +246,7 @@ type Server struct {
 	cmd     *exec.Cmd
 	done    chan struct{}
 	http    *http.Client
+	leaving atomic.Bool // it is asked to stop, and nobody is sent there
 
 	mu      sync.Mutex
 	answers map[string]int // to writers, by code
@@ -404,13 +406,13 @@ func (c *Cluster) StopServer(s *Server) {
 	}
 }
 
-// Pick returns a server that runs and is for everybody, by number; nil if none
-// does.
+// Pick returns a server that runs, stays and is for everybody, by number; nil if
+// none does.
 func (c *Cluster) Pick(n int) *Server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.servers {
-		if s := c.servers[(n+i)%len(c.servers)]; s.Alive() && !s.serving.apart {
+		if s := c.servers[(n+i)%len(c.servers)]; s.Alive() && !s.serving.apart && !s.leaving.Load() {
 			return s
 		}
 	}

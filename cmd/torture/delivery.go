@@ -7,8 +7,10 @@ import (
 	"time"
 )
 
-// Terminate asks a server to stop, and waits until it has.
+// Terminate takes a server out of the balancer, asks it to stop, and waits until
+// it has.
 func (s *Server) Terminate(ctx context.Context) error {
+	s.leaving.Store(true)
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -22,6 +24,9 @@ func (s *Server) Terminate(ctx context.Context) error {
 	}
 }
 
+// longestGap is a figure: for how long an application was without a stream.
+const longestGap = "longest_gap_ms"
+
 // killServers is F4: a server is killed, and another started, again and again
 // under writers and applications.
 func killServers(ctx context.Context, c *Cluster) (map[string]any, error) {
@@ -33,8 +38,9 @@ func killServers(ctx context.Context, c *Cluster) (map[string]any, error) {
 }
 
 // restartServers is F20: servers are replaced one by one, as a deployment does.
+// No application is without a stream for longer than two seconds.
 func restartServers(ctx context.Context, c *Cluster) (map[string]any, error) {
-	return c.replaceServers(ctx, func(s *Server) error {
+	figures, err := c.replaceServers(ctx, func(s *Server) error {
 		if _, err := c.StartServer(ctx, serving{}); err != nil {
 			return err
 		}
@@ -44,6 +50,11 @@ func restartServers(ctx context.Context, c *Cluster) (map[string]any, error) {
 		c.StopServer(s)
 		return nil
 	})
+	const most = 2 * time.Second
+	if gap, ok := figures[longestGap].(int64); ok && time.Duration(gap)*time.Millisecond > most {
+		err = fmt.Errorf("an application was without a stream for %d ms, want %v at most", gap, most)
+	}
+	return figures, err
 }
 
 func (c *Cluster) replaceServers(ctx context.Context, replace func(*Server) error) (map[string]any, error) {
@@ -76,6 +87,6 @@ func (c *Cluster) replaceServers(ctx context.Context, replace func(*Server) erro
 		return nil, err
 	}
 	return map[string]any{
-		"rounds": rounds, "applications": n, "retried": w.retried.Load(), "longest_gap_ms": end.Groups[0].Gap,
+		"rounds": rounds, "applications": n, "retried": w.retried.Load(), longestGap: end.Groups[0].Gap,
 	}, nil
 }

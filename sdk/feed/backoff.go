@@ -31,13 +31,19 @@ type backoff struct {
 
 // after says how long to wait when a stream that was current for lived ended
 // with err. What the server asked for is a floor, to which the jitter is added
-// lest everyone it asked comes back in the same moment.
+// lest everyone it asked comes back in the same moment. One that was any good
+// and says that it goes away has not failed: the next is asked soon, however
+// often servers are replaced.
 func (b *backoff) after(err error, lived time.Duration) time.Duration {
 	if lived >= healthy {
 		b.attempts = 0
 	}
 	window := min(firstWindow<<min(b.attempts, 20), lastWindow)
-	b.attempts++
+	if _, leaves := errors.AsType[*goingAwayError](err); leaves && lived > 0 {
+		window = firstWindow
+	} else {
+		b.attempts++
+	}
 	return min(max(asked(err), 0), longestWait) + rand.N(window) //nolint:gosec // jitter, not a secret
 }
 

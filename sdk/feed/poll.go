@@ -33,7 +33,7 @@ var errPolled = errors.New("polled for a while")
 // that the server refuses, or that is not to be had, would not be had by asking
 // either.
 func (s *stream) killed(err error) bool {
-	if s.lived() >= streamed {
+	if _, leaves := errors.AsType[*goingAwayError](err); leaves || s.lived() >= streamed {
 		return false
 	}
 	return s.begun && !errors.Is(err, errDigest) || errors.Is(err, errSilent) || errors.Is(err, errClosed)

@@ -140,6 +140,40 @@ func TestHonoursWhatTheServerAsksFor(t *testing.T) {
 	}
 }
 
+// TestGoodbyesAreNoFailures: servers that are replaced one after the other, as
+// in a deployment, cost neither growing waits nor the stream.
+func TestGoodbyesAreNoFailures(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h history
+		h.put(true, "checkout")
+		f, src, s := started(t, &h, feed.Config{})
+		for range 20 {
+			s.send(t, hello(1))
+			time.Sleep(2 * time.Second)
+			s.send(t, goingAway(0))
+			var waited time.Duration
+			if waited, s = gap(t, src); waited >= 100*time.Millisecond {
+				t.Fatalf("the next stream came after %v, want the first window", waited)
+			}
+		}
+		if n := f.Stats().Polls.Load(); n != 0 {
+			t.Errorf("it polled %d times", n)
+		}
+		// A server that does nothing but say goodbye is no better than one that fails.
+		var longest time.Duration
+		for range 40 {
+			s.send(t, goingAway(0))
+			var waited time.Duration
+			waited, s = gap(t, src)
+			longest = max(longest, waited)
+		}
+		if longest < 10*time.Second {
+			t.Errorf("the longest of 40 waits was %v, want the window to have grown to 30s", longest)
+		}
+	})
+}
+
 // A connection that is open on this side only brings nothing, not even its end.
 func TestSilenceEndsAStream(t *testing.T) {
 	t.Parallel()
