@@ -29,6 +29,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request) {
 	t := h.table(q.caller.Environment, q.view.Snapshot())
 	header := w.Header()
 	header["Cache-Control"] = noCache
+	header.Add("Vary", "Accept-Encoding")
 	// Flags that read the clock, and pins, make a body that the request alone
 	// does not foretell.
 	early := !q.view.Pinned() && !t.timeDependent
@@ -43,20 +44,24 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request) {
 	}
 	b.out = h.appendBulk(r.Context(), b.out, &q, t)
 	if !early {
-		sum := sha256.Sum256(b.out)
-		tag := quoted(sum[:])
+		tag := h.tagOf(b.out)
 		header["Etag"] = []string{tag}
 		if view.Matches(r.Header["If-None-Match"], tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 	}
+	if !q.view.Pinned() {
+		b.out = h.appendStreams(b.out, &q)
+	}
+	b.out = append(b.out, '}')
 	h.writeBulk(w, r, b)
 }
 
 // noCache makes caches ask each time, with the ETag.
 var noCache = []string{"private, no-cache"}
 
+// appendBulk appends the answer but for where to hear of changes, and its end.
 func (h *Handler) appendBulk(ctx context.Context, dst []byte, q *request, t *table) []byte {
 	dst = append(dst, `{"flags":[`...)
 	first := len(dst)
@@ -93,10 +98,6 @@ func (h *Handler) appendBulk(ctx context.Context, dst []byte, q *request, t *tab
 		dst = append(append(append(dst, `,"`...), q.selector.Key...), `":`...)
 		dst = appendText(dst, q.selector.Project)
 	}
-	dst = append(dst, '}')
-	if !q.view.Pinned() {
-		dst = h.appendStreams(dst, q)
-	}
 	return append(dst, '}')
 }
 
@@ -119,6 +120,14 @@ func (h *Handler) tag(q *request, b *buffer) string {
 	sum := sha256.Sum256(out)
 	b.out = out
 	return quoted(sum[:])
+}
+
+// tagOf is the ETag of an answer that is not: it is of what the flags came to.
+func (h *Handler) tagOf(answer []byte) string {
+	sum := sha256.New()
+	_, _ = sum.Write(answer)
+	_, _ = sum.Write(strconv.AppendInt(nil, h.epoch(), 10))
+	return quoted(sum.Sum(nil))
 }
 
 // quoted is a weak tag: the same answer comes with another token each time, and

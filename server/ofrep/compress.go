@@ -18,7 +18,6 @@ const compressFrom = 4 << 10
 // busy processor gets through: see BenchmarkOFREP.
 func (h *Handler) writeBulk(w http.ResponseWriter, r *http.Request, b *buffer) {
 	header := w.Header()
-	header.Add("Vary", "Accept-Encoding")
 	if len(b.out) < compressFrom || view.Coding(r.Header["Accept-Encoding"], "gzip") != "gzip" {
 		write(w, http.StatusOK, b.out)
 		return
