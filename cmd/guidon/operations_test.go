@@ -105,11 +105,15 @@ func TestOperationsFollowed(t *testing.T) {
 	o := &operator{page: operations(t), dir: dir, env: []string{
 		"GUIDON_DATABASE_URL=" + database(t, postgres, "lost"), "GUIDON_MASTER_KEY_FILE=" + filepath.Join(dir, "master.key"),
 	}}
+	// Another machine, where the cluster has none of the installation's roles.
+	elsewhereReady := filepath.Join(dir, "elsewhere.json")
+	standby := start(t, "dev", "--data", filepath.Join(dir, "elsewhere"), "--listen", "127.0.0.1:0", "--ready-file", elsewhereReady).ready(t, elsewhereReady).DatabaseURL
 	const setup = "Running Guidon"
 	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte(strings.Repeat("5a", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o.do(t, o.page.step(t, setup, "guidon migrate up"))
+	o.do(t, o.page.step(t, setup, "guidon migrate roles"))
 	var admin, server struct{ Text string }
 	parse := func(out string, into any) {
 		t.Helper()
@@ -148,10 +152,11 @@ func TestOperationsFollowed(t *testing.T) {
 	}
 
 	replica.stop(t) // Restore, step 1
-	o.env[0] = "GUIDON_DATABASE_URL=" + database(t, postgres, "restored")
+	o.env[0] = "GUIDON_DATABASE_URL=" + database(t, standby, "restored")
 	o.do(t, o.page.step(t, "Restore", "pg_restore"))
 	o.do(t, o.page.step(t, "Restore", "guidon migrate status"))
 	o.do(t, o.page.step(t, "Restore", "guidon migrate up"))
+	o.do(t, o.page.step(t, "Restore", "guidon migrate roles"))
 	// What the page says of servers before step 4.
 	early, at := o.serve(t, "127.0.0.1:0")
 	awaitStatus(t, at+"/readyz", http.StatusServiceUnavailable)
