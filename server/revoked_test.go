@@ -180,9 +180,15 @@ func TestRevocationEndsEveryStream(t *testing.T) {
 		if _, err := g.db.RevokeKey(t.Context(), store.Revocation{ID: id, Actor: "test"}); err != nil {
 			t.Fatal(err)
 		}
-		for range open {
-			if err := <-ended; err != nil {
-				t.Error(err)
+		deadline := time.After(time.Minute)
+		for n := range open {
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-deadline:
+				t.Fatalf("%d of %d streams and polls ended within a minute", n, len(open))
 			}
 		}
 		t.Logf("%d streams and polls ended within %v", len(open), time.Since(revokedAt).Round(time.Millisecond))

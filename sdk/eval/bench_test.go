@@ -1,6 +1,7 @@
 package eval_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -283,6 +284,28 @@ func BenchmarkWith(b *testing.B) {
 		change()
 	}
 	b.ReportMetric(best(100, 1, change)/1e6, "best-ms")
+}
+
+// BenchmarkNarrow takes a tenth of 10,000 flags, beside what compiles the same rows.
+func BenchmarkNarrow(b *testing.B) {
+	rows := typicalRows(b, 10_000)
+	for i := range rows {
+		rows[i].Document = bytes.Replace(rows[i].Document, []byte(`"project":"default"`), fmt.Appendf(nil, `"project":"p%d"`, i%10), 1)
+	}
+	s := compile(b, rows...)
+	narrow := func() *eval.Snapshot { return s.Narrow(func(project string) bool { return project == "p3" }) }
+	kept := slices.Collect(narrow().Rows())
+	if len(kept) != 1000 {
+		b.Fatalf("%d flags are left, want 1,000", len(kept))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		narrow()
+	}
+	took, floor := best(20, 1, func() { narrow() }), best(5, 1, func() { compile(b, kept...) })
+	b.ReportMetric(took/1e6, "best-ms")
+	b.ReportMetric(floor/1e6, "floor-ms")
+	b.ReportMetric(took/floor, "x-floor")
 }
 
 func BenchmarkNewContext(b *testing.B) {
