@@ -68,9 +68,9 @@ type Config struct {
 // Service answers flagd's protocols. It is safe for concurrent use.
 type Service struct {
 	cfg Config
-	// documents are those of flagd.sync.v1, of newest snapshots.
+	// documents are those of flagd.sync.v1, of newest revisions.
 	mu        sync.Mutex
-	documents map[documentKey]document
+	documents map[documentKey]*document
 }
 
 // New returns a service. It starts nothing.
@@ -86,7 +86,7 @@ func New(cfg Config) *Service {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg, documents: map[documentKey]document{}}
+	return &Service{cfg: cfg, documents: map[documentKey]*document{}}
 }
 
 // Routes yields the handlers by the path below which they answer.
