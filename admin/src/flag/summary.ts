@@ -32,11 +32,6 @@ export function summaryOf(flag: Summarised): Summary {
 	};
 }
 
-/** summaryText is the summary as one line: "on · blue · 3 rules". */
-export function summaryText({ state, serves, rules }: Summary): string {
-	return [state, serves, rules].filter((part) => part !== "").join(" · ");
-}
-
 function outcomeText(outcome: Outcome, fallback: string): string {
 	switch (outcome.kind) {
 		case "default":

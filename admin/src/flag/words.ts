@@ -59,11 +59,6 @@ export function wordsOf(condition: JsonValue): Word[] | undefined {
 	return comparison(operator, args);
 }
 
-/** textOf joins words into a sentence. */
-export function textOf(words: Word[]): string {
-	return words.map((word) => word.text).join("");
-}
-
 function joined(operator: "and" | "or", args: JsonValue[]): Word[] | undefined {
 	const words: Word[] = [];
 	for (const [i, arg] of args.entries()) {
