@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -13,6 +14,9 @@ import (
 // It is safe for concurrent use.
 type Bearer string
 
+// redacted is what is shown of a key.
+const redacted = "[redacted]"
+
 var _ connect.Interceptor = Bearer("")
 
 func (key Bearer) set(header http.Header) {
@@ -20,6 +24,18 @@ func (key Bearer) set(header http.Header) {
 		header.Set("Authorization", "Bearer "+string(key))
 	}
 }
+
+// String hides the key.
+func (Bearer) String() string { return redacted }
+
+// GoString hides the key from %#v.
+func (Bearer) GoString() string { return redacted }
+
+// LogValue hides the key from slog.
+func (Bearer) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText hides the key from encoders.
+func (Bearer) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // WrapUnary implements [connect.Interceptor].
 func (key Bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
