@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -55,7 +57,7 @@ const environment = "development"
 
 // start starts them and waits until they are ready, with so many flags.
 func start(ctx context.Context, binary, data string, replicas, flags int) (*servers, error) {
-	if err := os.RemoveAll(data); err != nil { //nolint:gosec // of what this program starts
+	if err := makeAnew(data); err != nil {
 		return nil, err
 	}
 	s := &servers{binary: binary, data: data}
@@ -76,6 +78,30 @@ func start(ctx context.Context, binary, data string, replicas, flags int) (*serv
 		return nil, errors.Join(err, s.stop())
 	}
 	return s, nil
+}
+
+// madeHere is the file by which makeAnew knows a directory that it made.
+const madeHere = "made-by-bench"
+
+// makeAnew makes an empty directory where there is none, or one of an earlier
+// run. It removes nothing else.
+func makeAnew(path string) error {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == madeHere }):
+		return fmt.Errorf("%s holds what this program did not make: name another directory", path)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	const passable = 0o711 // for PostgreSQL's account, whatever the umask says
+	if err := os.MkdirAll(path, passable); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(path, passable), os.WriteFile(filepath.Join(path, madeHere), nil, 0o600))
 }
 
 func (s *servers) begin(ctx context.Context, replicas, flags int) error {
