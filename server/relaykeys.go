@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -20,8 +21,9 @@ const relayKeysAge = time.Second
 // relayKeys reads the keys of environments for the relays that stream from here:
 // once a second for all of them.
 type relayKeys struct {
-	mu sync.Mutex
-	by map[string]readKeys
+	flights singleflight.Group
+	mu      sync.Mutex
+	by      map[string]readKeys
 }
 
 type readKeys struct {
@@ -30,18 +32,41 @@ type readKeys struct {
 }
 
 // of returns the keys of an environment. While they cannot be read, it returns
-// those that were read last; nil if none were.
+// those that were read last; nil if none were. Who waits for those of one
+// environment is in nobody else's way.
 func (r *relayKeys) of(ctx context.Context, env string, now time.Time, read func(context.Context, string) (*guidonv1.APIKeys, error)) (*guidonv1.APIKeys, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	last := r.by[env]
-	if last.keys != nil && now.Sub(last.at) < relayKeysAge {
+	if last := r.last(env); last.keys != nil && now.Sub(last.at) < relayKeysAge {
 		return last.keys, nil
 	}
+	result := r.flights.DoChan(env, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		return r.renew(ctx, env, now, read)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case got := <-result:
+		keys, _ := got.Val.(*guidonv1.APIKeys)
+		return keys, got.Err
+	}
+}
+
+func (r *relayKeys) last(env string) readKeys {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.by[env]
+}
+
+// renew reads the keys of an environment.
+func (r *relayKeys) renew(ctx context.Context, env string, now time.Time, read func(context.Context, string) (*guidonv1.APIKeys, error)) (*guidonv1.APIKeys, error) {
 	keys, err := read(ctx, env)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.by[env]
 	if keys == nil || proto.Equal(keys, last.keys) {
 		keys = last.keys // the same message, so that nobody is told again
 	}
