@@ -133,7 +133,8 @@ func (s *stream) chunk(parts ...[]byte) error {
 	s.parts = append(append(append(s.parts[:0], head), parts...), crlf)
 	var err error
 	if _, plain := s.conn.(*net.TCPConn); plain {
-		_, err = s.parts.WriteTo(s.conn)
+		s.sending = s.parts // writing consumes it, and parts is for the next
+		_, err = s.sending.WriteTo(s.conn)
 	} else {
 		_, err = s.conn.Write(bytes.Join(s.parts, nil))
 	}

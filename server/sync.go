@@ -105,9 +105,11 @@ type stream struct {
 	// end takes note that the stream is no more. It is called once.
 	end func()
 	// conn has taken the place of out in a detached stream; parts and scratch
-	// are what one write to it consists of, and broken says that one failed.
+	// are what one write to it consists of, sending is what is left of it, and
+	// broken says that one failed.
 	conn    net.Conn
 	parts   net.Buffers
+	sending net.Buffers
 	scratch [16]byte
 	broken  bool
 
