@@ -30,7 +30,7 @@ const (
 	shelf = "fault.shelf"
 	// clock tells whether the second of the evaluation is even.
 	clock = "fault.clock"
-	lost  = "PIN_UNAVAILABLE"
+	lost  = pinUnavailable
 )
 
 // A chain is three services, of which each calls the next: web at the edge, cart
@@ -82,7 +82,7 @@ func (c *chain) open(t *testing.T, name string, below *link, options ...guidon.O
 	server := httptest.NewServer(l.client.Middleware(l))
 	l.url = server.URL
 	t.Cleanup(func() { server.Close(); wire.CloseIdleConnections(); _ = l.client.Close() })
-	eventually(t, name+" has flags", func() bool { return l.client.WaitReady(t.Context()) == nil })
+	storetest.Eventually(t, name+" has flags", func() bool { return l.client.WaitReady(t.Context()) == nil })
 	return l
 }
 
@@ -117,7 +117,7 @@ func (c *chain) redefine(t *testing.T, is string, links ...*link) {
 	t.Helper()
 	c.define(t, is)
 	for _, l := range links {
-		eventually(t, l.name+" has the new revision", func() bool {
+		storetest.Eventually(t, l.name+" has the new revision", func() bool {
 			return l.client.Snapshot().Evaluate(shelf, nil, 0).Variant() == is
 		})
 	}
@@ -377,7 +377,7 @@ func TestServerDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.stock.net.Mend()
-	eventually(t, "stock is back", func() bool {
+	storetest.Eventually(t, "stock is back", func() bool {
 		shelves, _ := asked(t, c.web.url, nil)
 		return shelves["web"] == "new" && shelves["stock"] == "new"
 	})
@@ -441,7 +441,7 @@ func TestKeyRotatedUnderWay(t *testing.T) {
 		if err := c.changes.Rotate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "web signs with the new key", func() bool { return !signers[signer(t, c.header(t))] })
+		storetest.Eventually(t, "web signs with the new key", func() bool { return !signers[signer(t, c.header(t))] })
 		signers[signer(t, c.header(t))] = true
 	}
 	c.redefine(t, "new", c.web, c.cart, c.stock)
@@ -471,7 +471,7 @@ func TestKeyRotatedPastACut(t *testing.T) {
 	if err := c.changes.Rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "web and stock have the new key", func() bool { return signer(t, c.header(t)) != old })
+	storetest.Eventually(t, "web and stock have the new key", func() bool { return signer(t, c.header(t)) != old })
 	c.redefine(t, "new", c.web, c.stock)
 	if shelves, _ := asked(t, c.web.url, nil); shelves["web"] != "new" || shelves["cart"] != "old" || shelves["stock"] != "new" {
 		t.Errorf("%v, want cart at its own revision and stock at the pin", shelves)
@@ -484,7 +484,7 @@ func TestKeyRotatedPastACut(t *testing.T) {
 		t.Errorf("stock counts %d orphan roots, want 0", n)
 	}
 	c.cart.net.Mend()
-	eventually(t, "cart reads the new key", func() bool {
+	storetest.Eventually(t, "cart reads the new key", func() bool {
 		shelves, _ := asked(t, c.web.url, nil)
 		return shelves["cart"] == "new"
 	})
@@ -497,12 +497,4 @@ func signer(t *testing.T, value string) string {
 		t.Fatal(err)
 	}
 	return header.KeyID
-}
-
-// eventually waits for something that happens by itself.
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	if err := until(t.Context(), happened); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
 }

@@ -225,8 +225,8 @@ func resolve[T any](d openfeature.GenericEvaluationDetails[T]) resolved {
 		return r
 	}
 	r.code = string(d.ErrorCode)
-	if missed, err := d.FlagMetadata.GetBool("PIN_UNAVAILABLE"); err == nil && missed {
-		r.code = "PIN_UNAVAILABLE"
+	if missed, err := d.FlagMetadata.GetBool(pinUnavailable); err == nil && missed {
+		r.code = pinUnavailable
 	}
 	return r
 }

@@ -220,6 +220,8 @@ func (m *Mesh) Run(ctx context.Context, what mode, evaluations int, changes *tog
 	err = errors.Join(err, fire.Wait())
 	took := time.Since(begin)
 	closed() // whereupon all counters are in
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.result(what, requests, changed, took), errors.Join(err, m.broken, context.Cause(ctx))
 }
 

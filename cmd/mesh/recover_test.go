@@ -48,14 +48,14 @@ func TestRestoreAndRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.guidon.stop() }) // before its database goes
-	eventually(t, "the server sees that commits are missing", func() bool { return errors.Is(c.guidon.hub.Ready(), store.ErrNotRecovered) })
+	storetest.Eventually(t, "the server sees that commits are missing", func() bool { return errors.Is(c.guidon.hub.Ready(), store.ErrNotRecovered) })
 	if shelves, _ := asked(t, c.web.url, nil); shelves["web"] != "new" || !whole(shelves) {
 		t.Errorf("before the recovery: %v, want what was there last", shelves)
 	}
 	if _, err := c.guidon.db.Recover(t.Context(), store.Recovery{Actor: "ada", Reason: "restored"}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are beyond what was lost", func() bool {
+	storetest.Eventually(t, "all are beyond what was lost", func() bool {
 		shelves, _ := asked(t, c.web.url, nil)
 		return shelves["web"] == "old" && shelves["cart"] == "old" && shelves["stock"] == "old"
 	})
@@ -107,7 +107,7 @@ func backedUp(t *testing.T) (open func() *store.DB) {
 	t.Cleanup(func() { _ = admin.Close(context.WithoutCancel(t.Context())) })
 	copied := original + "_restored"
 	// A template must have no connections, and Guidon makes new ones.
-	eventually(t, "a backup", func() bool {
+	storetest.Eventually(t, "a backup", func() bool {
 		if _, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, original); err != nil {
 			t.Fatal(err)
 		}

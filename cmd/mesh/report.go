@@ -103,6 +103,13 @@ type Report struct {
 	Results []Result `json:"results"`
 }
 
+// pinUnavailable is what the error of a pin that cannot be had is called.
+const pinUnavailable = "PIN_UNAVAILABLE"
+
+// mostUnavailable is the share of pins that cannot be had from which on a run
+// shows little of what services do whose pins can.
+const mostUnavailable = 0.25
+
 // enoughKills is from how many on some request must have met one.
 const enoughKills = 20
 
@@ -127,6 +134,8 @@ func (r Report) verdict() error {
 				res.Backward, res.Ignoring, res.Unpublished, append(res.Examples, "")[0])
 		case res.Counts["kills"] >= enoughKills && res.Pierced == 0:
 			wrong("no kill of %d changed a request under way: nothing was shown of kills", res.Counts["kills"])
+		case float64(res.Errors[pinUnavailable]) > mostUnavailable*float64(res.Evaluations):
+			wrong("%d pins could not be had beside %d evaluations: too few were compared", res.Errors[pinUnavailable], res.Evaluations)
 		case res.OrphanRoots > 0 || res.ManyRoots > 0:
 			wrong("%d headers were lost, %d requests had several roots", res.OrphanRoots, res.ManyRoots)
 		}

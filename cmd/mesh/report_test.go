@@ -96,6 +96,8 @@ func TestVerdict(t *testing.T) {
 		{"a kill ignored", []Result{whole(func(r *Result) { r.Ignoring = 6 })}, "6 ignored one"},
 		{"a kill that nobody made", []Result{whole(func(r *Result) { r.Unpublished = 1 })}, "1 kills were never made"},
 		{"kills that did nothing", []Result{whole(func(r *Result) { r.Counts["kills"] = 99 })}, "no kill of 99 changed a request"},
+		{"some pins out of reach", []Result{whole(func(r *Result) { r.Errors = map[string]int{pinUnavailable: 24, "FLAG_NOT_FOUND": 99} })}, ""},
+		{"most pins out of reach", []Result{whole(func(r *Result) { r.Errors = map[string]int{pinUnavailable: 25} })}, "25 pins could not be had beside 99"},
 		{"failures", []Result{whole(func(r *Result) { r.Counts["failed"] = 5 })}, "5 requests failed"},
 		{"a whole control", []Result{{Mode: decisions, Counts: map[string]int{}}}, "mode decisions: no request was torn"},
 	}
