@@ -82,9 +82,7 @@ func newRelayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&upstream, "upstream", "", "URL of the server or relay to follow (default $GUIDON_UPSTREAM)")
 	cmd.Flags().StringVar(&key, "key", "", "relay key, which says of which environment (default $GUIDON_KEY)")
 	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")
-	cmd.Flags().StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
-	f.clients.register(cmd.Flags())
-	cmd.Flags().TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least severe lines to log: debug, info, warn or error")
+	f.registerOfRelay(cmd.Flags(), slog.LevelInfo)
 	return cmd
 }
 

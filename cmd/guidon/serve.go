@@ -113,9 +113,14 @@ type serveFlags struct {
 }
 
 func (f *serveFlags) register(flags *pflag.FlagSet, level slog.Level) {
-	flags.StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
+	f.registerOfRelay(flags, level)
 	flags.StringVar(&f.databaseURL, "database-url", "", "Postgres (default $GUIDON_DATABASE_URL)")
 	flags.StringVar(&f.masterKeyFile, "master-key-file", "", "file with the master key (default $GUIDON_MASTER_KEY_FILE)")
+}
+
+// registerOfRelay registers those of a server without a database.
+func (f *serveFlags) registerOfRelay(flags *pflag.FlagSet, level slog.Level) {
+	flags.StringVar(&f.listen, "listen", "", "address to listen on (default $GUIDON_LISTEN, then "+defaultListen+")")
 	flags.TextVar(&f.logLevel, "log-level", level, "least severe lines to log: debug, info, warn or error")
 	f.clients.register(flags)
 }
