@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -123,7 +122,7 @@ func TestFlagsArriveOverBothHTTPs(t *testing.T) {
 func TestWrongKeyIsRetriedAndSaid(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, boolean("checkout", true))
-	var log lines
+	var log storetest.Log
 	client := open(t, s, guidon.WithKey("gdn_server_another"), guidon.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	attempts := func() int {
 		s.mu.Lock()
@@ -142,24 +141,6 @@ func TestWrongKeyIsRetriedAndSaid(t *testing.T) {
 	}
 }
 
-// lines is a log in memory.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func TestKeysSignHeaders(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, boolean("checkout", true))
@@ -175,7 +156,7 @@ func TestKeysSignHeaders(t *testing.T) {
 func TestBadKeysLeaveTheOldOnes(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, boolean("checkout", true))
-	var log lines
+	var log storetest.Log
 	short := []*guidonv1.PropagationKeys{
 		{Signer: "k2", Keys: []*guidonv1.PropagationKey{{Id: "k2", Secret: []byte("too short")}}},
 		{Signer: "k3", Keys: []*guidonv1.PropagationKey{{Id: "k2", Secret: []byte("0123456789abcdef0123456789abcdef")}}},
@@ -198,7 +179,7 @@ func TestBadKeysLeaveTheOldOnes(t *testing.T) {
 func TestLogSaysEachKindOfEventOnce(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, boolean("checkout", true))
-	var log lines
+	var log storetest.Log
 	client := ready(t, s, guidon.WithMode(propagate.Internal), guidon.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	handler := client.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for range 50 {

@@ -86,6 +86,8 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 	var over atomic.Bool
 	go func() {
 		values, last := map[int64]bool{}, int64(0)
+		tick := time.NewTicker(time.Millisecond) // leaves the processor to others
+		defer tick.Stop()
 		for !over.Load() {
 			s := c.Snapshot()
 			on, ok := s.Flag("checkout").Evaluate(nil, 0).Boolean()
@@ -97,7 +99,7 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 			}
 			last = s.Revision()
 			values[last] = on
-			time.Sleep(time.Millisecond) // leaves the processor to others
+			<-tick.C
 		}
 		seen <- values
 	}()
