@@ -50,8 +50,8 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	}
 	c := &Client{log: o.log, idle: func() {}}
 	if o.http == nil {
-		transport := newTransport()
-		o.http = &http.Client{Transport: transport, CheckRedirect: neverRedirect}
+		transport := feed.NewTransport()
+		o.http = &http.Client{Transport: transport, CheckRedirect: feed.NeverRedirect}
 		c.idle = transport.CloseIdleConnections
 	}
 	var source feed.Source
@@ -68,9 +68,9 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	}
 	c.feed = feed.New(feed.Config{
 		Source:       source,
-		Cache:        o.cacheFile(),
+		Cache:        feed.CacheFile(o.cache, o.url, o.key),
 		Bootstrap:    o.bootstrap,
-		Client:       &guidonv1.Client{Service: o.service, Instance: newInstance(), Sdk: "guidon-go", Version: moduleVersion()},
+		Client:       &guidonv1.Client{Service: o.service, Instance: feed.NewInstance(), Sdk: "guidon-go", Version: moduleVersion()},
 		Log:          o.log,
 		Status:       func(s feed.Status) { c.provider.observe(s) },
 		Changed:      func(keys []string) { c.provider.changed(keys) },

@@ -2,8 +2,6 @@ package guidon
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -202,14 +200,4 @@ func WithHTTPClient(client *http.Client) Option {
 		o.http = client
 		return nil
 	})
-}
-
-// cacheFile names the file after what says whose flags it holds: one directory
-// may serve several environments.
-func (o options) cacheFile() string {
-	if o.cache == "" || o.url == "" {
-		return ""
-	}
-	name := sha256.Sum256([]byte(o.url + "\x00" + o.key))
-	return filepath.Join(o.cache, hex.EncodeToString(name[:8])+".guidon")
 }

@@ -2,37 +2,11 @@ package guidon
 
 import (
 	"context"
-	"crypto/rand"
-	"net"
 	"net/http"
-	"os"
 	"runtime/debug"
-	"time"
 
 	"connectrpc.com/connect"
 )
-
-// newTransport bounds every step but the stream itself, which the feed watches.
-func newTransport() *http.Transport {
-	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dial.DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: 10 * time.Second,
-		// What is not the stream comes in bursts, and holding a connection costs
-		// the server as much as half a stream.
-		IdleConnTimeout:     10 * time.Second,
-		MaxIdleConnsPerHost: 8,
-		// A connection that died without a word would otherwise be used again
-		// for the next stream.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
-	}
-}
-
-// neverRedirect keeps the key from following a redirect to another host.
-func neverRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // authorization adds the key to every request.
 type authorization string
@@ -60,17 +34,6 @@ func (key authorization) set(header http.Header) {
 	if key != "" {
 		header.Set("Authorization", "Bearer "+string(key))
 	}
-}
-
-// newInstance tells this client from all others, for the lists of who is
-// connected: the host's name, for people, and something random, since one
-// process may hold several.
-func newInstance() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return host + "-" + rand.Text()[:8]
 }
 
 // modulePath is this module's, as build information names it.

@@ -3,11 +3,11 @@ package relay
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
+	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/server/fleet"
 )
 
@@ -38,6 +38,9 @@ func (u *Upstream) Tell(ctx context.Context, f *fleet.Fleet) error {
 		switch {
 		case err == nil:
 			clear(pierced)
+			if failed {
+				u.log.LogAttrs(ctx, slog.LevelInfo, "the upstream can be told again who is connected")
+			}
 		case !failed && ctx.Err() == nil:
 			u.log.LogAttrs(ctx, slog.LevelWarn, "the upstream cannot be told who is connected", slog.Any("error", err))
 		}
@@ -60,16 +63,11 @@ func ids(keys *guidonv1.PropagationKeys) []string {
 	return out
 }
 
-// newTransport bounds every step but the stream itself, which the feed watches.
+// newTransport is the SDK's, for calls that are polls and for one connection
+// that is worth keeping.
 func newTransport() *http.Transport {
-	dial := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dial.DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: 35 * time.Second, // a poll waits for news
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   8,
-	}
+	t := feed.NewTransport()
+	t.ResponseHeaderTimeout = 35 * time.Second // a poll waits for news
+	t.IdleConnTimeout = 90 * time.Second
+	return t
 }

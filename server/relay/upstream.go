@@ -11,13 +11,9 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,23 +82,17 @@ func New(cfg Config) *Upstream {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	transport := newTransport()
-	host, _ := os.Hostname() // a relay without a name is told apart by what follows
 	u := &Upstream{
-		client:  &guidonv1.Client{Service: "relay", Instance: host + "-" + rand.Text()[:8], Sdk: "guidon-relay", Version: cfg.Version},
+		client:  &guidonv1.Client{Service: "relay", Instance: feed.NewInstance(), Sdk: "guidon-relay", Version: cfg.Version},
 		log:     cfg.Log,
 		idle:    transport.CloseIdleConnections,
 		changed: make(chan struct{}, 1),
 	}
 	u.api = guidonv1connect.NewSyncServiceClient(
-		&http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		&http.Client{Transport: transport, CheckRedirect: feed.NeverRedirect},
 		cfg.URL, connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(auth.Bearer(cfg.Key)))
-	file := ""
-	if cfg.Cache != "" {
-		name := sha256.Sum256([]byte(cfg.URL + "\x00" + cfg.Key))
-		file = filepath.Join(cfg.Cache, hex.EncodeToString(name[:8])+".guidon")
-	}
 	u.feed = feed.New(feed.Config{
-		Source: feed.Connect(u.api), Client: u.client, Log: cfg.Log, Cache: file,
+		Source: feed.Connect(u.api), Client: u.client, Log: cfg.Log, Cache: feed.CacheFile(cfg.Cache, cfg.URL, cfg.Key),
 		Status:       func(feed.Status) { u.wake() },
 		Changed:      func([]string) { u.wake() },
 		Keys:         func(k *guidonv1.PropagationKeys) bool { u.keys.Store(k); u.wake(); return true },
