@@ -140,6 +140,11 @@ func TestMetrics(t *testing.T) {
 		`guidon_hub_looks_total{result="ok"} `,
 		`guidon_hub_looks_total{result="failed"} 0`,
 		`guidon_hub_history_total{result="memory"} 0`,
+		`guidon_database_groups_total 1`,
+		`guidon_database_waiting 0`,
+		`guidon_database_retries_total 0`,
+		`guidon_database_connections{pool="write"} 0`,
+		`guidon_database_connections_max{pool="job"} `,
 		`go_goroutines `,
 	} {
 		if !strings.Contains(text, want) {

@@ -55,7 +55,7 @@ func (s *Server) recordKills(ctx context.Context) {
 }
 
 // record looks at all environments once. A database that is away costs one line
-// in the log, and what it was not told then it is told later.
+// in the log, and one when it is back: what it was not told it is told then.
 func (r *killRecorder) record(ctx context.Context) {
 	var failed error
 	for e := range r.hub.Environments() {
@@ -63,7 +63,10 @@ func (r *killRecorder) record(ctx context.Context) {
 			failed = err
 		}
 	}
-	if failed != nil && !r.failed && ctx.Err() == nil {
+	switch {
+	case failed == nil && r.failed:
+		r.log.LogAttrs(ctx, slog.LevelInfo, "how kills go is noted again")
+	case failed != nil && !r.failed && ctx.Err() == nil:
 		r.log.LogAttrs(ctx, slog.LevelWarn, "how kills go is not noted", slog.Any("error", failed))
 	}
 	r.failed = failed != nil

@@ -68,14 +68,7 @@ func newMetrics(version string, db *store.DB, state held) *metrics {
 	m.registry.MustRegister(m.calls, m.seconds, m.streams, m.stalled, m.refused, m.ahead, m.limited, m.security, m.suppressed, build, state,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if db != nil {
-		m.registry.MustRegister(
-			prometheus.NewCounterFunc(prometheus.CounterOpts{
-				Name: "guidon_database_busy_total", Help: "How often no connection to the database was free in time.",
-			}, func() float64 { return float64(db.Stats().Busy) }),
-			prometheus.NewCounterFunc(prometheus.CounterOpts{
-				Name: "guidon_database_unknown_durability_total", Help: "Changes that were made and are not known to have reached a standby.",
-			}, func() float64 { return float64(db.Stats().Unreplicated) }),
-		)
+		m.registry.MustRegister(database{db})
 	}
 	return m
 }

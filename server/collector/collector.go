@@ -69,9 +69,12 @@ func (c *Collector) Run(ctx context.Context) error {
 		c.rounds.Add(1)
 		if err != nil && ctx.Err() == nil {
 			c.failed.Add(1)
-			if !failed {
-				c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot collect old revisions", slog.Any("error", err))
-			}
+		}
+		switch {
+		case err == nil && failed:
+			c.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "old revisions can be collected again")
+		case err != nil && !failed && ctx.Err() == nil:
+			c.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot collect old revisions", slog.Any("error", err))
 		}
 		failed = err != nil
 		if !wait(ctx, c.cfg.Interval/2+rand.N(c.cfg.Interval)) { //nolint:gosec // spreads load, guards nothing

@@ -128,6 +128,8 @@ func (n *Notary) Run(ctx context.Context) error {
 	for {
 		err := n.round(store.Background(ctx))
 		switch {
+		case err == nil && failed:
+			n.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "audit checkpoints are made again")
 		case errors.Is(err, store.ErrNoMasterKey):
 			<-ctx.Done()
 		case err != nil && !failed && ctx.Err() == nil:
