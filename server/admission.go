@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -42,6 +43,54 @@ type admission struct {
 
 func newAdmission(rate int, now func() time.Time) *admission {
 	return &admission{rate: float64(rate), now: now, used: memoryInUse, tokens: float64(rate)}
+}
+
+// drainPace is the time for each open stream over which a server that stops
+// spreads its goodbyes, until Config.Drain bounds them all.
+const drainPace = time.Millisecond
+
+// enter counts a stream, of whatever protocol, until what it returns is called.
+// One too many is told when to come back.
+func (s *Server) enter(ctx context.Context) (leave func(), err error) {
+	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
+		err = s.admission.full()
+	} else {
+		err = s.admission.admit()
+	}
+	if err != nil {
+		s.open.Add(-1)
+		s.metrics.refused.Inc()
+		callOf(ctx).hangUp()
+		return nil, err
+	}
+	return func() { s.open.Add(-1) }, nil
+}
+
+// goodbyes is the time over which a server that stops spreads its goodbyes.
+func (s *Server) goodbyes() time.Duration {
+	return min(s.cfg.Drain, time.Duration(s.open.Load())*drainPace)
+}
+
+// linger waits for a stream's own moment to end when the server stops, and
+// reports whether the client is still there.
+func (s *Server) linger(left <-chan struct{}) bool {
+	wait := time.NewTimer(rand.N(s.goodbyes() + 1)) //nolint:gosec // spreads load, guards nothing
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-left:
+		return false
+	}
+}
+
+// goodbye is what a stream that has no word for it ends with when the server
+// stops, at a moment of its own.
+func (s *Server) goodbye(ctx context.Context) error {
+	if !s.linger(ctx.Done()) {
+		return ctx.Err()
+	}
+	return errDraining
 }
 
 // refusedError says that a stream was not let in and when to try again.

@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -27,28 +25,7 @@ func (s *Server) flagdService(options connect.HandlerOption) *flagd.Service {
 		},
 		Enter:   s.enter,
 		Control: func(ctx context.Context) *http.ResponseController { return callOf(ctx).control },
-		Leave:   s.leave, Options: []connect.HandlerOption{options}, Draining: s.draining,
+		Leave:   s.goodbye, Options: []connect.HandlerOption{options}, Draining: s.draining,
 		Contexts: s.cfg.Contexts, Progress: s.cfg.Progress, Now: s.now, Log: s.log,
 	})
-}
-
-// enter counts a stream that is no Sync, within the same bound.
-func (s *Server) enter() (func(), error) {
-	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
-		s.open.Add(-1)
-		return nil, errFull
-	}
-	return func() { s.open.Add(-1) }, nil
-}
-
-// leave waits for a stream's own moment to end when the server stops.
-func (s *Server) leave(ctx context.Context) error {
-	wait := time.NewTimer(rand.N(min(s.cfg.Drain, time.Duration(s.open.Load()+1)*drainPace) + 1)) //nolint:gosec // spreads load, guards nothing
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-		return errDraining
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -47,7 +47,7 @@ func newMetrics(version string, db *store.DB, state held) *metrics {
 		}),
 	}
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "guidon_sync_refused_total", Help: "Sync streams that were not let in and told to come back.",
+		Name: "guidon_sync_refused_total", Help: "Streams, of whatever protocol, that were not let in and told to come back.",
 	})
 	m.ahead = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "guidon_sync_ahead_total", Help: "Sync streams of clients that hold a revision which the database does not have.",

@@ -21,10 +21,6 @@ import (
 	"github.com/guidon-flags/guidon/store"
 )
 
-// drainPace is the time for each open stream over which a server that stops
-// spreads its goodbyes, until Config.Drain bounds them all.
-const drainPace = time.Millisecond
-
 // ackPace is the time for each open stream over which clients spread what they
 // acknowledge: a replica hears of a thousand a second at most.
 const ackPace = time.Millisecond
@@ -43,9 +39,8 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 	if req.GetHaveRevision() < 0 {
 		return &store.FieldError{Field: "have_revision", Message: "must not be negative"}
 	}
-	if err := s.letIn(); err != nil {
-		s.metrics.refused.Inc()
-		callOf(ctx).hangUp()
+	exit, err := s.enter(ctx)
+	if err != nil {
 		return err
 	}
 	gauge := s.metrics.streams.WithLabelValues(e.Name())
@@ -57,7 +52,7 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 		end: func() {
 			leave()
 			gauge.Dec()
-			s.open.Add(-1)
+			exit()
 		},
 	}
 	detached := false
@@ -77,20 +72,6 @@ func (s syncs) Sync(ctx context.Context, req *guidonv1.SyncServiceSyncRequest, o
 		return nil
 	}
 	return stream.run(ctx, ctx.Done())
-}
-
-// letIn counts a stream in, or says why it is refused.
-func (s *Server) letIn() error {
-	var err error
-	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
-		err = s.admission.full()
-	} else {
-		err = s.admission.admit()
-	}
-	if err != nil {
-		s.open.Add(-1)
-	}
-	return err
 }
 
 // stream is one Sync call. One goroutine owns it.
@@ -311,16 +292,11 @@ func (s *stream) send(event proto.Message) error {
 
 // leave tells the client to go elsewhere, at a moment of its own.
 func (s *stream) leave(ctx context.Context, left <-chan struct{}) error {
-	spread := min(s.cfg.Drain, time.Duration(s.open.Load())*drainPace)
-	wait := time.NewTimer(rand.N(spread + 1)) //nolint:gosec // spreads load, guards nothing
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-left:
+	if !s.linger(left) {
 		return cmp.Or(ctx.Err(), context.Canceled)
 	}
 	err := s.send(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_GoingAway{
-		GoingAway: &guidonv1.GoingAway{RetryAfter: durationpb.New(rand.N(spread + 1))}, //nolint:gosec // see above
+		GoingAway: &guidonv1.GoingAway{RetryAfter: durationpb.New(rand.N(s.goodbyes() + 1))}, //nolint:gosec // spreads load, guards nothing
 	}})
 	return errors.Join(errDraining, err)
 }

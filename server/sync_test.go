@@ -2,12 +2,14 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	evaluationv2 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v2"
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 
@@ -220,6 +222,22 @@ func TestMaxStreams(t *testing.T) {
 	}
 	if s := dial(t, strings.TrimPrefix(g.url, "http://"), key); !strings.Contains(s.frame(), `"code":"unavailable"`) || !s.last {
 		t.Error("the third of two streams has its connection still")
+	}
+	// Whatever its protocol, and who is refused hears when to come back.
+	bulk := parsed(t, g.post(t, ofrepBulk, key, `{}`).body)
+	uri := bulk["eventStreams"].([]any)[0].(map[string]any)["endpoint"].(map[string]any)["requestUri"].(string)
+	if got := g.do(t, http.MethodGet, uri, ""); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("the third, of OFREP: %d %v %s, want 503 with Retry-After", got.status, got.header, got.body)
+	}
+	for _, d := range dialects {
+		stream, err := g.flagdV2(t, d, key).EventStream(t.Context(), asked(&evaluationv2.EventStreamRequest{}))
+		if err == nil && !stream.Receive() {
+			err = stream.Err()
+		}
+		refused, ok := errors.AsType[*connect.Error](err)
+		if !ok || refused.Code() != connect.CodeUnavailable || refused.Meta().Get("Retry-After") == "" {
+			t.Errorf("the third, of flagd over %s: %v, want unavailable with Retry-After", d.name, err)
+		}
 	}
 	f.close()
 	storetest.Eventually(t, "there is room again", func() bool { return g.call(t, sync, "{}", "X-API-Key", key) == "ok" })

@@ -40,7 +40,7 @@ type Config struct {
 	Hold func(context.Context) *auth.Hold
 	// Enter counts a stream until what it returns is called, and refuses one
 	// too many. Required.
-	Enter func() (leave func(), err error)
+	Enter func(context.Context) (leave func(), err error)
 	// Control sets the deadlines of the connection that a call came on.
 	// Required.
 	Control func(context.Context) *http.ResponseController

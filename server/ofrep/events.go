@@ -60,12 +60,12 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, "", err)
 		return
 	}
-	defer h.streams.Add(-1)
-	if h.streams.Add(1) > int64(h.cfg.MaxStreams) {
-		w.Header().Set("Retry-After", "5")
-		w.WriteHeader(http.StatusServiceUnavailable)
+	leave, err := h.cfg.Enter(r.Context())
+	if err != nil {
+		h.fail(w, r, "", err)
 		return
 	}
+	defer leave()
 	s := &stream{
 		Handler: h, w: w, r: r, control: http.NewResponseController(w), caller: caller,
 		scope: scope{selector.Within(caller.Projects), caller.ClientOnly},

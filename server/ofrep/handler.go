@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,10 +16,10 @@ import (
 
 // The paths of OFREP, as patterns of [http.ServeMux].
 const (
-	SinglePattern = "POST /ofrep/v1/evaluate/flags/{key}"
-	BulkPattern   = "POST /ofrep/v1/evaluate/flags"
-	SlashPattern  = "POST /ofrep/v1/evaluate/flags/{$}"
-	EventsPattern = "GET " + eventsPath
+	singlePattern = "POST /ofrep/v1/evaluate/flags/{key}"
+	bulkPattern   = "POST /ofrep/v1/evaluate/flags"
+	slashPattern  = "POST /ofrep/v1/evaluate/flags/{$}"
+	eventsPattern = "GET " + eventsPath
 
 	eventsPath = "/ofrep/v1/events"
 )
@@ -51,14 +50,14 @@ type Config struct {
 	// Hold has the key of an event stream verified again and again, once for all
 	// that go on with it. Required.
 	Hold func(context.Context, auth.Principal) *auth.Hold
+	// Enter counts an event stream until what it returns is called, and refuses
+	// one too many. Required.
+	Enter func(context.Context) (leave func(), err error)
 	// Draining ends when the server begins to stop: event streams end then.
 	// Defaults to never.
 	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work
 	// Contexts are added to those of requests. Defaults to nothing.
 	Contexts view.Contexts
-	// MaxStreams bounds the event streams that are open at a time. Defaults to
-	// 20,000.
-	MaxStreams int
 	// KeepAlive is how often an event stream carries something at the latest.
 	// Defaults to 15s.
 	KeepAlive time.Duration
@@ -75,12 +74,10 @@ type Handler struct {
 	tables  sync.Map // of *tables by *hub.Environment
 	buffers sync.Pool
 	zips    sync.Pool
-	streams atomic.Int64
 }
 
 // New returns a handler. It starts nothing.
 func New(cfg Config) *Handler {
-	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 20_000)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 15*time.Second)
 	cfg.Progress = cmp.Or(cfg.Progress, 10*time.Second)
 	if cfg.Draining == nil {
@@ -99,7 +96,7 @@ func New(cfg Config) *Handler {
 // Routes yields what the handler answers, by pattern.
 func (h *Handler) Routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		SinglePattern: h.single, BulkPattern: h.bulk, SlashPattern: h.bulk, EventsPattern: h.events,
+		singlePattern: h.single, bulkPattern: h.bulk, slashPattern: h.bulk, eventsPattern: h.events,
 	}
 }
 
