@@ -77,9 +77,9 @@ var (
 	// ErrUnknownDurability says that a change was committed, and Postgres could
 	// not wait until a standby had it: a failover may lose it.
 	ErrUnknownDurability = errors.New("the change is made, but it is not known to have reached a standby, and may be lost in a failover: repeat it with the same idempotency key")
-	// ErrUnknownOutcome says that the caller left while its change was carried out
-	// with others, which goes on.
-	ErrUnknownOutcome = errors.New("the call ended while the change was being made, which goes on: repeat it with the same idempotency key to learn what became of it")
+	// ErrUnknownOutcome says that the caller left while its change was carried out,
+	// which may go on.
+	ErrUnknownOutcome = errors.New("the call ended while the change was being made, which may go on: repeat it with the same idempotency key to learn what became of it")
 	// ErrContended says that the locks of the environments could not be had
 	// in five tries. Nothing was changed.
 	ErrContended = errors.New("too many changes at once")

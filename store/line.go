@@ -74,8 +74,8 @@ type place struct {
 	outcome     chan outcome
 }
 
-// inLine has a change set carried out with others. When ctx ends while it is, it
-// may still be: [ErrUnknownOutcome].
+// inLine has a change set carried out, with others if there are any. When ctx ends
+// while it is, it may still be: [ErrUnknownOutcome].
 func (db *DB) inLine(ctx context.Context, r request) (Applied, error) {
 	if err := ctx.Err(); err != nil {
 		return Applied{}, dbError("apply", err)
@@ -84,9 +84,23 @@ func (db *DB) inLine(ctx context.Context, r request) (Applied, error) {
 		request: r, environment: r.steps[0].environment, outcome: make(chan outcome, 1),
 		kills: !slices.ContainsFunc(r.steps, func(s step) bool { return s.action != audit.ActionKillFlag }),
 	}
-	if !db.enter(p) { //nolint:contextcheck // a group is not its first caller's
+	first, ok := db.enter(p) //nolint:contextcheck // a group is not its first caller's
+	if !ok {
 		db.count.busy.Add(1)
 		return Applied{}, driver(ErrBusy)
+	}
+	unknown := func() error { return fmt.Errorf("apply: %w: %w", ErrUnknownOutcome, ctx.Err()) }
+	if first {
+		db.carryOutFirst(ctx, p)
+		select {
+		case o := <-p.outcome:
+			if _, failed := errors.AsType[*driverError](o.err); failed && ctx.Err() != nil { // it may be made all the same
+				db.notify()
+				return Applied{}, unknown()
+			}
+			return o.applied, o.err
+		default: // somebody holds the environment
+		}
 	}
 	select {
 	case o := <-p.outcome:
@@ -100,16 +114,23 @@ func (db *DB) inLine(ctx context.Context, r request) (Applied, error) {
 	case o := <-p.outcome:
 		return o.applied, o.err
 	default:
-		return Applied{}, fmt.Errorf("apply: %w: %w", ErrUnknownOutcome, ctx.Err())
+		return Applied{}, unknown()
 	}
 }
 
 // enter puts a place into the line, kills before what is no kill, unless too
-// many wait.
-func (db *DB) enter(p *place) bool {
+// many wait. Where nobody is in its way it is taken out again at once, first, and
+// its caller is to carry it out.
+func (db *DB) enter(p *place) (first, ok bool) {
 	l := &db.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.waiting) == 0 && l.free < maxGroups && !l.busy[p.environment] {
+		l.begin([]*place{p})
+		l.free++
+		l.groups.Add(1)
+		return true, true
+	}
 	at, limit := len(l.waiting), maxWaiting
 	if p.kills {
 		limit *= 2
@@ -118,11 +139,11 @@ func (db *DB) enter(p *place) bool {
 		}
 	}
 	if len(l.waiting) >= limit {
-		return false
+		return false, false
 	}
 	l.waiting = slices.Insert(l.waiting, at, p)
 	db.startGroups()
-	return true
+	return false, true
 }
 
 func (l *line) length() int {
@@ -151,7 +172,7 @@ func (db *DB) startGroups() {
 		if len(places) == 0 {
 			return
 		}
-		db.line.groups.Go(func() { db.carryOut(places, waits) })
+		db.line.groups.Go(func() { db.carryOut(context.Background(), places, waits) })
 	}
 }
 
@@ -190,14 +211,18 @@ func (l *line) take(fits func(*place) bool) []*place {
 			named[p.retried()] = true
 		}
 	}
+	l.begin(places)
+	l.waiting = rest
+	return places
+}
+
+func (l *line) begin(places []*place) {
 	if l.busy == nil {
 		l.busy = map[string]bool{}
 	}
 	for _, p := range places {
 		l.busy[p.environment] = true
 	}
-	l.waiting = rest
-	return places
 }
 
 // retried names what two change sets have in common of which one repeats the
@@ -213,10 +238,17 @@ func (p *place) clashes(named map[[2]string]bool) bool {
 	return p.IdempotencyKey != "" && named[p.retried()]
 }
 
+// carryOutFirst carries out a change set where its caller is, without the way to
+// another goroutine and back: the group is nobody else's, and so ends with ctx.
+func (db *DB) carryOutFirst(ctx context.Context, p *place) {
+	defer db.line.groups.Done()
+	db.carryOut(ctx, []*place{p}, false)
+}
+
 // carryOut carries out a group, puts what is left of it back into the line,
 // first, and starts what waited for it.
-func (db *DB) carryOut(places []*place, waits bool) {
-	outcomes := db.together(places, waits)
+func (db *DB) carryOut(ctx context.Context, places []*place, waits bool) {
+	outcomes := db.together(ctx, places, waits)
 	db.count.groups.Add(1)
 	var again []*place
 	for i, p := range places {
@@ -251,8 +283,8 @@ func (db *DB) carryOut(places []*place, waits bool) {
 }
 
 // together tries a group once. Where that fails, each has to be tried alone.
-func (db *DB) together(places []*place, waits bool) (outcomes []outcome) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+func (db *DB) together(ctx context.Context, places []*place, waits bool) (outcomes []outcome) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	requests, lock := make([]request, len(places)), lockFree
 	for i, p := range places {

@@ -371,6 +371,46 @@ func TestCallerWhoLeavesTheLine(t *testing.T) {
 	}
 }
 
+// TestCallerWhoLeavesAlone does not wait for a change that waits for nobody else's,
+// and does not know what became of it.
+func TestCallerWhoLeavesAlone(t *testing.T) {
+	t.Parallel()
+	db := patient(t)
+	apply(t, db, put("staging", "warm", onOff)) // the actor is known
+	conn, err := pgx.Connect(t.Context(), storetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE changes`); err != nil {
+		t.Fatal(err)
+	}
+	cs := change(put("staging", "a", onOff))
+	cs.IdempotencyKey = "k"
+	ctx, leave := context.WithCancel(t.Context())
+	answer := make(chan error, 1)
+	go func() {
+		_, err := db.Apply(ctx, cs)
+		answer <- err
+	}()
+	storetest.Eventually(t, "it is carried out", func() bool { return waiting(t, tx) == 1 })
+	leave()
+	if err := <-answer; !errors.Is(err, store.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+		t.Errorf("left while it was made: %v, want an unknown outcome", err)
+	}
+	release(t, tx)
+	if again, err := db.Apply(t.Context(), cs); err != nil || again.Revisions["staging"] != 3 {
+		t.Errorf("repeated: %+v, %v, want revision 3", again, err)
+	}
+	if got, want := state(t, db, "staging"), (written{3, 2, 2}); got != want {
+		t.Errorf("staging = %+v, want %+v", got, want)
+	}
+}
+
 // TestLineIsBounded: too many are refused at once, but for kills, which go first.
 func TestLineIsBounded(t *testing.T) {
 	t.Parallel()
