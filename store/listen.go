@@ -124,10 +124,14 @@ func (db *DB) notify() {
 	h.sending.Go(db.sendHints)
 }
 
+// A hint has nothing to be durable, and a commit that waits for the disk or a
+// standby would have the next change wait too.
+const sendHint = `SELECT set_config('synchronous_commit', 'off', true), pg_notify(@channel, '')`
+
 func (db *DB) sendHints() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-		_, err := db.exec(Background(ctx), `SELECT pg_notify(@channel, '')`, pgx.StrictNamedArgs{"channel": channel})
+		_, err := db.exec(Background(ctx), sendHint, pgx.StrictNamedArgs{"channel": channel})
 		cancel()
 		if err != nil {
 			db.count.unhinted.Add(1)
