@@ -419,9 +419,9 @@ func (e *entries) add(head audit.Head, r audit.Record) (audit.Head, error) {
 }
 
 // write queues the entries, and their reasons.
-func (e entries) write(b *pgx.Batch) {
+func (e *entries) write(b *pgx.Batch) {
 	var rows, reasons []bulkRow
-	for _, m := range e {
+	for _, m := range *e {
 		rows = append(rows, bulkRow{
 			m.Scope, m.Seq, m.Prev[:], m.Hash[:], m.Entry.Payload, m.Time, m.Actor,
 			strings.Join(m.actions, "\n"), strings.Join(m.names, "\n"), hashArray(textsOf(m.Record)), m.Change, m.Correlation, m.Revision,

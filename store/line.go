@@ -274,7 +274,7 @@ func (db *DB) carryOut(ctx context.Context, places []*place, waits bool) {
 	}
 	gone := func(p *place) bool { return p.left }
 	l.waiting = append(slices.DeleteFunc(again, gone), l.waiting...)
-	db.startGroups()
+	db.startGroups() //nolint:contextcheck // those are others'
 	for i, p := range places {
 		if o := outcomes[i]; p.left && (o.err == nil && !o.applied.Unchanged || errors.Is(o.err, ErrUnknownDurability)) {
 			db.notify() // its caller does not
