@@ -61,9 +61,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		web.TLSConfig = s.cfg.Certificate.TLS()
 		accept = func(l net.Listener) error { return web.ServeTLS(l, "", "") }
 	}
+	s.auth.List(ctx)
 	beside, end := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() { s.switchKeys(beside) })
+	others.Go(func() { s.auth.Run(beside) })
 	if !s.cfg.Relay {
 		others.Go(func() { s.recordKills(beside) })
 	}

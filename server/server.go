@@ -165,8 +165,10 @@ func New(cfg Config) *Server {
 	if cfg.Fleet == nil {
 		cfg.Fleet = fleet.New(fleet.Config{Now: cfg.Now})
 	}
+	var allKeys func(context.Context) ([]store.KeyHash, error)
 	if cfg.Verify == nil {
 		cfg.Verify = cfg.Store.KeyByText
+		allKeys = func(ctx context.Context) ([]store.KeyHash, error) { return cfg.Store.KeyHashes(ctx, "") }
 	}
 	if cfg.Admin == nil {
 		cfg.Admin = http.NotFoundHandler()
@@ -177,7 +179,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		verifying: make(chan struct{}, maxVerifying),
 		cfg:       cfg, store: cfg.Store, hub: cfg.Hub, fleet: cfg.Fleet, log: cfg.Log, now: cfg.Now,
-		auth:      auth.New(auth.Config{Verify: cfg.Verify, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
+		auth:      auth.New(auth.Config{Verify: cfg.Verify, All: allKeys, Away: cfg.Hub.Away, OpenEnvironment: cfg.OpenEnvironment, Now: cfg.Now}),
 		metrics:   newMetrics(cfg.Version, cfg.Store, held{cfg.Hub, cfg.Fleet, cfg.Collector, cfg.Notary}),
 		admission: newAdmission(cfg.StreamRate, time.Now),
 	}

@@ -358,7 +358,8 @@ type KeyHash struct {
 }
 
 // KeyHashes returns the keys of an environment that are good, by ID: what a
-// relay needs to know its callers without asking.
+// relay needs to know its callers without asking. Of no environment, "", it
+// returns all keys that are good.
 func (db *DB) KeyHashes(ctx context.Context, env string) ([]KeyHash, error) {
 	type row struct {
 		keyRow
@@ -366,7 +367,7 @@ func (db *DB) KeyHashes(ctx context.Context, env string) ([]KeyHash, error) {
 	}
 	rows, err := read[row](ctx, db, "key hashes", `
 		SELECT k.*, a.hash
-		FROM (`+selectKey+` WHERE environment = @environment AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())) k
+		FROM (`+selectKey+` WHERE @environment IN ('', environment) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())) k
 		JOIN api_keys a ON a.id = k.id::uuid
 		ORDER BY k.id`, pgx.StrictNamedArgs{"environment": env})
 	out := make([]KeyHash, len(rows))

@@ -327,6 +327,9 @@ func TestKeyOfProjects(t *testing.T) {
 	if err != nil || len(hashes) != 1 || !cmp.Equal(hashes[0].Projects, made.Projects) {
 		t.Errorf("KeyHashes = %+v, %v", hashes, err)
 	}
+	if all, err := db.KeyHashes(t.Context(), ""); err != nil || len(all) != 1 || all[0].Hash != text.Hash() {
+		t.Errorf("KeyHashes of all environments = %+v, %v", all, err)
+	}
 	said := auditLog(t, db, store.AuditFilter{Action: string(audit.ActionCreateKey)})
 	if len(said) != 1 || !strings.Contains(string(said[0].Operations[0].After), `"projects":["core","shop"]`) {
 		t.Errorf("the audit log says %+v", said)

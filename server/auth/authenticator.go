@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -26,7 +27,8 @@ const (
 	// lookupTimeout bounds one look-up.
 	lookupTimeout = 5 * time.Second
 	// patience is how long a call with a key that was good waits for the store
-	// to say so again: a database that hangs must not make evaluation hang.
+	// to say so again: a database that hangs must not make evaluation hang. While
+	// the store is known to be away, a call with another key waits as long.
 	patience = 250 * time.Millisecond
 )
 
@@ -35,6 +37,12 @@ type Config struct {
 	// Verify returns the key that a text is, or one of the store's ErrKey
 	// errors: [store.DB.KeyByText]. Required.
 	Verify func(ctx context.Context, text string) (store.Key, error)
+	// All returns all keys that are good. Those that it returned last are let in
+	// while Verify cannot tell; see [Authenticator.List]. Defaults to none.
+	All func(ctx context.Context) ([]store.KeyHash, error)
+	// Away reports that the store does not answer: no call with a key that was
+	// good then waits for it. Defaults to never.
+	Away func() bool
 	// OpenEnvironment names an environment that calls without a key may use as
 	// if they carried its server key. Defaults to none.
 	OpenEnvironment string
@@ -47,6 +55,8 @@ type Authenticator struct {
 	cfg     Config
 	flights singleflight.Group
 	slots   chan struct{}
+	// keyring are the keys that All returned last, by the hashes of their texts.
+	keyring atomic.Pointer[map[[32]byte]store.Key]
 
 	mu       sync.Mutex
 	verdicts map[[32]byte]verdict
@@ -65,6 +75,9 @@ type verdict struct {
 func New(cfg Config) *Authenticator {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Away == nil {
+		cfg.Away = func() bool { return false }
 	}
 	return &Authenticator{cfg: cfg, slots: make(chan struct{}, maxLookups), verdicts: map[[32]byte]verdict{}, held: map[[32]byte]*held{}}
 }
@@ -146,14 +159,17 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 	a.mu.Lock()
 	v, seen := a.verdicts[hash]
 	a.mu.Unlock()
+	good := seen && v.err == nil
+	if !seen {
+		v, good = a.listed(hash)
+	}
 	if !seen || a.cfg.Now().Sub(v.askedAt) >= trust {
-		fresh, err := a.ask(ctx, hash, text, seen && v.err == nil)
+		fresh, err := a.ask(ctx, hash, text, seen && good, good)
 		switch {
 		case err == nil:
 			v = fresh
-		case seen && v.err == nil && ctx.Err() == nil:
-			v.askedAt = a.cfg.Now() // it was good; the store will be asked again in a while
-			a.remember(hash, v)
+		case good && ctx.Err() == nil:
+			a.postpone(hash, v)
 		default:
 			return Principal{}, err
 		}
@@ -171,12 +187,13 @@ func (a *Authenticator) verify(ctx context.Context, text store.KeyText) (Princip
 }
 
 // ask asks the store, once for all who ask about a key at the same time. For a
-// key that was good it waits less long, and queues with nobody.
-func (a *Authenticator) ask(ctx context.Context, hash [32]byte, text store.KeyText, wasGood bool) (verdict, error) {
+// key that is good as far as we know it queues with nobody, and does not wait for
+// a store that is away; for one of which the store said so, it never waits long.
+func (a *Authenticator) ask(ctx context.Context, hash [32]byte, text store.KeyText, saidGood, good bool) (verdict, error) {
 	result := a.flights.DoChan(string(hash[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
 		defer cancel()
-		if !wasGood {
+		if !good {
 			select {
 			case a.slots <- struct{}{}:
 				defer func() { <-a.slots }()
@@ -192,20 +209,27 @@ func (a *Authenticator) ask(ctx context.Context, hash [32]byte, text store.KeyTe
 		a.remember(hash, v)
 		return v, nil
 	})
-	waiting := ctx
-	if wasGood {
-		var cancel context.CancelFunc
-		waiting, cancel = context.WithTimeout(ctx, patience)
-		defer cancel()
+	if good && a.cfg.Away() {
+		return verdict{}, errSilent // the answer is for the next call
 	}
-	select {
-	case <-waiting.Done():
-		return verdict{}, waiting.Err()
-	case r := <-result:
-		v, _ := r.Val.(verdict)
-		return v, r.Err
+	wait := time.NewTicker(patience)
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return verdict{}, ctx.Err()
+		case r := <-result:
+			v, _ := r.Val.(verdict)
+			return v, r.Err
+		case <-wait.C:
+			if saidGood || a.cfg.Away() {
+				return verdict{}, errSilent
+			}
+		}
 	}
 }
+
+var errSilent = fmt.Errorf("%w: no answer about the key", store.ErrUnavailable)
 
 // isVerdict reports whether err says something about the key, and not about
 // the store.
@@ -214,11 +238,28 @@ func isVerdict(err error) bool {
 		errors.Is(err, store.ErrKeyRevoked) || errors.Is(err, store.ErrKeyMalformed)
 }
 
-// remember keeps a verdict. When there are too many, the bad ones go first:
-// they cost a look-up, the good ones keep calls going while Postgres is away.
+// postpone keeps a verdict that the store was asked about in vain, so that it is
+// asked again in a while; not if it did answer, only just.
+func (a *Authenticator) postpone(hash [32]byte, v verdict) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if newest, seen := a.verdicts[hash]; !seen || newest.askedAt.Equal(v.askedAt) {
+		v.askedAt = a.cfg.Now()
+		a.keep(hash, v)
+	}
+}
+
+// remember keeps a verdict.
 func (a *Authenticator) remember(hash [32]byte, v verdict) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.keep(hash, v)
+}
+
+// keep is remember under the lock. When there are too many verdicts, the bad ones
+// go first: they cost a look-up, the good ones keep calls going while Postgres is
+// away.
+func (a *Authenticator) keep(hash [32]byte, v verdict) {
 	if _, ok := a.verdicts[hash]; !ok && len(a.verdicts) >= maxVerdicts {
 		for other, old := range a.verdicts {
 			if old.err != nil {

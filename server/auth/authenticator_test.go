@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,6 +234,68 @@ func TestStoreAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNobodyWaitsForAStoreThatIsAway: once it is known that the store is away, a
+// key that was good costs no time, nor does one that was only ever listed, and
+// one that nobody knows is refused soon. When the store is back it decides again.
+func TestNobodyWaitsForAStoreThatIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shown, listed, revoked, unknown := keyText("server", 1), keyText("server", 2), keyText("server", 3), keyText("server", 4)
+		keys := newRing(shown, listed, revoked)
+		var away atomic.Bool
+		a := auth.New(auth.Config{Verify: keys.verify, Away: away.Load, All: func(context.Context) ([]store.KeyHash, error) {
+			var all []store.KeyHash
+			for text, k := range keys.keys {
+				parsed, _, err := store.ParseKey(text)
+				if err != nil {
+					t.Error(err)
+				}
+				all = append(all, store.KeyHash{Key: k, Hash: parsed.Hash()})
+			}
+			return all, nil
+		}})
+		a.List(t.Context())
+		keys.errs[revoked] = store.ErrKeyRevoked
+		if _, err := a.Authenticate(t.Context(), bearer(shown)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Authenticate(t.Context(), bearer(revoked)); !errors.Is(err, store.ErrKeyRevoked) {
+			t.Errorf("a key that is still listed, but revoked: %v, want ErrKeyRevoked", err)
+		}
+		hang := make(chan struct{})
+		keys.change(func() { keys.hang, keys.away = hang, store.ErrUnavailable })
+		away.Store(true)
+		start := time.Now()
+		for range 20 {
+			time.Sleep(700 * time.Millisecond)
+			start = start.Add(700 * time.Millisecond)
+			for _, text := range []string{shown, listed} {
+				if p, err := a.Authenticate(t.Context(), bearer(text)); err != nil || p.Kind != auth.Server {
+					t.Errorf("a key that is good as far as one knows: %v, %v", p, err)
+				}
+			}
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("calls waited %s for a store that is away", took)
+		}
+		for _, text := range []string{unknown, revoked} {
+			if _, err := a.Authenticate(t.Context(), bearer(text)); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("a key that nobody knows, or that was refused: %v, want ErrUnavailable", err)
+			}
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("unknown keys waited %s for a store that is away", took)
+		}
+		close(hang)
+		keys.change(func() { keys.hang, keys.away = nil, nil; keys.errs[shown] = store.ErrKeyRevoked })
+		away.Store(false)
+		time.Sleep(time.Second)
+		if _, err := a.Authenticate(t.Context(), bearer(shown)); !errors.Is(err, store.ErrKeyRevoked) {
+			t.Errorf("a key that was revoked, the store back: %v, want ErrKeyRevoked", err)
+		}
+	})
 }
 
 // TestFloodOfUnknownKeys: keys that nobody has, all well formed, at once and

@@ -14,7 +14,9 @@
 // that a revocation acts within a second on every replica, and so that the
 // store is asked once a second for a key however many streams use it. While
 // Postgres is away a key that was good goes on being good: streams and
-// evaluation must not stop with the database.
+// evaluation must not stop with the database. So does one that the replica was
+// never shown: all keys are read every 30 s. Nobody then waits for an answer that
+// does not come.
 //
 // The package knows API keys only. It makes none: the store does, because a key
 // must be made before anybody can call a server.

@@ -92,6 +92,10 @@ type Hub struct {
 	environments atomic.Pointer[map[string]*Environment]
 	// failure is why the last look failed; nil if it did not.
 	failure atomic.Pointer[error]
+	// askedAt is since when the database has been asked which environments there
+	// are; nil while it is not. unanswered says that it did not tell, the last time.
+	askedAt    atomic.Pointer[time.Time]
+	unanswered atomic.Bool
 	// keysAt and keysVersion are when the keys were last read, and what the
 	// database said of them then. The looking goroutine owns them.
 	keysAt      time.Time
@@ -229,7 +233,7 @@ func (h *Hub) lookOnce(ctx context.Context) {
 // look brings every environment up to the database. One that fails does not
 // keep the others back.
 func (h *Hub) look(ctx context.Context) error {
-	listed, err := h.source.Environments(ctx)
+	listed, err := h.listed(ctx)
 	if err != nil {
 		return err
 	}
