@@ -38,14 +38,20 @@ func (s flags) Get(ctx context.Context, req *guidonv1.FlagServiceGetRequest) (*g
 	if err != nil {
 		return nil, err
 	}
-	described, err := s.store.Flag(ctx, e.Name(), req.GetKey(), revision)
+	reading := ctx
+	if revision == 0 {
+		var cancel context.CancelFunc
+		reading, cancel = s.fallback(ctx)
+		defer cancel()
+	}
+	described, err := s.store.Flag(reading, e.Name(), req.GetKey(), revision)
 	if err != nil && (!errors.Is(err, store.ErrUnavailable) || revision != 0) {
 		return nil, err
 	}
 	// Without Postgres the flag is shown without what describes it.
 	describe(out, described)
 	if killed := out.GetKilled(); killed != nil {
-		made, err := s.store.Revision(ctx, e.Name(), killed.GetRevision())
+		made, err := s.store.Revision(reading, e.Name(), killed.GetRevision())
 		if err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return nil, err
 		}

@@ -35,8 +35,10 @@ func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (
 		return nil, err
 	}
 	lists := make([]flagList, len(environments))
+	reading, cancel := s.fallback(ctx)
+	defer cancel()
 	for i, e := range environments {
-		if lists[i], err = s.read(ctx, e, req, size, from); err != nil {
+		if lists[i], err = s.read(reading, e, req, size, from); err != nil {
 			return nil, err
 		}
 	}

@@ -21,7 +21,9 @@ func (s fleets) List(ctx context.Context, req *guidonv1.FleetServiceListRequest)
 	if err != nil {
 		return nil, err
 	}
-	connected, err := s.fleet.Instances(ctx, req.GetEnvironment())
+	reading, cancel := s.fallback(ctx)
+	defer cancel()
+	connected, err := s.fleet.Instances(reading, req.GetEnvironment())
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}

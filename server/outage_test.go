@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 	"github.com/guidon-flags/guidon/store/storetest"
 )
 
-// wire stands between a server and its Postgres, and can be cut.
+// wire stands between a server and its Postgres, and can be cut, or hang.
 type wire struct {
 	t      testing.TB
 	target string // the socket of Postgres
@@ -29,6 +30,7 @@ type wire struct {
 	l      net.Listener
 	conns  []net.Conn
 	wg     sync.WaitGroup
+	hung   atomic.Bool
 }
 
 // newWire returns a wire that is whole, and the URL of the test's database over
@@ -71,12 +73,29 @@ func (w *wire) mend() {
 			w.mu.Unlock()
 			for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
 				w.wg.Go(func() {
-					_, _ = io.Copy(pair[0], pair[1])
+					_, _ = io.Copy(hanging{pair[0], &w.hung}, pair[1])
 					_ = pair[0].Close()
 				})
 			}
 		}
 	})
+}
+
+// hang makes both ends hear nothing of each other any more, as if the other had
+// stopped in the middle of its work.
+func (w *wire) hang() { w.hung.Store(true) }
+
+// hanging swallows what is written to it while it hangs.
+type hanging struct {
+	net.Conn
+	hung *atomic.Bool
+}
+
+func (h hanging) Write(b []byte) (int, error) {
+	if h.hung.Load() {
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
 }
 
 // cut ends all connections and refuses new ones.

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/server/auth"
@@ -16,7 +19,14 @@ func (s projects) List(ctx context.Context, req *guidonv1.ProjectServiceListRequ
 	if err != nil {
 		return nil, err
 	}
-	all, next, err := s.store.Projects(ctx, page)
+	reading, cancel := s.fallback(ctx)
+	defer cancel()
+	all, next, err := s.store.Projects(reading, page)
+	if errors.Is(err, store.ErrUnavailable) && page.Token == "" {
+		if known := s.known(); len(known) <= page.Size {
+			all, err = known, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +37,27 @@ func (s projects) List(ctx context.Context, req *guidonv1.ProjectServiceListRequ
 		})
 	}
 	return out, nil
+}
+
+// known are the projects that the hub knows of, without what describes them: those
+// with flags in some environment.
+func (s projects) known() []store.Project {
+	flags := map[string]map[string]bool{} // active ones by project
+	for e := range s.hub.Environments() {
+		for f := range e.Snapshot().Flags() {
+			if flags[f.Project()] == nil {
+				flags[f.Project()] = map[string]bool{}
+			}
+			if !f.Archived() {
+				flags[f.Project()][f.Key()] = true
+			}
+		}
+	}
+	var out []store.Project
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		out = append(out, store.Project{Name: name, Flags: len(flags[name])})
+	}
+	return out
 }
 
 func (s projects) Create(ctx context.Context, req *guidonv1.ProjectServiceCreateRequest) (*guidonv1.ProjectServiceCreateResponse, error) {

@@ -61,7 +61,9 @@ func (s *Server) propagationKey(ctx context.Context, e *hub.Environment) (*guido
 	if next == "" {
 		return out, nil
 	}
-	count, err := s.fleet.HoldKey(ctx, e.Name(), next)
+	reading, cancel := s.fallback(ctx)
+	defer cancel()
+	count, err := s.fleet.HoldKey(reading, e.Name(), next)
 	if err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return nil, err
 	}
