@@ -164,12 +164,17 @@ func toChanges(changed []store.Changed) []*guidonv1.Change {
 
 func toEnvironment(e *hub.Environment) *guidonv1.Environment {
 	head := e.Head()
-	return &guidonv1.Environment{
-		Name: e.Name(), Revision: head.Revision(), Digest: head.Digest(), Protected: head.Protected(),
-		FlagCount: int32(head.Snapshot().Len()), Settings: toSettings(head.Snapshot().Settings()),
-		RetentionDays: int32(e.Row().Retention), Archived: e.Row().Archived,
-		TravelBytes: int32(head.Snapshot().Settings().TravelBytes()),
+	out := &guidonv1.Environment{
+		Name: e.Name(), Protected: head.Protected(), RetentionDays: int32(e.Row().Retention), Archived: e.Row().Archived,
 	}
+	asOf(out, head.Snapshot())
+	return out
+}
+
+// asOf says what an environment was in a snapshot.
+func asOf(out *guidonv1.Environment, s *eval.Snapshot) {
+	out.Revision, out.Digest, out.FlagCount = s.Revision(), s.Digest().String(), int32(s.Len())
+	out.Settings, out.TravelBytes = toSettings(s.Settings()), int32(s.Settings().TravelBytes())
 }
 
 // toFlag converts what a snapshot knows of a flag.

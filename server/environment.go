@@ -63,6 +63,13 @@ func (s environments) Get(ctx context.Context, req *guidonv1.EnvironmentServiceG
 		return nil, err
 	}
 	out := toEnvironment(e)
+	if req.GetRevision() != 0 || req.GetTime() != nil {
+		snapshot, err := s.snapshot(ctx, e, req)
+		if err != nil {
+			return nil, err
+		}
+		asOf(out, snapshot)
+	}
 	if out.PropagationKey, err = s.propagationKey(ctx, e); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,8 @@ func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (
 	return out, nil
 }
 
-// listAt lists what one environment had at a moment.
+// listAt lists what one environment had at a moment, with what describes the flags
+// now, deleted ones included: that belongs to no revision.
 func (s flags) listAt(ctx context.Context, req *guidonv1.FlagServiceListRequest) (*guidonv1.FlagServiceListResponse, error) {
 	e, err := s.environment(ctx, req.GetEnvironment())
 	if err != nil {
@@ -76,12 +77,21 @@ func (s flags) listAt(ctx context.Context, req *guidonv1.FlagServiceListRequest)
 	if err != nil {
 		return nil, err
 	}
+	keys := make([]string, len(page))
+	for i, f := range page {
+		keys[i] = f.Key()
+	}
+	described, err := s.store.Descriptions(ctx, keys)
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
 	out := &guidonv1.FlagServiceListResponse{NextPageToken: next}
 	for _, f := range page {
 		flag, err := toFlag(e.Name(), f)
 		if err != nil {
 			return nil, err
 		}
+		describe(flag, described[f.Key()])
 		out.Flags = append(out.Flags, flag)
 	}
 	return out, nil

@@ -470,6 +470,25 @@ func projectStates(ctx context.Context, tx pgx.Tx) ([]stateRow, error) {
 	})
 }
 
+const selectDescriptions = `
+SELECT key, owner, description, tags, links, schema FROM flags WHERE key = ANY(@keys)`
+
+// Descriptions returns what describes flags, by key, whether they are there still
+// or were deleted: no environment and no revision has a say in it.
+func (db *DB) Descriptions(ctx context.Context, keys []string) (map[string]Flag, error) {
+	type row struct {
+		Key, Owner, Description string
+		Tags, Links             []string
+		Schema                  []byte
+	}
+	rows, err := read[row](ctx, db, "flags", selectDescriptions, pgx.StrictNamedArgs{"keys": keys})
+	out := make(map[string]Flag, len(rows))
+	for _, r := range rows {
+		out[r.Key] = Flag{Key: r.Key, Owner: r.Owner, Description: r.Description, Tags: r.Tags, Links: r.Links, Schema: r.Schema}
+	}
+	return out, err
+}
+
 const selectFlagStates = `
 SELECT f.*, COALESCE(t.text, f.owner) AS said
 FROM (` + selectAllFlagRows + `) f

@@ -69,9 +69,10 @@ type requirement struct {
 	Variants []string `yaml:"variants"`
 }
 
-// declare reads an environment as it is now; archived flags are left out.
-func (a *api) declare(ctx context.Context, environment string) (*declaration, error) {
-	e, err := a.environments.Get(ctx, &guidonv1.EnvironmentServiceGetRequest{Name: environment})
+// declare reads an environment as of a revision, 0 for the newest; archived flags
+// are left out.
+func (a *api) declare(ctx context.Context, environment string, revision int64) (*declaration, error) {
+	e, err := a.environments.Get(ctx, &guidonv1.EnvironmentServiceGetRequest{Name: environment, Revision: revision})
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 		d.Settings.Travel[t.GetAttribute()] = travelText(t)
 	}
 	segments, _, err := pages(0, func(size int32, token string) ([]*guidonv1.Segment, string, error) {
-		res, err := a.segments.List(ctx, &guidonv1.SegmentServiceListRequest{Environment: environment, PageSize: size, PageToken: token})
+		res, err := a.segments.List(ctx, &guidonv1.SegmentServiceListRequest{Environment: environment, Revision: revision, PageSize: size, PageToken: token})
 		return res.GetSegments(), res.GetNextPageToken(), err
 	})
 	if err != nil {
@@ -96,7 +97,7 @@ func (a *api) declare(ctx context.Context, environment string) (*declaration, er
 		d.Segments[s.GetName()] = &declaredSegment{Project: s.GetProject(), Condition: plain(s.GetCondition().AsInterface())}
 	}
 	flags, _, err := pages(0, func(size int32, token string) ([]*guidonv1.Flag, string, error) {
-		res, err := a.flags.List(ctx, &guidonv1.FlagServiceListRequest{Environment: environment, PageSize: size, PageToken: token})
+		res, err := a.flags.List(ctx, &guidonv1.FlagServiceListRequest{Environment: environment, Revision: revision, PageSize: size, PageToken: token})
 		return res.GetFlags(), res.GetNextPageToken(), err
 	})
 	if err != nil {

@@ -18,10 +18,11 @@ func newExportCommand(_ *output) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write an environment as a flagd document or as Guidon's own YAML",
-		Long: "Write an environment to standard output: as a flagd document (--format flagd), of any revision or\n" +
-			"time, with segments and prerequisites inlined and killed flags as they are served; or whole as YAML\n" +
-			"for 'guidon apply' (--format yaml), as it is defined now, killed flags with a comment that says so,\n" +
-			"archived flags left out.",
+		Long: "Write an environment to standard output, as it is or as of a revision or a time: as a flagd document\n" +
+			"(--format flagd), with segments and prerequisites inlined and killed flags as they are served; or\n" +
+			"whole as YAML for 'guidon apply' (--format yaml), as it is defined, killed flags with a comment that\n" +
+			"says so, archived flags left out. What describes a flag belongs to no revision: its owner,\n" +
+			"description, tags, links and schema are those of now, whether it is still there or was deleted since.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := r.open()
@@ -33,10 +34,12 @@ func newExportCommand(_ *output) *cobra.Command {
 				return exportFlagd(cmd.Context(), cmd.OutOrStdout(), api, environment, at)
 			case format != "yaml":
 				return usagef("--format %q: it is yaml or flagd", format)
-			case at != pointInTime{}:
-				return usagef("--format yaml is of now; --revision and --at go with --format flagd")
 			}
-			d, err := api.declare(cmd.Context(), environment)
+			revision, err := at.resolve(cmd.Context(), api, environment)
+			if err != nil {
+				return err
+			}
+			d, err := api.declare(cmd.Context(), environment, revision)
 			if err != nil {
 				return err
 			}
@@ -94,7 +97,7 @@ func newApplyCommand(out *output) *cobra.Command {
 				return err
 			}
 			if prune {
-				there, err := api.declare(cmd.Context(), d.Environment)
+				there, err := api.declare(cmd.Context(), d.Environment, 0)
 				if err != nil {
 					return err
 				}
@@ -156,7 +159,7 @@ func newDiffCommand(out *output) *cobra.Command {
 				return err
 			}
 			if prune {
-				there, err := api.declare(cmd.Context(), d.Environment)
+				there, err := api.declare(cmd.Context(), d.Environment, 0)
 				if err != nil {
 					return err
 				}

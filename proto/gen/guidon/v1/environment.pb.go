@@ -722,8 +722,12 @@ func (x *EnvironmentServiceListResponse) GetNextPageToken() string {
 }
 
 type EnvironmentServiceGetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// revision, or the newest at a time, asks for the settings that there were
+	// then; 0 for the newest.
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -763,6 +767,20 @@ func (x *EnvironmentServiceGetRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *EnvironmentServiceGetRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *EnvironmentServiceGetRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
 }
 
 type EnvironmentServiceGetResponse struct {
@@ -978,9 +996,11 @@ const file_guidon_v1_environment_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x84\x01\n" +
 	"\x1eEnvironmentServiceListResponse\x12:\n" +
 	"\fenvironments\x18\x01 \x03(\v2\x16.guidon.v1.EnvironmentR\fenvironments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"2\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"~\n" +
 	"\x1cEnvironmentServiceGetRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"Y\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"Y\n" +
 	"\x1dEnvironmentServiceGetResponse\x128\n" +
 	"\venvironment\x18\x01 \x01(\v2\x16.guidon.v1.EnvironmentR\venvironment\"\x7f\n" +
 	"-EnvironmentServiceRotatePropagationKeyRequest\x12 \n" +
@@ -1036,25 +1056,26 @@ var file_guidon_v1_environment_proto_depIdxs = []int32{
 	15, // 3: guidon.v1.EnvironmentServiceCompareRequest.other_time:type_name -> google.protobuf.Timestamp
 	16, // 4: guidon.v1.EnvironmentServiceCompareResponse.diffs:type_name -> guidon.v1.RowDiff
 	0,  // 5: guidon.v1.EnvironmentServiceListResponse.environments:type_name -> guidon.v1.Environment
-	0,  // 6: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
-	1,  // 7: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
-	8,  // 8: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
-	10, // 9: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
-	2,  // 10: guidon.v1.EnvironmentService.Create:input_type -> guidon.v1.EnvironmentServiceCreateRequest
-	4,  // 11: guidon.v1.EnvironmentService.Update:input_type -> guidon.v1.EnvironmentServiceUpdateRequest
-	6,  // 12: guidon.v1.EnvironmentService.Compare:input_type -> guidon.v1.EnvironmentServiceCompareRequest
-	12, // 13: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
-	9,  // 14: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
-	11, // 15: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
-	3,  // 16: guidon.v1.EnvironmentService.Create:output_type -> guidon.v1.EnvironmentServiceCreateResponse
-	5,  // 17: guidon.v1.EnvironmentService.Update:output_type -> guidon.v1.EnvironmentServiceUpdateResponse
-	7,  // 18: guidon.v1.EnvironmentService.Compare:output_type -> guidon.v1.EnvironmentServiceCompareResponse
-	13, // 19: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	15, // 6: guidon.v1.EnvironmentServiceGetRequest.time:type_name -> google.protobuf.Timestamp
+	0,  // 7: guidon.v1.EnvironmentServiceGetResponse.environment:type_name -> guidon.v1.Environment
+	1,  // 8: guidon.v1.EnvironmentServiceRotatePropagationKeyResponse.propagation_key:type_name -> guidon.v1.PropagationKeyState
+	8,  // 9: guidon.v1.EnvironmentService.List:input_type -> guidon.v1.EnvironmentServiceListRequest
+	10, // 10: guidon.v1.EnvironmentService.Get:input_type -> guidon.v1.EnvironmentServiceGetRequest
+	2,  // 11: guidon.v1.EnvironmentService.Create:input_type -> guidon.v1.EnvironmentServiceCreateRequest
+	4,  // 12: guidon.v1.EnvironmentService.Update:input_type -> guidon.v1.EnvironmentServiceUpdateRequest
+	6,  // 13: guidon.v1.EnvironmentService.Compare:input_type -> guidon.v1.EnvironmentServiceCompareRequest
+	12, // 14: guidon.v1.EnvironmentService.RotatePropagationKey:input_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyRequest
+	9,  // 15: guidon.v1.EnvironmentService.List:output_type -> guidon.v1.EnvironmentServiceListResponse
+	11, // 16: guidon.v1.EnvironmentService.Get:output_type -> guidon.v1.EnvironmentServiceGetResponse
+	3,  // 17: guidon.v1.EnvironmentService.Create:output_type -> guidon.v1.EnvironmentServiceCreateResponse
+	5,  // 18: guidon.v1.EnvironmentService.Update:output_type -> guidon.v1.EnvironmentServiceUpdateResponse
+	7,  // 19: guidon.v1.EnvironmentService.Compare:output_type -> guidon.v1.EnvironmentServiceCompareResponse
+	13, // 20: guidon.v1.EnvironmentService.RotatePropagationKey:output_type -> guidon.v1.EnvironmentServiceRotatePropagationKeyResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_environment_proto_init() }

@@ -489,7 +489,7 @@ type FlagServiceListRequest struct {
 	// page_token is next_page_token of the page before.
 	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// revision, or the newest at a time, lists what there was then in one
-	// environment, without what describes the flags; 0 for the newest.
+	// environment, with what describes the flags now; 0 for the newest.
 	Revision      int64                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -351,7 +351,7 @@ export type FlagServiceListRequest = Message<"guidon.v1.FlagServiceListRequest">
 
   /**
    * revision, or the newest at a time, lists what there was then in one
-   * environment, without what describes the flags; 0 for the newest.
+   * environment, with what describes the flags now; 0 for the newest.
    *
    * @generated from field: int64 revision = 7;
    */
