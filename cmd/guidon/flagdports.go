@@ -24,19 +24,23 @@ const flagdPorts = "8013,8015,8016"
 // clientFlags are the flags about clients of OFREP and of flagd's protocols.
 type clientFlags struct {
 	openEnvironment string
-	ports           string
-	static          map[string]string
-	fromHeader      map[string]string
-	clientRate      int
-	serverRate      int
-	addressRate     int
+	// openAnywhere lets others than this machine use it.
+	openAnywhere bool
+	ports        string
+	static       map[string]string
+	fromHeader   map[string]string
+	clientRate   int
+	serverRate   int
+	addressRate  int
 	// standard opens flagdPorts if nobody says otherwise.
 	standard bool
 }
 
 func (f *clientFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.openEnvironment, "open-environment", "",
-		"answer calls without a key as if they had this environment's server key; on a loopback address only")
+		"answer calls without a key as if they had this environment's server key; on a loopback address only, or with --open-anywhere")
+	flags.BoolVar(&f.openAnywhere, "open-anywhere", false,
+		"let --open-environment answer on any address: whoever reaches it reads the environment's flags, for a network that nobody else is in")
 	flags.StringVar(&f.ports, "flagd-ports", "",
 		"further ports on loopback for flagd's clients, as in "+flagdPorts+`; without a key they get --open-environment (default $GUIDON_FLAGD_PORTS, then "none")`)
 	flags.StringToStringVar(&f.static, "static-context", nil, "attribute=value for every evaluation over OFREP and flagd's protocols; may be repeated")
@@ -50,8 +54,8 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 // configure says to a server what was asked for. It listens on an address that
 // others must not reach if it is open.
 func (f *clientFlags) configure(c *server.Config, addr net.Addr) error {
-	if f.openEnvironment != "" && !isLoopback(addr) {
-		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s", addr)
+	if f.openEnvironment != "" && !f.openAnywhere && !isLoopback(addr) {
+		return fmt.Errorf("--open-environment needs a loopback address to listen on, not %s, or --open-anywhere", addr)
 	}
 	for name, rate := range map[string]int{"client": f.clientRate, "server": f.serverRate, "address": f.addressRate} {
 		if rate < 0 {

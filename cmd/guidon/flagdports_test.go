@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/guidon-flags/guidon/server"
 )
 
 // flagd's clients find the environment for development without a key, and
@@ -87,5 +89,27 @@ func TestClientFlagsRefused(t *testing.T) {
 		{"--static-context", "plan"},
 	} {
 		fails(t, exitUsage, append([]string{"dev", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0"}, args...)...)
+	}
+}
+
+// An environment that is open is so on this machine only, unless it is said that
+// everybody may use it.
+func TestOpenAnywhere(t *testing.T) {
+	t.Parallel()
+	local, anywhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}, &net.TCPAddr{IP: net.IPv4zero, Port: 8080}
+	for _, c := range []struct {
+		flags clientFlags
+		addr  net.Addr
+		want  bool
+	}{
+		{clientFlags{}, anywhere, true},
+		{clientFlags{openEnvironment: "staging"}, local, true},
+		{clientFlags{openEnvironment: "staging"}, anywhere, false},
+		{clientFlags{openEnvironment: "staging", openAnywhere: true}, anywhere, true},
+	} {
+		var config server.Config
+		if err := c.flags.configure(&config, c.addr); (err == nil) != c.want || c.want && config.OpenEnvironment != c.flags.openEnvironment {
+			t.Errorf("%+v at %s: %v, open is %q", c.flags, c.addr, err, config.OpenEnvironment)
+		}
 	}
 }

@@ -19,6 +19,9 @@ import (
 const (
 	// chunkBytes is the largest payload of one event of a snapshot.
 	chunkBytes = 256 << 10
+	// maxDelta is the largest payload of a delta, which is one event: half of what
+	// an SDK takes. A larger one comes as a snapshot, in chunks.
+	maxDelta = 16 << 20
 	// compressFrom is the payload from which gzip pays.
 	compressFrom = 1 << 10
 )
@@ -118,6 +121,9 @@ func (h *Head) encodeDelta(steps []step) []*Event {
 	slices.SortFunc(rows.Upserts, compareNames[*guidonv1.Row])
 	slices.SortFunc(rows.Deletes, compareNames[*guidonv1.RowName])
 	payload, encoding := pack(rows)
+	if len(payload) > maxDelta {
+		return h.whole()
+	}
 	return []*Event{newEvent(&guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Delta{Delta: &guidonv1.Delta{
 		FromRevision: steps[0].from, ToRevision: h.Revision(), Digest: h.digest,
 		Encoding: encoding, Payload: payload, CommittedAt: timestamppb.New(h.committedAt),

@@ -136,6 +136,51 @@ func TestSinceLeadsToHead(t *testing.T) {
 	}
 }
 
+// Changes that are more than an SDK takes in one message, each of which was not,
+// come as a snapshot, whose chunks are small.
+func TestDeltaThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(5, 6))
+	large := func(key string, from int64) eval.Row {
+		note := make([]byte, 1<<20)
+		for i := range note {
+			note[i] = byte('!' + random.IntN(2) + 2*random.IntN(46)) // hardly to be compressed
+		}
+		row := flagRow(key, from, "ENABLED")
+		row.Document = bytes.Replace(row.Document, []byte(`"state"`), fmt.Appendf(nil, `"metadata":{"note":%q},"state"`, note), 1)
+		return row
+	}
+	var rows []eval.Row
+	for i := range 60 {
+		rows = append(rows, flagRow(fmt.Sprintf("flag%d", i), 1, "ENABLED"))
+	}
+	s, err := eval.Compile(1, rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := newHead(s)
+	head := first
+	for revision := int64(2); revision <= 3; revision++ {
+		var upserts []eval.Row
+		for i := range 10 {
+			upserts = append(upserts, large(fmt.Sprintf("flag%d", 10*(revision-2)+int64(i)), revision))
+		}
+		if s, err = s.With(revision, upserts, nil); err != nil {
+			t.Fatal(err)
+		}
+		before := head
+		head = head.followedBy(s, upserts, nil, 1<<20)
+		if _, delta := decode(t, head.Since(before.Revision(), before.Digest())); delta == nil {
+			t.Errorf("revision %d alone is not a delta", revision)
+		}
+	}
+	events := head.Since(first.Revision(), first.Digest())
+	got, delta := decode(t, events)
+	if delta != nil || len(events) < 2 || len(got.GetUpserts()) != 60 {
+		t.Fatalf("both revisions are %d events with %d rows, want a snapshot of 60 in chunks", len(events), len(got.GetUpserts()))
+	}
+}
+
 func TestSinceEncodesOnce(t *testing.T) {
 	t.Parallel()
 	empty, err := eval.Compile(1, nil)
