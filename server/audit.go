@@ -240,5 +240,5 @@ func (s audits) Erase(ctx context.Context, req *guidonv1.AuditServiceEraseReques
 		s.log.LogAttrs(ctx, slog.LevelInfo, "person erased", slog.Int("reasons", erased.Reasons), slog.Int64("rows", erased.Rows),
 			slog.String("key_id", auth.FromContext(ctx).KeyID))
 	}
-	return &guidonv1.AuditServiceEraseResponse{Names: int32(erased.Names), Reasons: int32(erased.Reasons), Rows: erased.Rows}, nil
+	return &guidonv1.AuditServiceEraseResponse{Names: int32(erased.Names), Reasons: int32(erased.Reasons), Origins: erased.Origins, Rows: erased.Rows}, nil
 }

@@ -10,6 +10,7 @@ import (
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/proto/gen/guidon/v1/guidonv1connect"
 	"github.com/guidon-flags/guidon/sdk/checkpoint"
+	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/store/audit"
 )
 
@@ -66,5 +67,55 @@ func TestVerifyAgainstWhatIsRemembered(t *testing.T) {
 	_, err = client.Verify(t.Context(), &guidonv1.AuditServiceVerifyRequest{Environment: "staging", Checkpoints: []string{strings.Repeat("x", 5000)}})
 	if connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("Verify with a long text: %v, want invalid argument", err)
+	}
+}
+
+// From where somebody acted is in the log, and goes with the name.
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	_, ada := g.create(t, store.NewKey{Kind: store.KeyAdmin, Name: "Ada Lovelace"})
+	_, grace := g.create(t, store.NewKey{Kind: store.KeyAdmin, Name: "Grace Hopper"})
+	act := func(key, flag string) {
+		t.Helper()
+		body := `{"operations":[{"putFlag":{"environment":"staging","key":"` + flag + `","definition":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}}}]}`
+		if a := g.post(t, applyPath, key, body, "User-Agent", "a browser/7 "+strings.Repeat("x", 1000)); a.status != http.StatusOK {
+			t.Fatal(a.body)
+		}
+	}
+	client := guidonv1connect.NewAuditServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	origins := func(filter *guidonv1.AuditServiceListRequest) (origins []string) {
+		t.Helper()
+		res, err := client.List(t.Context(), filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range res.GetEntries() {
+			origins = append(origins, e.GetOrigin())
+		}
+		return origins
+	}
+	act(ada, "a")
+	act(grace, "b")
+	act(ada, "c")
+	want := "127.0.0.1 a browser/7 " + strings.Repeat("x", 188)
+	if got := origins(&guidonv1.AuditServiceListRequest{Environment: "staging"}); len(got) != 3 || got[0] != want || got[1] != want {
+		t.Errorf("the origins are %q, want %q", got, want)
+	}
+	if got := origins(&guidonv1.AuditServiceListRequest{Environment: "staging", Text: "127.0.0.1"}); len(got) != 3 {
+		t.Errorf("%d entries are found by an address, want 3", len(got))
+	}
+	res, err := client.Erase(t.Context(), &guidonv1.AuditServiceEraseRequest{Person: "Ada Lovelace", Reason: "she asked"})
+	if err != nil || res.GetNames() != 1 || res.GetOrigins() != 2 || res.GetReasons() != 0 {
+		t.Errorf("Erase = %v, %v, want a name and two origins", res, err)
+	}
+	if got := origins(&guidonv1.AuditServiceListRequest{Environment: "staging"}); len(got) != 3 || got[0] != "erased" || got[1] != want || got[2] != "erased" {
+		t.Errorf("after it the origins are %q", got)
+	}
+	for _, chain := range []string{"staging", ""} {
+		res, err := client.Verify(t.Context(), &guidonv1.AuditServiceVerifyRequest{Environment: chain})
+		if err != nil || res.GetOutcome() != "ok" {
+			t.Errorf("Verify of %q = %v, %v", chain, res, err)
+		}
 	}
 }

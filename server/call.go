@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/guidon-flags/guidon/server/auth"
+	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/server/flagd"
 )
 
@@ -38,8 +39,9 @@ type call struct {
 	asked string
 	// recorder is where the answer goes.
 	recorder recorder
-	// remote is the address of the connection that the call came on.
-	remote string
+	// remote is the address of the connection that the call came on, and agent what
+	// its program calls itself.
+	remote, agent string
 	// control sets the deadlines of the connection the call came on.
 	control *http.ResponseController
 	// header is that of the answer.
@@ -95,7 +97,11 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				panic(panicked)
 			}
 		}()
-		next.ServeHTTP(&c.recorder, r.WithContext(context.WithValue(ctx, callKey{}, c)))
+		ctx = context.WithValue(ctx, callKey{}, c)
+		if auth.Writes(c.procedure) {
+			ctx = store.WithOrigin(ctx, c.origin())
+		}
+		next.ServeHTTP(&c.recorder, r.WithContext(ctx))
 	})
 }
 
@@ -105,6 +111,7 @@ func newCall(r *http.Request) *call {
 		requestID:     inboundID(r, requestHeader),
 		correlationID: inboundID(r, correlationHeader),
 		remote:        r.RemoteAddr,
+		agent:         r.UserAgent(),
 	}
 	switch {
 	case auth.Known(r.URL.Path):
@@ -119,6 +126,15 @@ func newCall(r *http.Request) *call {
 		c.correlationID = c.requestID
 	}
 	return c
+}
+
+// maxAgent bounds what the audit log keeps of a program's name.
+const maxAgent = 200
+
+// origin is from where a call is, for the audit log.
+func (c *call) origin() string {
+	agent := strings.ToValidUTF8(c.agent[:min(len(c.agent), maxAgent)], "")
+	return strings.TrimSpace(c.address() + " " + agent)
 }
 
 // hangUp ends the connection with the answer, so that a client that is to come

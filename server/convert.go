@@ -288,7 +288,7 @@ func toAuditEntry(e audit.Entry) (*guidonv1.AuditEntry, error) {
 	out := &guidonv1.AuditEntry{
 		Environment: record.Environment, Sequence: e.Seq, Revision: record.Revision, OccurredAt: toTime(record.Time),
 		Actor: record.Actor, Action: record.Action, Reason: record.Reason, ChangeId: record.Change,
-		CorrelationId: record.Correlation, Hash: e.Hash.String(),
+		CorrelationId: record.Correlation, Origin: record.Origin, Hash: e.Hash.String(),
 		Id: fmt.Sprintf("%s/%d", e.Scope, e.Seq),
 	}
 	for _, o := range record.Operations {

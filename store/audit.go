@@ -393,7 +393,7 @@ type madeEntry struct {
 	audit.Entry
 	audit.Record
 	actions, names []string
-	reason         audit.Text // what the record has the hash of, if any
+	hidden         []hiddenText // what the record has the hashes of, of this entry alone
 }
 
 // add makes the entry that follows head and returns the new head.
@@ -408,30 +408,30 @@ func (e *entries) add(head audit.Head, r audit.Record) (audit.Head, error) {
 	if len(actions) == 1 {
 		r.Action = actions[0]
 	}
-	reason := hideReason(&r)
+	hidden := hideTexts(&r)
 	payload, err := r.Payload()
 	if err != nil {
 		return head, err
 	}
 	made := head.Next(r.Environment, payload)
-	*e = append(*e, madeEntry{made, r, actions, names, reason})
+	*e = append(*e, madeEntry{made, r, actions, names, hidden})
 	return audit.Head{Seq: made.Seq, Hash: made.Hash}, nil
 }
 
-// write queues the entries, and their reasons.
+// write queues the entries, and their texts.
 func (e *entries) write(b *pgx.Batch) {
-	var rows, reasons []bulkRow
+	var rows, texts []bulkRow
 	for _, m := range *e {
 		rows = append(rows, bulkRow{
 			m.Scope, m.Seq, m.Prev[:], m.Hash[:], m.Entry.Payload, m.Time, m.Actor,
 			strings.Join(m.actions, "\n"), strings.Join(m.names, "\n"), hashArray(textsOf(m.Record)), m.Change, m.Correlation, m.Revision,
 		})
-		if m.reason.Text != "" {
-			hash := m.reason.Hash()
-			reasons = append(reasons, bulkRow{hash[:], m.reason.Salt[:], m.reason.Text})
+		for _, t := range m.hidden {
+			hash := t.Hash()
+			texts = append(texts, bulkRow{hash[:], t.Salt[:], t.Text.Text, t.originOf})
 		}
 	}
-	insertReasons.queue(b, reasons)
+	insertTexts.queue(b, texts)
 	insertEntries.queue(b, rows)
 }
 

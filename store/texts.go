@@ -117,8 +117,9 @@ func (db *DB) person(ctx context.Context, name string) (audit.Hash, error) {
 	return hash, nil // erased at this very moment
 }
 
-// pseudonymous takes the name out of a record's actor.
+// pseudonymous takes the name out of a record's actor, and adds from where it is.
 func (db *DB) pseudonymous(ctx context.Context, r audit.Record) (audit.Record, error) {
+	r.Origin = originOf(ctx)
 	principal, name := audit.SplitActor(r.Actor)
 	if r.Actor = principal; name == "" {
 		return r, nil
@@ -154,21 +155,39 @@ func newText(text string) audit.Text {
 	return t
 }
 
-// hideReason leaves the hash of the reason in a record and returns the reason.
-// Each entry has its own.
-func hideReason(r *audit.Record) (t audit.Text) {
-	if r.Reason != "" {
-		t = newText(r.Reason)
-		r.Reason, r.ReasonHash = "", t.Hash().String()
-	}
-	return t
+// hiddenText is a text of one entry alone.
+type hiddenText struct {
+	audit.Text
+	// originOf is, of an origin, the hash of the person whose it is, and empty
+	// without one. Else it is nil.
+	originOf []byte
 }
 
-var insertReasons = over(`
-INSERT INTO audit_texts (hash, salt, person, text)
-SELECT hash, salt, false, text
+// hideTexts leaves the hashes of the reason and the origin in a record and
+// returns the texts. Each entry has its own.
+func hideTexts(r *audit.Record) (hidden []hiddenText) {
+	if r.Reason != "" {
+		t := newText(r.Reason)
+		r.Reason, r.ReasonHash = "", t.Hash().String()
+		hidden = append(hidden, hiddenText{t, nil})
+	}
+	if r.Origin != "" {
+		t := newText(r.Origin)
+		r.Origin, r.OriginHash = "", t.Hash().String()
+		person := []byte{}
+		if raw, err := hex.DecodeString(r.PersonHash); err == nil {
+			person = raw
+		}
+		hidden = append(hidden, hiddenText{t, person})
+	}
+	return hidden
+}
+
+var insertTexts = over(`
+INSERT INTO audit_texts (hash, salt, person, text, origin_of)
+SELECT hash, salt, false, text, origin_of
 FROM {rows}`,
-	"hash bytea", "salt bytea", "text text")
+	"hash bytea", "salt bytea", "text text", "origin_of bytea")
 
 // hashArray writes hashes as Postgres reads an array of bytea.
 func hashArray(hashes [][]byte) string {
@@ -225,6 +244,8 @@ type Erased struct {
 	Names int `json:"names"`
 	// Reasons of audit entries held the name.
 	Reasons int `json:"reasons"`
+	// Origins are those of what the person did.
+	Origins int64 `json:"origins"`
 	// Rows are those of keys, revisions, flags, overrides and change sets that
 	// named the person.
 	Rows int64 `json:"rows"`
@@ -245,7 +266,8 @@ func (e Erasure) check() error {
 	return checkActor(e.Actor, e.Reason, e.CorrelationID)
 }
 
-// A reason is free text: it goes whole if it holds the name, in whatever case.
+// A reason is free text: it goes whole if it holds the name, in whatever case. So
+// do the origins of what the person did, and those of persons who are gone.
 // The revisions go in the same statement: of a change that is made meanwhile,
 // both have the name or neither.
 var deleteTexts = `
@@ -254,16 +276,17 @@ WITH revised AS (` + eraseRevisions + `
 ), gone AS (
 	DELETE FROM audit_texts
 	WHERE person AND text = @name OR NOT person AND position(lower(@name) IN lower(text)) > 0
-	RETURNING hash, person
+		OR origin_of <> '' AND origin_of NOT IN (SELECT hash FROM audit_texts WHERE person AND text <> @name)
+	RETURNING hash, person, origin_of
 )
-SELECT hash, person, 0::bigint AS revised FROM gone
+SELECT hash, person, 0::bigint AS revised, 0::bigint AS origins FROM gone WHERE origin_of IS NULL
 UNION ALL
-SELECT NULL, false, count(*) FROM revised`
+SELECT NULL, false, (SELECT count(*) FROM revised), (SELECT count(*) FROM gone WHERE origin_of IS NOT NULL)`
 
-// Erase removes a person's name and the reasons that hold it from the audit log,
-// in whose place [audit.Erased] stands from then on, and from what else names
+// Erase removes a person's name, the reasons that hold it and from where the
+// person acted from the audit log, in whose place [audit.Erased] stands from then on, and from what else names
 // who did something. The entries themselves hold only hashes and stay; that
-// something was erased, and which hashes, is an entry of the installation's
+// something was erased, and which names and reasons by their hashes, is an entry of the installation's
 // chain. What was exported, printed or backed up before is not in reach.
 func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 	if err := asked.check(); err != nil {
@@ -277,6 +300,7 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 			Hash    []byte
 			Person  bool
 			Revised int64
+			Origins int64
 		}
 		args := pgx.StrictNamedArgs{"name": asked.Person}
 		rows, err := writing[row](ctx, tx, deleteTexts, args)
@@ -286,7 +310,8 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 		erased := Erased{}
 		hashes := []string{}
 		for _, r := range rows {
-			if erased.Rows += r.Revised; r.Hash == nil {
+			if r.Hash == nil {
+				erased.Rows, erased.Origins = r.Revised, r.Origins
 				continue
 			}
 			hashes = append(hashes, hex.EncodeToString(r.Hash))
@@ -312,7 +337,7 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 		}
 		done = erased
 		slices.Sort(hashes)
-		after, err := json.Marshal(map[string]any{"names": done.Names, "reasons": done.Reasons, "rows": done.Rows, "hashes": hashes})
+		after, err := json.Marshal(map[string]any{"names": done.Names, "reasons": done.Reasons, "origins": done.Origins, "rows": done.Rows, "hashes": hashes})
 		return []audit.Operation{{Action: audit.ActionEraseAudit, Kind: "audit", Name: id, After: after}}, err
 	})
 	db.people.forget()

@@ -106,6 +106,7 @@ func newAuditShowCommand(out *output, r *remote) *cobra.Command {
 					{"id", e.GetId()},
 					{"time", when(e.GetOccurredAt())},
 					{"actor", e.GetActor()},
+					{"from", e.GetOrigin()},
 					{"action", e.GetAction()},
 					{"reason", e.GetReason()},
 					{"change", e.GetChangeId()},

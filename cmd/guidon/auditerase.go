@@ -30,6 +30,7 @@ func newAuditEraseCommand(out *output, r *remote) *cobra.Command {
 			return out.print(cmd.OutOrStdout(), message{res}, func(t *table) {
 				t.row("names", res.GetNames())
 				t.row("reasons", res.GetReasons())
+				t.row("origins", res.GetOrigins())
 				t.row("other rows", res.GetRows())
 			})
 		},

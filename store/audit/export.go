@@ -321,7 +321,7 @@ func parseHash(text string) (Hash, error) {
 
 // csvColumns head an export for spreadsheets.
 var csvColumns = []string{
-	"environment", "sequence", "revision", "time", "actor", "action", "reason", "change_id", "correlation_id",
+	"environment", "sequence", "revision", "time", "actor", "action", "reason", "change_id", "correlation_id", "origin",
 	"kind", "name", "operation", "before", "after", "hash",
 }
 
@@ -343,7 +343,7 @@ func AppendCSV(b []byte, e Entry) ([]byte, error) {
 	for _, o := range r.Operations {
 		cells := []string{
 			r.Environment, strconv.FormatInt(e.Seq, 10), revision, r.Time.UTC().Format(time.RFC3339Nano), r.Actor, r.Action, r.Reason,
-			r.Change, r.Correlation, o.Kind, o.Name, o.Action, string(o.Before), string(o.After), e.Hash.String(),
+			r.Change, r.Correlation, r.Origin, o.Kind, o.Name, o.Action, string(o.Before), string(o.After), e.Hash.String(),
 		}
 		b = append(b, csvLine(cells)...)
 	}

@@ -24,6 +24,8 @@ func (r Record) Payload() ([]byte, error) {
 	e.some("correlation", r.Correlation)
 	e.some("environment", r.Environment)
 	e.operations(r.Operations)
+	e.some("origin", r.Origin)
+	e.some("origin_hash", r.OriginHash)
 	e.some("person_hash", r.PersonHash)
 	e.some("reason", r.Reason)
 	e.some("reason_hash", r.ReasonHash)

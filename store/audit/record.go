@@ -49,17 +49,20 @@ const (
 	ActionChange = "change"
 )
 
-// Record is what an entry says: who did what, when and why.
+// Record is what an entry says: who did what, when, why and from where.
 type Record struct {
 	Actor string `json:"actor,omitempty"`
-	// PersonHash is the hash of the name that ends the actor, and ReasonHash
-	// that of the reason, where they stand in a payload as [Text]s; see
-	// [Entry.Record].
+	// PersonHash is the hash of the name that ends the actor, ReasonHash that of
+	// the reason and OriginHash that of the origin, where they stand in a payload
+	// as [Text]s; see [Entry.Record].
 	PersonHash string `json:"person_hash,omitempty"`
 	ReasonHash string `json:"reason_hash,omitempty"`
+	OriginHash string `json:"origin_hash,omitempty"`
 	// Action is that of the operations if they agree, else ActionChange.
 	Action string `json:"action"`
 	Reason string `json:"reason,omitempty"`
+	// Origin is from where: an address, and the program that called.
+	Origin string `json:"origin,omitempty"`
 	// Change links the entries that one change set wrote in several chains.
 	Change string `json:"change"`
 	// Environment is empty in the installation's chain.

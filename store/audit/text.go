@@ -62,7 +62,7 @@ func named(kind string) string {
 
 // TextHashes are the hashes of the texts that a record has.
 func (r Record) TextHashes() []string {
-	hashes := []string{r.PersonHash, r.ReasonHash}
+	hashes := []string{r.PersonHash, r.ReasonHash, r.OriginHash}
 	for _, o := range r.Operations {
 		member := named(o.Kind)
 		if member == "" || r.Environment != Installation {
@@ -98,6 +98,9 @@ func (r Record) opened(texts []Text) (Record, error) {
 	text := textOf(texts)
 	r.Actor, r.Reason = r.Said(texts)
 	r.PersonHash, r.ReasonHash = "", ""
+	if r.OriginHash != "" {
+		r.Origin, r.OriginHash = text(r.OriginHash), ""
+	}
 	for i := range r.Operations {
 		member := named(r.Operations[i].Kind)
 		if member == "" || r.Environment != Installation {

@@ -10,6 +10,7 @@ export function AuditDetail({ entry }: { entry: AuditEntry }) {
 	const facts: [string, string][] = [
 		["Permalink", window.location.href],
 		["Actor", entry.actor],
+		["From", entry.origin],
 		["Change set", entry.changeId],
 		["Correlation ID", entry.correlationId],
 		["Place in the chain", String(entry.sequence)],

@@ -53,7 +53,11 @@ type AuditEntry struct {
 	// hash links the entry to the one before, in hex.
 	Hash string `protobuf:"bytes,11,opt,name=hash,proto3" json:"hash,omitempty"`
 	// id is "<environment>/<sequence>"; "/<sequence>" in the installation's chain.
-	Id            string `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`
+	// origin is from where: the address that the server saw, which may be a
+	// proxy's, and the program that called. "erased" with the name; empty for what
+	// no call did.
+	Origin        string `protobuf:"bytes,13,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +172,13 @@ func (x *AuditEntry) GetHash() string {
 func (x *AuditEntry) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetOrigin() string {
+	if x != nil {
+		return x.Origin
 	}
 	return ""
 }
@@ -866,6 +877,8 @@ type AuditServiceEraseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// names is 1 if the log knew the person.
 	Names int32 `protobuf:"varint,1,opt,name=names,proto3" json:"names,omitempty"`
+	// origins are of what the person did.
+	Origins int64 `protobuf:"varint,4,opt,name=origins,proto3" json:"origins,omitempty"`
 	// reasons of entries held the name.
 	Reasons int32 `protobuf:"varint,2,opt,name=reasons,proto3" json:"reasons,omitempty"`
 	// rows of keys, revisions, flags, overrides and change sets named the person.
@@ -911,6 +924,13 @@ func (x *AuditServiceEraseResponse) GetNames() int32 {
 	return 0
 }
 
+func (x *AuditServiceEraseResponse) GetOrigins() int64 {
+	if x != nil {
+		return x.Origins
+	}
+	return 0
+}
+
 func (x *AuditServiceEraseResponse) GetReasons() int32 {
 	if x != nil {
 		return x.Reasons
@@ -929,7 +949,7 @@ var File_guidon_v1_audit_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15guidon/v1/field.proto\"\x83\x03\n" +
+	"\x15guidon/v1/audit.proto\x12\tguidon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15guidon/v1/field.proto\"\x9b\x03\n" +
 	"\n" +
 	"AuditEntry\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
@@ -945,7 +965,8 @@ const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\achanges\x18\n" +
 	" \x03(\v2\x16.guidon.v1.AuditChangeR\achanges\x12\x12\n" +
 	"\x04hash\x18\v \x01(\tR\x04hash\x12\x0e\n" +
-	"\x02id\x18\f \x01(\tR\x02id\"}\n" +
+	"\x02id\x18\f \x01(\tR\x02id\x12\x16\n" +
+	"\x06origin\x18\r \x01(\tR\x06origin\"}\n" +
 	"\vAuditChange\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -994,9 +1015,10 @@ const file_guidon_v1_audit_proto_rawDesc = "" +
 	"\x18AuditServiceEraseRequest\x12\x16\n" +
 	"\x06person\x18\x01 \x01(\tR\x06person\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"_\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"y\n" +
 	"\x19AuditServiceEraseResponse\x12\x14\n" +
 	"\x05names\x18\x01 \x01(\x05R\x05names\x12\x18\n" +
+	"\aorigins\x18\x04 \x01(\x03R\aorigins\x12\x18\n" +
 	"\areasons\x18\x02 \x01(\x05R\areasons\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x03R\x04rows2\xbb\x03\n" +
 	"\fAuditService\x12Q\n" +
