@@ -350,7 +350,7 @@ func TestFlagdSync(t *testing.T) {
 				t.Fatalf("%s: %v, %v", d.name, whole.Err(), part.Err())
 			}
 			text := whole.Msg().GetFlagConfiguration()
-			if strings.Contains(text, "$ref") || !strings.Contains(text, "@x.nz") || !strings.Contains(text, `"team":"cart"`) || !strings.Contains(text, `"flagSetId":"shop"`) ||
+			if strings.Contains(text, "$ref") || !strings.Contains(text, "@x.nz") || !strings.Contains(text, `"team":"cart"`) || !strings.Contains(text, `"flagSetId":"shop"`) || !strings.Contains(text, `"source":"shop"}`) ||
 				whole.Msg().GetSyncContext().AsMap()["region"] != "eu" {
 				t.Errorf("%s: %s with %v", d.name, text, whole.Msg().GetSyncContext())
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -84,7 +85,9 @@ func documentOf(snapshot *eval.Snapshot, selector view.Selector) string {
 			text = append(text, ',')
 		}
 		text = append(append(append(text, '"'), f.Key()...), `":`...) // keys need no escapes
-		text = append(text, f.Definition()...)
+		definition := f.Definition()                                  // an object, and no empty one
+		text = append(append(text, definition[:len(definition)-1]...), `,"source":`...)
+		text = append(strconv.AppendQuote(text, f.Project()), '}') // names need no escapes either
 	}
 	text = append(text, `},"metadata":{`...)
 	if selector.Key != "" {
