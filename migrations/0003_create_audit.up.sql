@@ -2,7 +2,7 @@ SET lock_timeout = '5s';
 
 -- What became of each change set, so that a client or a server that lost the
 -- answer can ask again.
--- Retained: 30 days; each change removes a few that are older.
+-- Retained: 30 days; one transaction in a few, by lot, removes those that are older.
 CREATE TABLE changes (
     id              uuid        PRIMARY KEY,
     actor           text        NOT NULL,
