@@ -50,8 +50,12 @@ func newAdmission(rate int, now func() time.Time) *admission {
 const drainPace = time.Millisecond
 
 // enter counts a stream, of whatever protocol, until what it returns is called.
-// One too many is told when to come back.
+// One too many is told when to come back; a server that stops takes none.
 func (s *Server) enter(ctx context.Context) (leave func(), err error) {
+	if s.draining.Err() != nil {
+		callOf(ctx).hangUp()
+		return nil, errDraining
+	}
 	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
 		err = s.admission.full()
 	} else {

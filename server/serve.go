@@ -28,9 +28,11 @@ type Open struct {
 	Environment string
 }
 
-// Serve answers requests on l, and on the open listeners, until ctx ends, and then stops: it accepts no
-// more connections, tells each open stream to go elsewhere at a moment of its
-// own within Config.Drain, waits for calls under way, and closes what is left.
+// Serve answers requests on l, and on the open listeners, until ctx ends, and then
+// stops: it is not ready any more and takes no further streams, tells each open
+// one to go elsewhere at a moment of its own within Config.Drain, goes on with
+// other calls meanwhile and for Config.DrainDelay at least, then accepts no more
+// connections, waits for calls under way, and closes what is left.
 // Meanwhile it lets new propagation keys sign once everybody has them. It returns
 // nil if the stop was clean. A Server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error {
@@ -86,6 +88,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 	stopped := make(chan error, 1)
 	unlisten := context.AfterFunc(ctx, func() {
 		s.drain()
+		s.stay()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain+grace)
 		defer cancel()
 		err := web.Shutdown(ctx)
@@ -103,4 +106,26 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 		return err
 	}
 	return <-stopped
+}
+
+// lookAround is how often a server that stops looks whether its streams have left.
+const lookAround = 10 * time.Millisecond
+
+// stay waits while streams leave, and for Config.DrainDelay at least: calls that
+// need no stream are answered meanwhile, so that none is lost on the way here.
+func (s *Server) stay() {
+	most := time.NewTimer(max(s.cfg.Drain, s.cfg.DrainDelay))
+	defer most.Stop()
+	least := time.NewTimer(s.cfg.DrainDelay)
+	defer least.Stop()
+	<-least.C
+	tick := time.NewTicker(lookAround)
+	defer tick.Stop()
+	for s.open.Load() > 0 {
+		select {
+		case <-most.C:
+			return
+		case <-tick.C:
+		}
+	}
 }

@@ -84,6 +84,10 @@ type Config struct {
 	// Drain is the time over which the streams of a server that stops are told
 	// to go elsewhere, so that they do not all come at once. Defaults to 10s.
 	Drain time.Duration
+	// DrainDelay is how long a server that stops goes on accepting calls at least,
+	// while it says that it is not ready: who sends traffic to those that are ready
+	// needs a while to see it. Defaults to 0: until its streams have left.
+	DrainDelay time.Duration
 	// KeyWait is how long a new propagation key is handed out at least before it
 	// signs, and how long this server waits for instances to connect again after
 	// it began to serve. Defaults to 30s.

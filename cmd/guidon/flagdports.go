@@ -11,17 +11,20 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/guidon-flags/guidon/server"
 	"github.com/guidon-flags/guidon/server/hub/view"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // flagdPorts are where flagd's clients look: evaluation, sync, OFREP.
 const flagdPorts = "8013,8015,8016"
 
-// clientFlags are the flags about clients of OFREP and of flagd's protocols.
+// clientFlags are the flags about clients of OFREP and of flagd's protocols, and
+// about how all clients are sent away at the end.
 type clientFlags struct {
 	openEnvironment string
 	// openAnywhere lets others than this machine use it.
@@ -32,6 +35,7 @@ type clientFlags struct {
 	clientRate   int
 	serverRate   int
 	addressRate  int
+	drainDelay   time.Duration
 	// standard opens flagdPorts if nobody says otherwise.
 	standard bool
 }
@@ -47,6 +51,8 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 	flags.StringToStringVar(&f.fromHeader, "context-from-header", nil, "Header=attribute for them, above --static-context; may be repeated")
 	flags.IntVar(&f.clientRate, "client-rate", 0, "evaluations per second for each client key (default 10000)")
 	flags.IntVar(&f.serverRate, "server-rate", 0, "evaluations per second for each other key (default without bound)")
+	flags.DurationVar(&f.drainDelay, "drain-delay", 0,
+		"how long to go on answering at least after SIGTERM, not ready, for balancers to see it")
 	flags.IntVar(&f.addressRate, "address-rate", 0,
 		"evaluations per second with client keys, and calls without a good key, from each address; a proxy has one for all (default without bound)")
 }
@@ -62,6 +68,10 @@ func (f *clientFlags) configure(c *server.Config, addr net.Addr) error {
 			return usagef("--%s-rate %d: want more than 0", name, rate)
 		}
 	}
+	if f.drainDelay < 0 || f.drainDelay > time.Hour {
+		return usagef("--drain-delay %v: want 0s to 1h", f.drainDelay)
+	}
+	c.DrainDelay = f.drainDelay
 	c.OpenEnvironment, c.ClientRate, c.ServerRate, c.AddressRate = f.openEnvironment, f.clientRate, f.serverRate, f.addressRate
 	contexts, err := view.NewContexts(f.static, f.fromHeader)
 	if err != nil {
@@ -69,6 +79,24 @@ func (f *clientFlags) configure(c *server.Config, addr net.Addr) error {
 	}
 	c.Contexts = contexts
 	return nil
+}
+
+// known refuses an open environment that there is none of: all calls without a
+// key would fail.
+func (f *clientFlags) known(ctx context.Context, db *store.DB) error {
+	if f.openEnvironment == "" {
+		return nil
+	}
+	environments, err := db.Environments(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range environments {
+		if e.Name == f.openEnvironment {
+			return nil
+		}
+	}
+	return usagef("--open-environment %q: there is no such environment", f.openEnvironment)
 }
 
 // listen opens the ports for flagd's clients, on loopback, for an environment

@@ -10,7 +10,20 @@ import (
 	"testing"
 
 	"github.com/guidon-flags/guidon/server"
+	"github.com/guidon-flags/guidon/store/storetest"
 )
+
+// An environment that is open to all must be there: else each call fails.
+func TestOpenEnvironmentMustExist(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	for name, good := range map[string]bool{"": true, "staging": true, "nope": false} {
+		flags := clientFlags{openEnvironment: name}
+		if err := flags.known(t.Context(), db); (err == nil) != good {
+			t.Errorf("--open-environment %q: %v, want it accepted: %t", name, err, good)
+		}
+	}
+}
 
 // flagd's clients find the environment for development without a key, and
 // nothing else; a port that is taken is passed over.

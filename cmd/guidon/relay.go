@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -67,10 +68,18 @@ func newRelayCommand() *cobra.Command {
 				return errors.Join(err, listener.Close())
 			}
 			group, ctx := errgroup.WithContext(cmd.Context())
-			group.Go(func() error { return up.Run(ctx) })
-			group.Go(func() error { return up.Tell(ctx, config.Fleet) })
-			group.Go(func() error { return config.Hub.Run(ctx) })
-			group.Go(func() error { return server.New(config).Serve(ctx, listener, open...) })
+			// What calls need goes on until the last of them was answered.
+			served, end := context.WithCancel(context.WithoutCancel(ctx))
+			group.Go(func() error { return up.Run(served) })
+			group.Go(func() error { return up.Tell(served, config.Fleet) })
+			group.Go(func() error { return config.Hub.Run(served) })
+			group.Go(func() error {
+				defer end()
+				return server.New(config).Serve(ctx, listener, open...)
+			})
+			if name := f.clients.openEnvironment; name != "" {
+				group.Go(func() error { warnUnlessRelayed(ctx, config.Hub, name, log); return nil })
+			}
 			if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 				return err
 			}
@@ -84,6 +93,27 @@ func newRelayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cache, "cache", "", "directory in which to keep what is held, for a restart while the upstream is lost")
 	f.registerOfRelay(cmd.Flags(), slog.LevelInfo)
 	return cmd
+}
+
+// warnUnlessRelayed logs if the environment that is open without a key is not the
+// one that is relayed, once that is known.
+func warnUnlessRelayed(ctx context.Context, h *hub.Hub, name string, log *slog.Logger) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for e := range h.Environments() {
+			if e.Name() != name {
+				log.LogAttrs(ctx, slog.LevelWarn, "--open-environment is not the environment that is relayed: calls without a key fail",
+					slog.String("open_environment", name), slog.String("environment", e.Name()))
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func isRelayKey(text string) bool {

@@ -76,6 +76,9 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := f.clients.known(cmd.Context(), db); err != nil {
+				return errors.Join(err, listener.Close())
+			}
 			config := serverConfig(db, log)
 			config.Notary = notary.New(notary.Config{Store: db, Log: log, Publish: publish})
 			config.Security = security
@@ -217,12 +220,17 @@ func serverConfig(db *store.DB, log *slog.Logger) server.Config {
 // server.
 func serve(ctx context.Context, listener net.Listener, open []server.Open, c server.Config, beside func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.Hub.Run(ctx) })
-	group.Go(func() error { return c.Fleet.Run(ctx) })
-	group.Go(func() error { return c.Notary.Run(ctx) })
-	group.Go(func() error { return c.Store.WatchReplication(ctx) })
+	// What calls need goes on until the last of them was answered.
+	served, end := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return c.Hub.Run(served) })
+	group.Go(func() error { return c.Fleet.Run(served) })
+	group.Go(func() error { return c.Notary.Run(served) })
+	group.Go(func() error { return c.Store.WatchReplication(served) })
 	group.Go(func() error { return c.Collector.Run(ctx) })
-	group.Go(func() error { return server.New(c).Serve(ctx, listener, open...) })
+	group.Go(func() error {
+		defer end()
+		return server.New(c).Serve(ctx, listener, open...)
+	})
 	if beside != nil {
 		group.Go(func() error { return beside(ctx) })
 	}
