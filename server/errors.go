@@ -13,6 +13,7 @@ import (
 	"github.com/guidon-flags/guidon/server/auth"
 	"github.com/guidon-flags/guidon/server/fleet"
 	"github.com/guidon-flags/guidon/server/hub"
+	"github.com/guidon-flags/guidon/server/relay"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -41,9 +42,10 @@ var codes = []struct {
 	{store.ErrUnknownOutcome, connect.CodeUnavailable, store.ErrUnknownOutcome.Error()},
 	{store.ErrNotReplicated, connect.CodeUnavailable, ""},
 	{store.ErrSlow, connect.CodeDeadlineExceeded, store.ErrSlow.Error()},
-	{store.ErrUnavailable, connect.CodeUnavailable, "the database cannot be reached now; a change that was under way may have been made: repeat it with the same idempotency key"},
+	{relay.ErrLost, connect.CodeUnavailable, relay.ErrLost.Error()},
+	{store.ErrUnavailable, connect.CodeUnavailable, "the database cannot be reached now"},
 	{store.ErrContended, connect.CodeUnavailable, ""},
-	{hub.ErrNotReady, connect.CodeUnavailable, "this server has not read the database yet"},
+	{hub.ErrNotReady, connect.CodeUnavailable, "this server has not read its flags yet"},
 	{hub.ErrBehind, connect.CodeUnavailable, ""},
 	{hub.ErrUnknownEnvironment, connect.CodeNotFound, ""},
 	{store.ErrRevisionAhead, connect.CodeNotFound, ""},
@@ -93,6 +95,9 @@ func answer(c *call, err error) *connect.Error {
 		}
 		if row.text != "" {
 			err = errors.New(row.text)
+		}
+		if row.err == store.ErrUnavailable && auth.Writes(c.procedure) { //nolint:errorlint // which row it is
+			err = fmt.Errorf("%w; a change that was under way may have been made: repeat it with the same idempotency key", err)
 		}
 		c.code = row.code
 		out := connect.NewError(row.code, err)

@@ -45,7 +45,7 @@ func TestErrorTable(t *testing.T) {
 		{store.ErrNotRecovered, connect.CodeUnavailable, "guidon recover"},
 		{fmt.Errorf("revision 7: %w", store.ErrRevisionLost), connect.CodeNotFound, "lost"},
 		{fmt.Errorf("revision 7: %w", store.ErrRevisionCollected), connect.CodeNotFound, "keeps"},
-		{hub.ErrNotReady, connect.CodeUnavailable, "not read the database"},
+		{hub.ErrNotReady, connect.CodeUnavailable, "not read its flags"},
 		{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "too long"},
 		{errors.New("SELECT secret FROM keys"), connect.CodeInternal, "internal error; request 4711"},
 		{panicError("secret"), connect.CodeInternal, "internal error; request 4711"},

@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/grpchealth"
 
+	"github.com/guidon-flags/guidon/server/relay"
 	"github.com/guidon-flags/guidon/store"
 )
 
@@ -44,12 +45,14 @@ func (s *Server) readiness() error {
 	return s.hub.Ready()
 }
 
-// reason is an error without what drivers add to it: who asks whether we are
-// ready carries no key.
+// reason is an error without what drivers and upstreams add to it: who asks
+// whether we are ready carries no key.
 func reason(err error) string {
 	text := err.Error()
-	if i := strings.Index(text, store.ErrUnavailable.Error()); i >= 0 {
-		text = text[:i] + store.ErrUnavailable.Error()
+	for _, known := range []error{store.ErrUnavailable, relay.ErrLost} {
+		if before, _, ok := strings.Cut(text, known.Error()); ok {
+			text = before + known.Error()
+		}
 	}
 	return text
 }

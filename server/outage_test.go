@@ -172,11 +172,11 @@ func TestPostgresAway(t *testing.T) {
 	_, err := g.changes(g.admin).Apply(t.Context(), &guidonv1.ChangeServiceApplyRequest{
 		Operations: []*guidonv1.Operation{setState("staging", "a", "DISABLED")},
 	})
-	if connect.CodeOf(err) != connect.CodeUnavailable || strings.Contains(err.Error(), "PGSQL") {
-		t.Errorf("Apply: %v, want unavailable without the driver's words", err)
+	if connect.CodeOf(err) != connect.CodeUnavailable || strings.Contains(err.Error(), "PGSQL") || !strings.Contains(err.Error(), "idempotency key") {
+		t.Errorf("Apply: %v, want unavailable without the driver's words, and how to go on", err)
 	}
-	if a := g.post(t, "/guidon.v1.AuditService/List", g.admin, "{}"); a.code() != "unavailable" {
-		t.Errorf("AuditService.List: %d %s, want unavailable", a.status, a.body)
+	if a := g.post(t, "/guidon.v1.AuditService/List", g.admin, "{}"); a.code() != "unavailable" || strings.Contains(a.body, "idempotency") {
+		t.Errorf("AuditService.List: %d %s, want unavailable, and nothing of changes", a.status, a.body)
 	}
 
 	w.mend()

@@ -20,8 +20,8 @@ import (
 // Errors of this package.
 var (
 	// ErrNotReady says that an environment, or anything at all, has not been
-	// read from the database yet.
-	ErrNotReady = errors.New("not read from the database yet")
+	// read yet.
+	ErrNotReady = errors.New("not read yet")
 	// ErrUnknownEnvironment says that there is no environment of that name.
 	ErrUnknownEnvironment = errors.New("no such environment")
 	// ErrBehind says that a revision is newer than what this replica has read,
@@ -100,6 +100,10 @@ type Hub struct {
 	// database said of them then. The looking goroutine owns them.
 	keysAt      time.Time
 	keysVersion int64
+	// began is when the first look was, warned whether the log says that looks
+	// fail. The looking goroutine owns them.
+	began  time.Time
+	warned bool
 }
 
 // New returns a hub that knows nothing yet. It starts nothing; see [Hub.Run].
@@ -122,6 +126,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go(func() error {
 		tick := time.NewTicker(h.cfg.PollInterval)
 		defer tick.Stop()
+		h.began = h.cfg.Now()
 		for {
 			h.lookOnce(ctx)
 			select {
@@ -216,18 +221,29 @@ func (h *Hub) lookOnce(ctx context.Context) {
 	defer cancel()
 	err := h.look(ctx)
 	h.counters.looks.Add(1)
-	failed := h.failure.Load() != nil
 	switch {
-	case err == nil && failed:
+	case err == nil:
 		h.failure.Store(nil)
-		h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "revisions can be read again")
-	case err != nil:
+		if h.warned {
+			h.warned = false
+			h.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "revisions can be read again")
+		}
+	case errors.Is(err, context.Canceled):
+		h.failure.Store(&err)
+	default:
 		h.counters.looksFailed.Add(1)
 		h.failure.Store(&err)
-		if !failed && !errors.Is(err, context.Canceled) {
+		if !h.warned && !h.beginning() {
+			h.warned = true
 			h.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "cannot read revisions", slog.Any("error", err))
 		}
 	}
+}
+
+// beginning reports whether a relay has only just begun: that its upstream has
+// said nothing yet is then no fault.
+func (h *Hub) beginning() bool {
+	return h.cfg.Upstream != nil && len(*h.environments.Load()) == 0 && h.cfg.Now().Sub(h.began) < lookTimeout
 }
 
 // look brings every environment up to the database. One that fails does not

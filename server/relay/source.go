@@ -17,7 +17,15 @@ import (
 
 var _ hub.Source = (*Upstream)(nil)
 
-var errLost = fmt.Errorf("%w: the upstream is lost", store.ErrUnavailable)
+// ErrLost says that the upstream does not answer. It is the [store.ErrUnavailable]
+// of a server without a store.
+var ErrLost error = lostError{}
+
+type lostError struct{}
+
+func (lostError) Error() string { return "the upstream is lost" }
+
+func (lostError) Is(target error) bool { return target == store.ErrUnavailable }
 
 // Verify returns the key that a caller presents: one that the upstream told of.
 // Until it told of any, nobody is known.
@@ -28,7 +36,7 @@ func (u *Upstream) Verify(_ context.Context, text string) (store.Key, error) {
 	}
 	known := u.known.Load()
 	if known == nil {
-		return store.Key{}, errLost
+		return store.Key{}, ErrLost
 	}
 	key, ok := (*known)[t.Hash()]
 	switch {
@@ -89,9 +97,9 @@ func (u *Upstream) hand(newest *eval.Snapshot) bool {
 
 func lost(why string) error {
 	if why == "" {
-		return errLost
+		return ErrLost
 	}
-	return fmt.Errorf("%w: %s", errLost, why)
+	return fmt.Errorf("%w: %s", ErrLost, why)
 }
 
 // SnapshotRows returns an environment whole: the newest revision from memory,
@@ -100,7 +108,7 @@ func (u *Upstream) SnapshotRows(ctx context.Context, env string, revision int64)
 	newest := u.feed.Snapshot()
 	if revision == 0 || newest != nil && newest.Revision() == revision {
 		if newest == nil {
-			return nil, 0, errLost
+			return nil, 0, ErrLost
 		}
 		var rows []eval.Row
 		for row := range newest.Rows() {
@@ -203,7 +211,7 @@ func upstreamError(err error) error {
 	case connect.CodeInvalidArgument:
 		return &store.FieldError{Field: "revision", Message: err.Error()}
 	default:
-		known = store.ErrUnavailable
+		known = ErrLost
 	}
 	if errors.Is(err, context.Canceled) {
 		return context.Canceled
