@@ -28,6 +28,15 @@
 // transaction: each still has its own revision, audit entry, result and
 // failure. See group.go for what may share one, line.go for who waits for whom.
 //
+// # Why the audit log has no partitions
+//
+// UNIQUE (environment, seq) is what makes a chain gap-free whoever writes it, and
+// Postgres keeps no unique index over a table that is partitioned by time unless
+// the time is part of it. So old entries go by number and not by month: 1,000 at a
+// time, behind a signed checkpoint that becomes the anchor of what is left
+// ([DB.DropAudit]). That takes longer than to drop a partition, and locks nothing:
+// changes go on, and autovacuum gives the space to later entries.
+//
 // # Who owns which table
 //
 // One file reads and writes each table; a join lives with the owner of its

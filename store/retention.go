@@ -36,16 +36,24 @@ func (db *DB) Droppable(ctx context.Context, environment string, before time.Tim
 	return rows[0].checkpoint()
 }
 
-// setAnchor and dropEntries need the role that owns the tables; a trigger lets
+// setAnchor, and what drops entries, need the role that owns the tables; a trigger lets
 // only entries behind an anchor go.
 const setAnchor = `
 UPDATE audit_checkpoints SET anchor = true WHERE environment = @environment AND size = @size AND NOT anchor`
 
+// dropBatch is how many entries go at a time: a million are a thousand short
+// statements, which lock nothing that a change wants.
+const dropBatch = 1000
+
 const dropEntries = `
-DELETE FROM audit_entries
-WHERE environment = @environment AND seq IN (
-	SELECT seq FROM audit_entries WHERE environment = @environment AND seq <= @size ORDER BY seq LIMIT 1000
-)`
+WITH going AS (
+	SELECT seq, texts FROM audit_entries WHERE environment = @environment AND seq > @after AND seq <= @to
+), unsaid AS (` + deleteReasons + `)
+DELETE FROM audit_entries WHERE environment = @environment AND seq IN (SELECT seq FROM going)`
+
+// Where a run that was broken off got to.
+const selectFirstEntry = `
+SELECT COALESCE(min(seq), 0) AS seq FROM audit_entries WHERE environment = @environment`
 
 // DropAudit makes a checkpoint the anchor of its chain and drops the entries
 // that it covers, which the caller exported and verified before. Verification
@@ -71,18 +79,30 @@ func (db *DB) DropAudit(ctx context.Context, c Checkpoint, actor, reason string)
 		return []audit.Operation{{Action: audit.ActionDropAudit, Kind: "audit", Name: fmt.Sprintf("%s/%d", c.Environment, c.Head.Seq), After: after}}, nil
 	})
 	if err == nil {
-		err = db.dropReasons(ctx, c.Environment, c.Head.Seq)
-	}
-	for err == nil {
-		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-		tag, execErr := db.exec(ctx, dropEntries, args)
-		cancel()
-		if err = dbError("drop audit entries", execErr); err == nil && tag.RowsAffected() == 0 {
-			return nil
-		}
+		err = db.dropEntries(ctx, c)
 	}
 	if errors.Is(err, ErrUnavailable) {
 		return fmt.Errorf("%w; what was dropped is dropped, the rest by the same call again", err)
 	}
 	return err
+}
+
+// dropEntries drops the entries that an anchor covers.
+func (db *DB) dropEntries(ctx context.Context, c Checkpoint) error {
+	type row struct{ Seq int64 }
+	first, err := readOne[row](ctx, db, "audit entries", selectFirstEntry, pgx.StrictNamedArgs{"environment": c.Environment})
+	if err != nil {
+		return err
+	}
+	for after := first.Seq - 1; after < c.Head.Seq; after += dropBatch {
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		_, err := db.exec(ctx, dropEntries, pgx.StrictNamedArgs{
+			"environment": c.Environment, "after": after, "to": min(after+dropBatch, c.Head.Seq),
+		})
+		cancel()
+		if err != nil {
+			return dbError("drop audit entries", err)
+		}
+	}
+	return nil
 }

@@ -212,17 +212,10 @@ func textsOf(r audit.Record) [][]byte {
 	return out
 }
 
+// deleteReasons removes the reasons of entries that go. People's names stay: other
+// entries have them too.
 const deleteReasons = `
-DELETE FROM audit_texts
-WHERE NOT person AND hash IN (SELECT unnest(texts) FROM audit_entries WHERE environment = @environment AND seq <= @size)`
-
-// dropReasons removes the reasons of entries that are about to be dropped.
-func (db *DB) dropReasons(ctx context.Context, environment string, size int64) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	_, err := db.exec(ctx, deleteReasons, pgx.StrictNamedArgs{"environment": environment, "size": size})
-	return dbError("drop audit entries", err)
-}
+	DELETE FROM audit_texts WHERE NOT person AND hash IN (SELECT unnest(texts) FROM going)`
 
 // An Erasure asks for what is known of a person to be erased.
 type Erasure struct {
