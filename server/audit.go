@@ -153,24 +153,27 @@ const (
 )
 
 // maxVerifying bounds the verifications under way, each of which keeps a core
-// and a connection to the database busy; others wait.
+// and a connection to the database busy; others are refused.
 const maxVerifying = 2
+
+// errVerifying refuses a verification that is one too many.
+var errVerifying = fmt.Errorf("this server verifies %d chains already; try again when one of them is done", maxVerifying)
 
 func (s audits) Verify(ctx context.Context, req *guidonv1.AuditServiceVerifyRequest) (*guidonv1.AuditServiceVerifyResponse, error) {
 	name, err := s.chain(ctx, req.GetEnvironment())
 	if err != nil {
 		return nil, err
 	}
+	select {
+	case s.verifying <- struct{}{}:
+		defer func() { <-s.verifying }()
+	default:
+		return nil, errVerifying
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		control := callOf(ctx).control
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(deadline.Add(callTimeout)) // to say that it is over
-	}
-	select {
-	case s.verifying <- struct{}{}:
-		defer func() { <-s.verifying }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 	verifier, err := s.store.CheckpointVerifier(ctx)
 	if err != nil {

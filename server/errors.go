@@ -66,6 +66,7 @@ var codes = []struct {
 	{store.ErrNotOverridable, connect.CodeFailedPrecondition, ""},
 	{eval.ErrInvalid, connect.CodeInvalidArgument, ""},
 	{errTooMany, connect.CodeResourceExhausted, ""},
+	{errVerifying, connect.CodeResourceExhausted, ""},
 	{errDraining, connect.CodeUnavailable, ""},
 	{errFull, connect.CodeUnavailable, ""},
 	{fleet.ErrBehind, connect.CodeInvalidArgument, ""},

@@ -570,7 +570,7 @@ export const AuditService: GenService<{
    * Verify follows a chain to its end, holds it against its checkpoints, and
    * replays it against what is stored. What it finds is an answer, not an
    * error. It takes as long as the caller allows, up to an hour, and 30 seconds
-   * if the caller sets no timeout.
+   * if the caller sets no timeout. A server does two at a time.
    *
    * @generated from rpc guidon.v1.AuditService.Verify
    */

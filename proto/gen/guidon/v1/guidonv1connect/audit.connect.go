@@ -57,7 +57,7 @@ type AuditServiceClient interface {
 	// Verify follows a chain to its end, holds it against its checkpoints, and
 	// replays it against what is stored. What it finds is an answer, not an
 	// error. It takes as long as the caller allows, up to an hour, and 30 seconds
-	// if the caller sets no timeout.
+	// if the caller sets no timeout. A server does two at a time.
 	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
 	// Erase takes a person's name, and the reasons that hold it, out of the log
 	// and what else names who did something. The entries hold only hashes of
@@ -171,7 +171,7 @@ type AuditServiceHandler interface {
 	// Verify follows a chain to its end, holds it against its checkpoints, and
 	// replays it against what is stored. What it finds is an answer, not an
 	// error. It takes as long as the caller allows, up to an hour, and 30 seconds
-	// if the caller sets no timeout.
+	// if the caller sets no timeout. A server does two at a time.
 	Verify(context.Context, *v1.AuditServiceVerifyRequest) (*v1.AuditServiceVerifyResponse, error)
 	// Erase takes a person's name, and the reasons that hold it, out of the log
 	// and what else names who did something. The entries hold only hashes of
