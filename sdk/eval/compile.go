@@ -27,7 +27,8 @@ const severalFrom = 256
 // errNotAlone is of a flag that requires others, where these cannot be had.
 var errNotAlone = errors.New("requires other flags")
 
-// ahead compiles those of the flags that require none, on all processors.
+// ahead compiles those of the flags that require none, on all processors. What
+// panics is left, to panic where the caller can recover.
 func (c *compiler) ahead(keys []string) {
 	workers := runtime.GOMAXPROCS(0)
 	if len(keys) < severalFrom || workers == 1 {
@@ -37,6 +38,7 @@ func (c *compiler) ahead(keys []string) {
 	var working sync.WaitGroup
 	for w := range workers {
 		working.Go(func() {
+			defer func() { _ = recover() }()
 			one := compiler{snapshot: c.snapshot, alone: true, newer: c.newer}
 			for i := w; i < len(keys); i += workers {
 				if f := c.snapshot.flags.get(keys[i]); f != nil {
