@@ -5,9 +5,9 @@ import "github.com/guidon-flags/guidon/sdk/eval"
 // Limits of one change set. They bound how long Apply holds the lock of an
 // environment and how large an audit entry can grow.
 const (
-	// MaxOperations is the number of operations a change set may hold: room
-	// for the import of an environment of 10,000 flags with its segments.
-	MaxOperations = 20_000
+	// MaxOperations is the number of operations a change set may hold: room for
+	// 10,000 flags, each put, described and given a schema, with their segments.
+	MaxOperations = 40_000
 	// MaxDefinitionBytes bounds the definitions of a change set taken together.
 	MaxDefinitionBytes = 16 << 20
 	// MaxEnvironmentBytes bounds the names and documents of an environment

@@ -108,7 +108,7 @@ func TestBadChangeSetIsRefused(t *testing.T) {
 	for want, edit := range map[string]func(*store.ChangeSet){
 		"actor: is required":               func(cs *store.ChangeSet) { cs.Actor = " " },
 		"operations: there are none":       func(cs *store.ChangeSet) { cs.Operations = nil },
-		"operations: 20001 are more":       func(cs *store.ChangeSet) { cs.Operations = make([]store.Operation, store.MaxOperations+1) },
+		"operations: 40001 are more":       func(cs *store.ChangeSet) { cs.Operations = make([]store.Operation, store.MaxOperations+1) },
 		"reason: is longer":                func(cs *store.ChangeSet) { cs.Reason = strings.Repeat("x", store.MaxTextBytes+1) },
 		"idempotency_key: is longer":       func(cs *store.ChangeSet) { cs.IdempotencyKey = strings.Repeat("x", store.MaxNameBytes+1) },
 		"correlation_id: is not plain":     func(cs *store.ChangeSet) { cs.CorrelationID = "\xff" },
