@@ -227,7 +227,7 @@ func TestStaleRevision(t *testing.T) {
 	}
 	want := &guidonv1.Conflict{
 		Environment: "staging", ExpectedRevision: seen, Revision: newest,
-		Changed: []*guidonv1.Change{{Environment: "staging", Kind: "flag", Name: "b", Action: "changed"}},
+		Changed: []*guidonv1.Change{{Environment: "staging", Kind: "flag", Name: "b", Action: "created"}},
 	}
 	if diff := cmp.Diff(want, detail[*guidonv1.Conflict](t, err), protocmp.Transform()); diff != "" {
 		t.Errorf("detail (-want +got):\n%s", diff)
