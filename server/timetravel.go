@@ -185,7 +185,12 @@ func diffs(from, to *eval.Snapshot, emergencies bool, size int32, token string) 
 		}
 	}
 	if !emergencies {
-		names = slices.DeleteFunc(names, func(n eval.Name) bool { return n.Kind == eval.KindEmergency })
+		// Nor does an archived flag lead anywhere that has never heard of it.
+		names = slices.DeleteFunc(names, func(n eval.Name) bool {
+			before, after := from.Flag(n.Name), to.Flag(n.Name)
+			return n.Kind == eval.KindEmergency ||
+				n.Kind == eval.KindFlag && (before == nil && after.Archived() || after == nil && before.Archived())
+		})
 	}
 	slices.SortFunc(names, func(a, b eval.Name) int { return strings.Compare(a.String(), b.String()) })
 	page, next, err := pageOf(names, eval.Name.String, size, token)

@@ -218,6 +218,11 @@ func (cs ChangeSet) check() error {
 			return err
 		}
 	}
+	for name, revision := range cs.Expect {
+		if revision < 0 {
+			return &FieldError{"expected_revisions", fmt.Sprintf("%d of %.128q: revisions start at 1", revision, name)}
+		}
+	}
 	switch n := len(cs.Operations); {
 	case n == 0 && cs.intent == "":
 		return &FieldError{"operations", "there are none"}

@@ -29,6 +29,8 @@ type draft struct {
 	warnings     []string
 	refused      refusals
 	owners       map[string]audit.Hash // of flags, those that are new
+	// failed are the keys of flags of which an operation was refused.
+	failed map[string]bool
 	// conflicts are rows that are not as a change set needs them, by environment.
 	conflicts map[string][]eval.Name
 }
@@ -100,7 +102,11 @@ func (d *draft) reasoned(r request) error {
 // run carries out one step in the environments it is for.
 func (d *draft) run(index int, s step, isolate bool) {
 	if s.key != nil {
-		if err := d.editKey(index, s); err != nil {
+		err := d.editKey(index, s)
+		if errors.Is(err, ErrNotFound) && d.failed[s.name.Name] {
+			return // it would be there
+		}
+		if err != nil {
 			d.refused.add(operationError(index, "", s.name, err))
 		}
 		return
@@ -117,6 +123,10 @@ func (d *draft) run(index int, s step, isolate bool) {
 			}
 			d.conflicts[name] = append(d.conflicts[name], s.name)
 		} else if err != nil {
+			if d.failed == nil {
+				d.failed = map[string]bool{}
+			}
+			d.failed[s.name.Name] = true
 			d.refused.add(operationError(index, name, flagOf(s.name), err))
 		}
 	}
@@ -375,7 +385,51 @@ func (d *draft) validate(e *environmentDraft, isolate bool) error {
 	if e.affected[settingsName] {
 		d.warnTravel(e.Name, snapshot.Settings())
 	}
+	d.warnPromoted(e, names)
 	return nil
+}
+
+// warnPromoted says which flags of the environment read what a promotion changes
+// there, a segment that several share for one, and are as they were themselves.
+func (d *draft) warnPromoted(e *environmentDraft, affected []eval.Name) {
+	if len(e.operations) == 0 || e.operations[0].Action != audit.ActionPromote {
+		return
+	}
+	readers := map[eval.Name][]string{}
+	for _, n := range affected {
+		if n.Kind != eval.KindFlag || e.rows[n].changed() {
+			continue
+		}
+		seen := map[eval.Name]bool{n: true}
+		for open := []eval.Name{n}; len(open) > 0; open = open[1:] {
+			r := e.rows[open[0]]
+			if r == nil || r.document == nil {
+				continue
+			}
+			if r.changed() && r.before != nil {
+				readers[open[0]] = append(readers[open[0]], n.Name)
+			}
+			for _, next := range r.references() {
+				if !seen[next] {
+					seen[next] = true
+					open = append(open, next)
+				}
+			}
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(readers), compareNames) {
+		d.warnings = append(d.warnings, fmt.Sprintf("%s %s in %s is read there by flags that are not changed themselves: %s",
+			name.Kind, name.Name, e.Name, listed(readers[name])))
+	}
+}
+
+// listed joins names, as many as people read.
+func listed(names []string) string {
+	const shown = 20
+	if len(names) > shown {
+		names = append(slices.Clone(names[:shown]), fmt.Sprintf("and %d more", len(names)-shown))
+	}
+	return strings.Join(names, ", ")
 }
 
 // settingsName names the settings' row.

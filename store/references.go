@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -171,21 +169,19 @@ func (r *rowDraft) references() []eval.Name {
 // flag that is deleted or archived. It reports whether anything was refused.
 func (d *draft) keepUsed(e *environmentDraft) bool {
 	refused := false
+	var usersOf map[eval.Name][]eval.Name
 	for _, name := range e.changed() {
 		r := e.rows[name]
 		archived := name.Kind == eval.KindFlag && isArchived(r.document) && !isArchived(r.before)
 		if r.document != nil && !archived {
 			continue
 		}
-		var users []eval.Name
-		for n, user := range e.rows {
-			if n == name || user.document == nil || archived && isArchived(user.document) {
-				continue
-			}
-			if slices.Contains(user.references(), name) {
-				users = append(users, n)
-			}
+		if usersOf == nil {
+			usersOf = e.users()
 		}
+		users := slices.DeleteFunc(slices.Clone(usersOf[name]), func(n eval.Name) bool {
+			return n == name || archived && isArchived(e.rows[n].document)
+		})
 		if len(users) > 0 {
 			slices.SortFunc(users, compareNames)
 			d.refused.add(&OperationError{Index: r.step, Environment: e.Name, Name: name, Err: &InUseError{users}})
@@ -193,6 +189,20 @@ func (d *draft) keepUsed(e *environmentDraft) bool {
 		}
 	}
 	return refused
+}
+
+// users says which rows that are held name each row.
+func (e *environmentDraft) users() map[eval.Name][]eval.Name {
+	out := map[eval.Name][]eval.Name{}
+	for user, r := range e.rows {
+		if r.document == nil {
+			continue
+		}
+		for _, name := range r.references() {
+			out[name] = append(out[name], user)
+		}
+	}
+	return out
 }
 
 func isArchived(document []byte) bool {
@@ -210,16 +220,11 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
-	const shown = 20
-	var names []string
+	names := make([]string, len(e.Users))
 	for i, n := range e.Users {
-		if i == shown {
-			names = append(names, fmt.Sprintf("and %d more", len(e.Users)-shown))
-			break
-		}
-		names = append(names, n.Kind.String()+" "+n.Name)
+		names[i] = n.Kind.String() + " " + n.Name
 	}
-	return ErrInUse.Error() + ": " + strings.Join(names, ", ")
+	return ErrInUse.Error() + ": " + listed(names)
 }
 
 // Is reports whether target is ErrInUse.

@@ -67,7 +67,7 @@ func (db *DB) RevisionLog(ctx context.Context, env string, page Page) ([]Revisio
 }
 
 const selectRevisionAt = `
-SELECT e.created_at <= @at AS existed,
+SELECT e.created_at,
 	(SELECT max(revision) FROM revisions r WHERE r.environment = e.name AND r.revision >= e.oldest AND r.created_at <= @at) AS revision
 FROM environments e
 WHERE e.name = @environment`
@@ -77,15 +77,16 @@ WHERE e.name = @environment`
 // collected is ErrRevisionCollected.
 func (db *DB) RevisionAt(ctx context.Context, env string, at time.Time) (int64, error) {
 	type row struct {
-		Existed  bool
-		Revision *int64
+		CreatedAt time.Time
+		Revision  *int64
 	}
 	r, err := readOne[row](ctx, db, fmt.Sprintf("environment %.128q", env), selectRevisionAt, pgx.StrictNamedArgs{"environment": env, "at": at})
 	switch {
-	case err == nil && r.Revision == nil && r.Existed:
+	case err == nil && r.Revision == nil && !r.CreatedAt.After(at):
 		err = fmt.Errorf("environment %.128q at %s: %w", env, at.UTC().Format(time.RFC3339), ErrRevisionCollected)
 	case err == nil && r.Revision == nil:
-		err = fmt.Errorf("environment %.128q at %s: %w", env, at.UTC().Format(time.RFC3339), ErrNotFound)
+		err = fmt.Errorf("environment %.128q at %s, before it was made at %s: %w",
+			env, at.UTC().Format(time.RFC3339), r.CreatedAt.UTC().Format(time.RFC3339), ErrNotFound)
 	}
 	if err != nil {
 		return 0, err

@@ -146,7 +146,7 @@ func (s *schema) failures(document []byte, left *int) ([]failure, error) {
 		} `json:"flag"`
 	}
 	if json.Unmarshal(document, &d) != nil {
-		return nil, nil // the evaluator says what is wrong
+		return nil, nil //nolint:nilerr // the evaluator says what is wrong
 	}
 	var out []failure
 	for _, variant := range slices.Sorted(maps.Keys(d.Flag.Variants)) {
