@@ -70,7 +70,7 @@ func (s audits) List(ctx context.Context, req *guidonv1.AuditServiceListRequest)
 func (s audits) Get(ctx context.Context, req *guidonv1.AuditServiceGetRequest) (*guidonv1.AuditServiceGetResponse, error) {
 	name, number, ok := strings.Cut(req.GetId(), "/")
 	seq, err := strconv.ParseInt(number, 10, 64)
-	if !ok || err != nil || seq < 1 {
+	if !ok || err != nil || seq < 1 || strconv.FormatInt(seq, 10) != number {
 		return nil, &store.FieldError{Field: "id", Message: `must be "<environment>/<sequence>"`}
 	}
 	if name, err = s.chain(ctx, name); err != nil {

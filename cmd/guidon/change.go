@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -27,6 +30,9 @@ const changeFile = "FILE holds the JSON of a ChangeServiceApplyRequest:\n" +
 	`  {"reason": "…", "operations": [{"setState": {"environment": "staging", "key": "a", "state": "ENABLED"}}]}` +
 	"\nand may be - for standard input. Fields that it cannot have are refused."
 
+// errKeyReused says that the file's idempotency key is another change set's.
+var errKeyReused = errors.New("conflict, nothing was changed")
+
 func newChangeApplyCommand(out *output, r *remote) *cobra.Command {
 	return &cobra.Command{
 		Use:   "apply FILE",
@@ -42,7 +48,11 @@ func newChangeApplyCommand(out *output, r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			named := req.GetIdempotencyKey() != ""
 			res, err := api.apply(cmd.Context(), req)
+			if call, ok := errors.AsType[*connect.Error](err); ok && named && call.Code() == connect.CodeAlreadyExists && len(call.Details()) == 0 {
+				return fmt.Errorf("%w: %w", errKeyReused, err) // what an operation finds taken is a detail
+			}
 			if err != nil {
 				return err
 			}
@@ -97,6 +107,9 @@ func printDryRun(w io.Writer, out *output, res *guidonv1.ChangeServiceDryRunResp
 	}
 	err := out.print(w, message{res}, func(t *table) {
 		rowChanges(t, res.GetChanges())
+		if !differs(res.GetChanges()) {
+			t.row("no difference")
+		}
 		for _, i := range res.GetImpacts() {
 			t.row(fmt.Sprintf("%s in %s changes for %d contexts", i.GetFlag(), i.GetEnvironment(), i.GetContexts()))
 		}
@@ -109,6 +122,11 @@ func printDryRun(w io.Writer, out *output, res *guidonv1.ChangeServiceDryRunResp
 		err = fmt.Errorf("it would be refused")
 	}
 	return err
+}
+
+// differs reports whether anything would change.
+func differs(changes []*guidonv1.RowChange) bool {
+	return slices.ContainsFunc(changes, func(c *guidonv1.RowChange) bool { return c.GetChange().GetAction() != "unchanged" })
 }
 
 // rowChanges adds a line for each row that changes and each of its fields.

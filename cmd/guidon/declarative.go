@@ -182,7 +182,9 @@ func readDeclaration(data []byte) (*declaration, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	d := &declaration{}
-	if err := dec.Decode(d); err != nil {
+	if err := dec.Decode(d); errors.Is(err, io.EOF) {
+		return nil, errors.New("is empty")
+	} else if err != nil {
 		return nil, err
 	}
 	if err := dec.Decode(&declaration{}); !errors.Is(err, io.EOF) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -74,12 +75,13 @@ func exportFlagd(ctx context.Context, w io.Writer, api *api, environment string,
 const declaredFile = "FILE is what 'guidon export' writes, and may be - for standard input. What it declares is put as it\n" +
 	"says, in one change; what it does not name stays. Fields that it cannot have are refused. With --prune\n" +
 	"flags and segments of the environment that the file does not name are taken out of it: the flags stay\n" +
-	"in other environments, and there a service gets its own default for them."
+	"in other environments, and there a service gets its own default for them. A flag's schema is JSON\n" +
+	"Schema 2020-12; as there, its format describes values and refuses none: use pattern."
 
 func newApplyCommand(out *output) *cobra.Command {
 	var r remote
 	var reason string
-	var expected int64
+	var expected expectedRevision
 	var prune, force bool
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
@@ -107,17 +109,20 @@ func newApplyCommand(out *output) *cobra.Command {
 						d.Environment, len(excess))
 				}
 				// What it was found to have must be what it has.
-				operations, expected = append(operations, excess...), cmp.Or(expected, there.revision)
+				operations, expected = append(operations, excess...), cmp.Or(expected, expectedRevision(there.revision))
 			}
 			req := &guidonv1.ChangeServiceApplyRequest{Operations: operations, Reason: reason}
-			if expected != 0 {
-				req.ExpectedRevisions = map[string]int64{d.Environment: expected}
+			if req.ExpectedRevisions, err = expected.of(d.Environment); err != nil {
+				return err
 			}
-			res := &guidonv1.ChangeServiceApplyResponse{}
+			res := &guidonv1.ChangeServiceApplyResponse{Unchanged: true}
 			if len(operations) > 0 {
-				if res, err = api.apply(cmd.Context(), req); err != nil {
-					return err
-				}
+				res, err = api.apply(cmd.Context(), req)
+			} else {
+				err = api.isAt(cmd.Context(), d.Environment, int64(expected))
+			}
+			if err != nil {
+				return err
 			}
 			if !out.json {
 				res.Changes = changedOnly(res.GetChanges())
@@ -131,10 +136,19 @@ func newApplyCommand(out *output) *cobra.Command {
 	}
 	r.register(cmd.Flags())
 	cmd.Flags().StringVar(&reason, "reason", "", "why; required where the environment is protected")
-	cmd.Flags().Int64Var(&expected, "expected-revision", 0, "fail with exit code 3 unless this is the environment's newest revision (default: do not check)")
+	expected.register(cmd, "the environment's newest revision")
 	registerPrune(cmd, &prune)
 	cmd.Flags().BoolVar(&force, "force", false, "prune although the environment is protected")
 	return cmd
+}
+
+// isAt checks what Apply would of an environment that nothing is declared for.
+func (a *api) isAt(ctx context.Context, environment string, revision int64) error {
+	res, err := a.environments.Get(ctx, &guidonv1.EnvironmentServiceGetRequest{Name: environment})
+	if newest := res.GetEnvironment().GetRevision(); err == nil && revision != 0 && newest != revision {
+		err = connect.NewError(connect.CodeAborted, fmt.Errorf("conflict: %s is at revision %d, expected %d", environment, newest, revision))
+	}
+	return err
 }
 
 func registerPrune(cmd *cobra.Command, prune *bool) {
@@ -143,12 +157,13 @@ func registerPrune(cmd *cobra.Command, prune *bool) {
 
 func newDiffCommand(out *output) *cobra.Command {
 	var r remote
-	var prune bool
+	var prune, exitCode bool
 	cmd := &cobra.Command{
 		Use:   "diff FILE",
 		Short: "Say what 'guidon apply' of a YAML file would change",
-		Long:  "Say what 'guidon apply' of a YAML file would change, and change nothing. " + declaredFile,
-		Args:  cobra.ExactArgs(1),
+		Long: "Say what 'guidon apply' of a YAML file would change, and change nothing. " + declaredFile +
+			"\nWith --exit-code a difference is exit code 1, so that a pipeline finds what drifted.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, operations, err := readDeclared(args[0], cmd.InOrStdin())
 			if err != nil {
@@ -168,15 +183,22 @@ func newDiffCommand(out *output) *cobra.Command {
 			res := &guidonv1.ChangeServiceDryRunResponse{}
 			if len(operations) > 0 {
 				res, err = api.changes.DryRun(cmd.Context(), &guidonv1.ChangeServiceDryRunRequest{Operations: operations, Reason: "diff"})
-				if err != nil {
-					return err
-				}
+			} else {
+				err = api.isAt(cmd.Context(), d.Environment, 0)
 			}
-			return printDryRun(cmd.OutOrStdout(), out, res)
+			if err != nil {
+				return err
+			}
+			err = printDryRun(cmd.OutOrStdout(), out, res)
+			if err == nil && exitCode && differs(res.GetChanges()) {
+				err = &findingError{exitFailed}
+			}
+			return err
 		},
 	}
 	r.register(cmd.Flags())
 	registerPrune(cmd, &prune)
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 1 if there is a difference")
 	return cmd
 }
 

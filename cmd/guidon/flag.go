@@ -25,6 +25,7 @@ func newFlagCommand(out *output) *cobra.Command {
 		newFlagStateCommand(out, &r, "disable", "DISABLED", "Switch a flag off: every caller gets its own default"),
 		newFlagSetDefaultCommand(out, &r),
 		newFlagSetCommand(out, &r),
+		newFlagDescribeCommand(out, &r),
 		newFlagArchiveCommand(out, &r),
 		newFlagRestoreCommand(out, &r),
 		newFlagDeleteCommand(out, &r),
@@ -252,16 +253,33 @@ func newFlagKeyCommand(out *output, r *remote, verb, short string, operation fun
 // change holds the flags of a command that changes one environment by one
 // operation.
 type change struct {
-	environment      string
-	reason           string
-	expectedRevision int64
+	environment string
+	reason      string
+	expected    expectedRevision
 }
 
 func (c *change) register(cmd *cobra.Command) {
 	requireEnvironment(cmd, &c.environment)
 	c.registerReason(cmd)
-	cmd.Flags().Int64Var(&c.expectedRevision, "expected-revision", 0,
-		"fail with exit code 3 unless this is the environment's newest revision (default: do not check)")
+	c.expected.register(cmd, "the environment's newest revision")
+}
+
+// expectedRevision is the revision that an environment must be at, 0 for any.
+type expectedRevision int64
+
+func (e *expectedRevision) register(cmd *cobra.Command, what string) {
+	cmd.Flags().Int64Var((*int64)(e), "expected-revision", 0, "fail with exit code 3 unless this is "+what+" (default: do not check)")
+}
+
+// of is the expectation as requests have it.
+func (e *expectedRevision) of(environment string) (map[string]int64, error) {
+	switch {
+	case *e < 0:
+		return nil, usagef("--expected-revision %d: revisions start at 1", *e)
+	case *e == 0:
+		return nil, nil
+	}
+	return map[string]int64{environment: int64(*e)}, nil
 }
 
 func (c *change) registerReason(cmd *cobra.Command) {
@@ -274,8 +292,8 @@ func (c *change) apply(ctx context.Context, w io.Writer, out *output, r *remote,
 		return err
 	}
 	req := &guidonv1.ChangeServiceApplyRequest{Operations: []*guidonv1.Operation{op}, Reason: c.reason}
-	if c.expectedRevision != 0 {
-		req.ExpectedRevisions = map[string]int64{c.environment: c.expectedRevision}
+	if req.ExpectedRevisions, err = c.expected.of(c.environment); err != nil {
+		return err
 	}
 	res, err := api.apply(ctx, req)
 	if err != nil {

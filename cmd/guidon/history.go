@@ -15,7 +15,9 @@ func newHistoryCommand(out *output) *cobra.Command {
 		Use:   "history [FLAG]",
 		Short: "List the revisions of an environment, or the versions of one flag",
 		Long: "List the revisions of an environment, newest first; with a flag, its versions and the fields\n" +
-			"that each changed; with --blame, which revision last wrote each field of it.",
+			"that each changed; with --blame, which revision last wrote each field of it. What no revision\n" +
+			"holds, a flag's owner, description, links and schema, is in the audit log:\n" +
+			"'guidon audit list --installation --flag KEY'.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := r.open()
@@ -69,6 +71,7 @@ func flagHistory(cmd *cobra.Command, api *api, out *output, environment, key str
 	}
 	noteMore(cmd, more)
 	return out.print(cmd.OutOrStdout(), list("versions", versions), func(t *table) {
+		t.row("REVISION", "TIME", "ACTOR", "REASON")
 		for _, v := range versions {
 			f := v.GetFlag()
 			t.row(f.GetRevision(), when(f.GetUpdatedAt()), f.GetUpdatedBy(), v.GetReason())

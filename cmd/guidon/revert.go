@@ -18,6 +18,7 @@ import (
 type derived struct {
 	remote
 	environment, reason string
+	expected            expectedRevision
 	dryRun              bool
 }
 
@@ -25,20 +26,26 @@ func (d *derived) register(cmd *cobra.Command) {
 	d.remote.register(cmd.Flags())
 	requireEnvironment(cmd, &d.environment)
 	cmd.Flags().StringVar(&d.reason, "reason", "", "why; required where an environment is protected")
+	d.expected.register(cmd, "the newest revision of the environment that is written")
 	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "say what would happen and change nothing")
 }
 
-// run makes the change under a key of its own, so that it is made once.
-func (d *derived) run(cmd *cobra.Command, out *output, do func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error)) error {
+// run makes the change in an environment under a key of its own, so that it is
+// made once.
+func (d *derived) run(cmd *cobra.Command, out *output, environment string, do func(ctx context.Context, api *api, c derivedCall) (*guidonv1.ChangeResult, error)) error {
+	expected, err := d.expected.of(environment)
+	if err != nil {
+		return err
+	}
 	api, err := d.open()
 	if err != nil {
 		return err
 	}
-	key := ""
+	c := derivedCall{expected: expected}
 	if !d.dryRun {
-		key = uuid.NewString()
+		c.key = uuid.NewString()
 	}
-	res, err := again(cmd.Context(), key, func(ctx context.Context, key string) (*guidonv1.ChangeResult, error) { return do(ctx, api, key) })
+	res, err := again(cmd.Context(), c, func(ctx context.Context, c derivedCall) (*guidonv1.ChangeResult, error) { return do(ctx, api, c) })
 	if err != nil {
 		return err
 	}
@@ -62,6 +69,12 @@ func (d *derived) run(cmd *cobra.Command, out *output, do func(ctx context.Conte
 	})
 }
 
+// derivedCall is what all such requests have in common beside the flags.
+type derivedCall struct {
+	key      string
+	expected map[string]int64
+}
+
 func newRevertCommand(out *output) *cobra.Command {
 	var d derived
 	cmd := &cobra.Command{
@@ -75,9 +88,9 @@ func newRevertCommand(out *output) *cobra.Command {
 			if err != nil {
 				return usagef("%q is not a revision", args[0])
 			}
-			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+			return d.run(cmd, out, d.environment, func(ctx context.Context, api *api, c derivedCall) (*guidonv1.ChangeResult, error) {
 				res, err := api.changes.Revert(ctx, &guidonv1.ChangeServiceRevertRequest{
-					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: c.key, ExpectedRevisions: c.expected, DryRun: d.dryRun,
 				})
 				return res.GetResult(), err
 			})
@@ -95,13 +108,13 @@ func newRestoreCommand(out *output) *cobra.Command {
 		Short: "Make an environment what it was at a revision or a time, as a new change",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+			return d.run(cmd, out, d.environment, func(ctx context.Context, api *api, c derivedCall) (*guidonv1.ChangeResult, error) {
 				revision, err := at.resolve(ctx, api, d.environment)
 				if err != nil {
 					return nil, err
 				}
 				res, err := api.changes.Restore(ctx, &guidonv1.ChangeServiceRestoreRequest{
-					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+					Environment: d.environment, Revision: revision, Reason: d.reason, IdempotencyKey: c.key, ExpectedRevisions: c.expected, DryRun: d.dryRun,
 				})
 				return res.GetResult(), err
 			})
@@ -109,6 +122,8 @@ func newRestoreCommand(out *output) *cobra.Command {
 	}
 	d.register(cmd)
 	at.register(cmd)
+	cmd.Flags().Lookup("revision").Usage = "make it what it was at this revision"
+	cmd.Flags().Lookup("at").Usage = "make it what it was at this time, such as 2026-03-01T14:02:00Z"
 	cmd.MarkFlagsOneRequired("revision", "at")
 	return cmd
 }
@@ -156,8 +171,9 @@ func newPromoteCommand(out *output) *cobra.Command {
 		Long: "Make flags of the environment --to what they are in --environment, in one change, with the\n" +
 			"segments and prerequisites that they need.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
-				req.Environment, req.Flags, req.Reason, req.IdempotencyKey, req.DryRun = d.environment, args, d.reason, key, d.dryRun
+			return d.run(cmd, out, req.To, func(ctx context.Context, api *api, c derivedCall) (*guidonv1.ChangeResult, error) {
+				req.Environment, req.Flags, req.Reason, req.DryRun = d.environment, args, d.reason, d.dryRun
+				req.IdempotencyKey, req.ExpectedRevisions = c.key, c.expected
 				res, err := api.changes.Promote(ctx, req)
 				return res.GetResult(), err
 			})
@@ -183,9 +199,9 @@ func newCopyCommand(out *output) *cobra.Command {
 			"flags, segments and settings, in one change. Archived flags and kills are left out.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return d.run(cmd, out, func(ctx context.Context, api *api, key string) (*guidonv1.ChangeResult, error) {
+			return d.run(cmd, out, to, func(ctx context.Context, api *api, c derivedCall) (*guidonv1.ChangeResult, error) {
 				res, err := api.changes.Copy(ctx, &guidonv1.ChangeServiceCopyRequest{
-					Environment: d.environment, To: to, Reason: d.reason, IdempotencyKey: key, DryRun: d.dryRun,
+					Environment: d.environment, To: to, Reason: d.reason, IdempotencyKey: c.key, ExpectedRevisions: c.expected, DryRun: d.dryRun,
 				})
 				return res.GetResult(), err
 			})
@@ -223,12 +239,18 @@ func newCompareCommand(out *output) *cobra.Command {
 			diffs, _, err := pages(0, func(size int32, token string) ([]*guidonv1.RowDiff, string, error) {
 				req.PageSize, req.PageToken = size, token
 				res, err := api.environments.Compare(cmd.Context(), req)
+				if err == nil { // all pages are of what the first one was
+					req.Revision, req.Time = res.GetRevision(), nil
+					req.OtherRevision, req.OtherTime = res.GetOtherRevision(), nil
+				}
 				return res.GetDiffs(), res.GetNextPageToken(), err
 			})
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), list("diffs", diffs), func(t *table) {
+			compared := list("diffs", diffs)
+			compared["revision"], compared["otherRevision"] = req.GetRevision(), req.GetOtherRevision()
+			return out.print(cmd.OutOrStdout(), compared, func(t *table) {
 				for _, d := range diffs {
 					t.row(d.GetAction(), d.GetKind(), d.GetName())
 					if d.GetAction() == "changed" {

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case usage:
 		cmd.PrintErrf("Run '%s --help' for its arguments and flags.\n", cmd.CommandPath())
 		return exitUsage
-	case connect.CodeOf(err) == connect.CodeAborted:
+	case connect.CodeOf(err) == connect.CodeAborted, errors.Is(err, errKeyReused):
 		return exitConflict
 	default:
 		return exitFailed
@@ -84,6 +84,7 @@ func newRootCommand() *cobra.Command {
 		newRecoverCommand(&out),
 		newImportCommand(&out),
 		newFlagCommand(&out),
+		newSegmentCommand(&out),
 		newEnvironmentCommand(&out),
 		newProjectCommand(&out),
 		newEvalCommand(&out),

@@ -997,7 +997,7 @@ func (x *ImpactExample) GetAfter() *Resolution {
 
 type ChangeServiceApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// operations are carried out in order: 1 to 20000 of them.
+	// operations are carried out in order: 1 to 40000 of them.
 	Operations []*Operation `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
 	// expected_revisions holds, by environment, the revision the author looked
 	// at. An environment left out is not checked.
@@ -2930,7 +2930,8 @@ func (x *Texts) GetValues() []string {
 
 // SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
 // value of each variant must meet, in all environments; unset takes it away.
-// Refused with each stored value that fails it.
+// As that has it, format describes a value and refuses none. Refused with each
+// stored value that fails it.
 type SetSchema struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`

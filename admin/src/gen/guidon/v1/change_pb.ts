@@ -508,7 +508,7 @@ export const ImpactExampleSchema: GenMessage<ImpactExample> = /*@__PURE__*/
  */
 export type ChangeServiceApplyRequest = Message<"guidon.v1.ChangeServiceApplyRequest"> & {
   /**
-   * operations are carried out in order: 1 to 20000 of them.
+   * operations are carried out in order: 1 to 40000 of them.
    *
    * @generated from field: repeated guidon.v1.Operation operations = 1;
    */
@@ -1501,7 +1501,8 @@ export const TextsSchema: GenMessage<Texts> = /*@__PURE__*/
 /**
  * SetSchema gives a flag of kind config the JSON Schema (2020-12) that the
  * value of each variant must meet, in all environments; unset takes it away.
- * Refused with each stored value that fails it.
+ * As that has it, format describes a value and refuses none. Refused with each
+ * stored value that fails it.
  *
  * @generated from message guidon.v1.SetSchema
  */
