@@ -185,7 +185,31 @@ func (s *stream) look(ctx context.Context, head *hub.Head, silent bool) error {
 		s.log.LogAttrs(ctx, slog.LevelError, "a client holds a revision that the database does not have: was it restored from a backup? see guidon recover",
 			slog.String("environment", s.environment.Name()), slog.Int64("client_revision", s.have), slog.Int64("revision", head.Revision()))
 	}
-	return s.send(head.Heartbeat())
+	return s.send(heartbeat(s.environment, head))
+}
+
+// staleAge is the age beyond which clients are told how old what they hold is.
+const staleAge = 5 * time.Second
+
+// ageOf is what clients are told of the age of an environment: nothing while it is
+// current.
+func ageOf(e *hub.Environment) *durationpb.Duration {
+	if age := e.Age(); age > staleAge {
+		return durationpb.New(age)
+	}
+	return nil
+}
+
+// heartbeat is the one that all clients share, but for the time in which nobody
+// knows whether there is something newer.
+func heartbeat(e *hub.Environment, head *hub.Head) proto.Message {
+	age := ageOf(e)
+	if age == nil {
+		return head.Heartbeat()
+	}
+	return &guidonv1.SyncServiceSyncResponse{Event: &guidonv1.SyncServiceSyncResponse_Heartbeat{
+		Heartbeat: &guidonv1.Heartbeat{Revision: head.Revision(), Age: age},
+	}}
 }
 
 func (s *stream) greet(ctx context.Context, head *hub.Head) error {
@@ -207,7 +231,7 @@ func (s *Server) hello(ctx context.Context, e *hub.Environment, head *hub.Head, 
 		Environment: e.Name(), Revision: head.Revision(), ServerTime: timestamppb.New(s.now()),
 		HeartbeatInterval: durationpb.New(s.cfg.Heartbeat), PropagationKeys: head.Keys(), OverrideKeys: head.OverrideKeys(),
 		AuditCheckpoint: s.checkpoint(ctx, e.Name(), remembered),
-		AckSpread:       s.ackSpread(),
+		AckSpread:       s.ackSpread(), Age: ageOf(e),
 	}}}
 }
 

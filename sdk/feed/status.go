@@ -12,7 +12,8 @@ const (
 	// is up or was lost only a moment ago.
 	StateReady
 	// StateStale means that there is a snapshot, and that the stream has been
-	// lost for longer than [Config.StaleAfter]. The values are served for ever.
+	// lost for longer than [Config.StaleAfter], or that the server has not known for
+	// as long whether it has the newest revision. The values are served for ever.
 	StateStale
 )
 
@@ -38,7 +39,8 @@ type Status struct {
 	Environment string
 	// Revision is the one held; 0 before the first snapshot.
 	Revision int64
-	// Age is the time since the server was last heard; 0 if it never was.
+	// Age is the time since the server was last heard, or since it last knew that it
+	// has the newest revision; 0 if it never was.
 	Age time.Duration
 	// LastError is why the last stream ended; empty while all is well.
 	LastError string
@@ -108,6 +110,25 @@ func (f *Feed) goStale() {
 		}
 	})
 }
+
+// outdate notes that the server has not known for a while whether what it has, and
+// we hold, is the newest.
+func (f *Feed) outdate(age time.Duration) {
+	f.heard.Store(time.Now().Add(-age).UnixNano())
+	if c := f.condition.Load(); c.state == StateStale && c.lastError == errOutdated {
+		return
+	}
+	f.transition(func(c *condition) {
+		f.staleClock.Stop()
+		c.state = StateStale
+		c.lastError = errOutdated
+		if c.lostSince.IsZero() {
+			c.lostSince = time.Now()
+		}
+	})
+}
+
+const errOutdated = "the server does not know whether it has the newest revision: its database or its upstream is away"
 
 // begin notes the first event of a stream.
 func (f *Feed) begin(environment string) {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/guidon-flags/guidon/sdk/feed"
 )
 
@@ -47,6 +49,55 @@ func TestStaleAfterFiveSeconds(t *testing.T) {
 			t.Errorf("Status() = %+v after reconnecting, want ready", got)
 		}
 		if want := []feed.State{feed.StateConnecting, feed.StateReady, feed.StateStale, feed.StateReady}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+	})
+}
+
+// A server that has lost its own source says so, and its values are not taken for
+// current: not when it says so first, nor on another stream, until it has news.
+func TestStaleWithTheServer(t *testing.T) {
+	t.Parallel()
+	aged := func(e event, age time.Duration) event {
+		if h := e.GetHello(); h != nil {
+			h.Age = durationpb.New(age)
+		} else {
+			e.GetHeartbeat().Age = durationpb.New(age)
+		}
+		return e
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var h history
+		h.put(true, "checkout")
+		var told []feed.State
+		f, src, s := started(t, &h, feed.Config{Status: func(s feed.Status) {
+			if len(told) == 0 || told[len(told)-1] != s.State {
+				told = append(told, s.State)
+			}
+		}})
+		s.send(t, aged(heartbeat(1), 6*time.Second))
+		s.send(t, aged(heartbeat(1), 21*time.Second))
+		if got := f.Status(); got.State != feed.StateStale || !got.Connected || got.Age != 21*time.Second || got.LastError == "" {
+			t.Errorf("Status() = %+v, want stale for 21s though connected, with the reason", got)
+		}
+		s.fail <- errRefused
+		s = <-src.opened
+		s.send(t, aged(hello(1), 40*time.Second))
+		if got := f.Status(); got.State != feed.StateStale || got.Age != 40*time.Second {
+			t.Errorf("Status() = %+v after another hello, want stale for 40s", got)
+		}
+		s.send(t, heartbeat(1))
+		if got := f.Status(); got.State != feed.StateReady || got.Age != 0 || got.LastError != "" {
+			t.Errorf("Status() = %+v, the server current again, want ready", got)
+		}
+		s.send(t, aged(heartbeat(1), 6*time.Second))
+		h.put(false, "checkout")
+		s.send(t, h.delta(t, 1, 2, "identity"))
+		if got := f.Status(); got.State != feed.StateReady || value(t, f, "checkout") {
+			t.Errorf("Status() = %+v after a change, want ready", got)
+		}
+		want := []feed.State{feed.StateConnecting, feed.StateReady, feed.StateStale, feed.StateReady, feed.StateStale, feed.StateReady}
+		if !slices.Equal(told, want) {
 			t.Errorf("told %v, want %v", told, want)
 		}
 	})

@@ -44,6 +44,8 @@ type stream struct {
 	currentSince time.Time
 	chunks       chunks
 	announced    int64 // revision of the last heartbeat that was ahead of us
+	// age is for how long the server has not known whether it has the newest.
+	age time.Duration
 }
 
 // lived is how long the stream has been current.
@@ -117,6 +119,7 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 	case *guidonv1.SyncServiceSyncResponse_Snapshot:
 		return s.chunk(ctx, e.Snapshot)
 	case *guidonv1.SyncServiceSyncResponse_Delta:
+		s.age = 0 // the server has news
 		return s.delta(ctx, e.Delta)
 	case *guidonv1.SyncServiceSyncResponse_PropagationKeys:
 		s.feed.takeKeys(e.PropagationKeys)
@@ -131,6 +134,7 @@ func (s *stream) take(ctx context.Context, event *guidonv1.SyncServiceSyncRespon
 		}
 		s.feed.emergencies.take(log)
 	case *guidonv1.SyncServiceSyncResponse_Heartbeat:
+		s.age = e.Heartbeat.GetAge().AsDuration()
 		return s.heartbeat(ctx, e.Heartbeat.GetRevision())
 	case *guidonv1.SyncServiceSyncResponse_GoingAway:
 		return &goingAwayError{retryAfter: e.GoingAway.GetRetryAfter().AsDuration()}
@@ -158,6 +162,7 @@ func (s *stream) hello(ctx context.Context, hello *guidonv1.Hello) error {
 	}
 	f.unconfirmed = false
 	s.begun = true
+	s.age = hello.GetAge().AsDuration()
 	interval := defaultHeartbeat
 	if named := hello.GetHeartbeatInterval(); named != nil {
 		interval = min(max(named.AsDuration(), leastHeartbeat), mostHeartbeat)
@@ -212,7 +217,12 @@ func (s *stream) current(ctx context.Context) {
 		s.feed.config.Log.LogAttrs(ctx, slog.LevelInfo, "flags are current",
 			slog.String("environment", s.feed.condition.Load().environment), slog.Int64("revision", snapshot.Revision()), slog.Int("flags", snapshot.Len()))
 	}
-	s.feed.current()
+	if s.age <= s.feed.config.StaleAfter || s.feed.condition.Load().state == StateConnecting {
+		s.feed.current()
+	}
+	if s.age > s.feed.config.StaleAfter {
+		s.feed.outdate(s.age)
+	}
 }
 
 // chunks are the parts of a snapshot that came so far.

@@ -249,3 +249,32 @@ func TestRelayOutlivesItsUpstream(t *testing.T) {
 	next := put(t, back, admin, "checkout", "off")
 	storetest.Eventually(t, "the application gets what was published meanwhile", holds(c, next))
 }
+
+// TestStalenessReachesTheEndOfTheChain: who is behind two relays learns that the
+// server is gone, though the stream of each goes on.
+func TestStalenessReachesTheEndOfTheChain(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	_, admin := key(t, db, store.KeyAdmin)
+	_, relays := key(t, db, store.KeyRelay)
+	_, text := key(t, db, store.KeyServer)
+	s := startServer(t, db, "")
+	storetest.Eventually(t, "the server is ready", func() bool { return s.hub.Ready() == nil })
+	revision := put(t, s, admin, "checkout", "on")
+	near := startRelay(t, "", s.url(), relays, "")
+	far := startRelay(t, "", near.url(), relays, "")
+	c := connected(t, far, text, "cart")
+	storetest.Eventually(t, "the application has the revision", holds(c, revision))
+	s.stop()
+	storetest.Eventually(t, "the application is stale, and connected", func() bool {
+		status := c.Status()
+		return status.State == feed.StateStale && status.Connected && status.Age > 5*time.Second
+	})
+	e, err := far.hub.Environment("staging")
+	if err != nil || e.Age() < 5*time.Second {
+		t.Errorf("the far relay counts the environment as current (%v)", err)
+	}
+	back := startServer(t, db, s.address)
+	storetest.Eventually(t, "the application is ready again", func() bool { return c.Status().State == feed.StateReady })
+	back.stop()
+}

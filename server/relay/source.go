@@ -11,6 +11,7 @@ import (
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/sdk/eval"
+	"github.com/guidon-flags/guidon/sdk/feed"
 	"github.com/guidon-flags/guidon/server/hub"
 	"github.com/guidon-flags/guidon/store"
 )
@@ -65,7 +66,8 @@ func (u *Upstream) Listen(ctx context.Context, notify func()) error {
 }
 
 // Environments is the one environment, as far as it is known. While the upstream
-// is lost, what is not news is an error: so the hub knows how old it is.
+// is lost, or has lost its own, what is not news is an error: so the hub knows how
+// old it is.
 func (u *Upstream) Environments(context.Context) ([]store.Environment, error) {
 	newest, status := u.feed.Snapshot(), u.feed.Status()
 	if newest == nil {
@@ -73,7 +75,7 @@ func (u *Upstream) Environments(context.Context) ([]store.Environment, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.hand(newest) && !status.Connected {
+	if !u.hand(newest) && (!status.Connected || status.State == feed.StateStale) {
 		return nil, lost(status.LastError)
 	}
 	return []store.Environment{{Name: status.Environment, Revision: newest.Revision(), UpdatedAt: u.feed.CommittedAt()}}, nil

@@ -570,8 +570,10 @@ type Hello struct {
 	OverrideKeys *OverrideKeys        `protobuf:"bytes,6,opt,name=override_keys,json=overrideKeys,proto3" json:"override_keys,omitempty"`
 	// audit_checkpoint is the newest; unset where there is none yet.
 	AuditCheckpoint *AuditCheckpoint `protobuf:"bytes,30,opt,name=audit_checkpoint,json=auditCheckpoint,proto3" json:"audit_checkpoint,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// age is as in Heartbeat.
+	Age           *durationpb.Duration `protobuf:"bytes,7,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -656,6 +658,13 @@ func (x *Hello) GetOverrideKeys() *OverrideKeys {
 func (x *Hello) GetAuditCheckpoint() *AuditCheckpoint {
 	if x != nil {
 		return x.AuditCheckpoint
+	}
+	return nil
+}
+
+func (x *Hello) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
 	}
 	return nil
 }
@@ -1274,7 +1283,10 @@ func (x *Delta) GetCommittedAt() *timestamppb.Timestamp {
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// revision is the newest one.
-	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// age is how long ago the server last knew that this is the newest, if it has
+	// not for 5 seconds: its database, or its own upstream, is away.
+	Age           *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1314,6 +1326,13 @@ func (x *Heartbeat) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Heartbeat) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
 }
 
 // GoingAway announces a planned end of the stream.
@@ -2140,7 +2159,7 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\roverride_keys\x18\a \x01(\v2\x17.guidon.v1.OverrideKeysH\x00R\foverrideKeys\x12P\n" +
 	"\vemergencies\x18\b \x01(\v2,.guidon.v1.SyncServiceGetEmergenciesResponseH\x00R\vemergencies\x12/\n" +
 	"\bapi_keys\x18\t \x01(\v2\x12.guidon.v1.APIKeysH\x00R\aapiKeysB\a\n" +
-	"\x05event\"\xd2\x03\n" +
+	"\x05event\"\xff\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12;\n" +
@@ -2151,7 +2170,8 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"ack_spread\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tackSpread\x12<\n" +
 	"\roverride_keys\x18\x06 \x01(\v2\x17.guidon.v1.OverrideKeysR\foverrideKeys\x12E\n" +
-	"\x10audit_checkpoint\x18\x1e \x01(\v2\x1a.guidon.v1.AuditCheckpointR\x0fauditCheckpoint\"o\n" +
+	"\x10audit_checkpoint\x18\x1e \x01(\v2\x1a.guidon.v1.AuditCheckpointR\x0fauditCheckpoint\x12+\n" +
+	"\x03age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03age\"o\n" +
 	"\x0fAuditCheckpoint\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1a\n" +
 	"\bverifier\x18\x02 \x01(\tR\bverifier\x12\x14\n" +
@@ -2197,9 +2217,10 @@ const file_guidon_v1_sync_proto_rawDesc = "" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1a\n" +
 	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x18\n" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12=\n" +
-	"\fcommitted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"'\n" +
+	"\fcommitted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"T\n" +
 	"\tHeartbeat\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"G\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\"G\n" +
 	"\tGoingAway\x12:\n" +
 	"\vretry_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\"\x8b\x01\n" +
@@ -2332,44 +2353,46 @@ var file_guidon_v1_sync_proto_depIdxs = []int32{
 	31, // 15: guidon.v1.Hello.ack_spread:type_name -> google.protobuf.Duration
 	12, // 16: guidon.v1.Hello.override_keys:type_name -> guidon.v1.OverrideKeys
 	7,  // 17: guidon.v1.Hello.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
-	9,  // 18: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
-	11, // 19: guidon.v1.APIKeys.keys:type_name -> guidon.v1.APIKey
-	30, // 20: guidon.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	13, // 21: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
-	30, // 22: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
-	31, // 23: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
-	0,  // 24: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
-	0,  // 25: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
-	0,  // 26: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
-	3,  // 27: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
-	31, // 28: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
-	5,  // 29: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
-	0,  // 30: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
-	8,  // 31: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
-	12, // 32: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
-	10, // 33: guidon.v1.LastKnownGood.api_keys:type_name -> guidon.v1.APIKeys
-	7,  // 34: guidon.v1.LastKnownGood.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
-	4,  // 35: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
-	31, // 36: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
-	29, // 37: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
-	31, // 38: guidon.v1.SyncServiceAckResponse.ack_spread:type_name -> google.protobuf.Duration
-	3,  // 39: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
-	18, // 40: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
-	20, // 41: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
-	22, // 42: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
-	24, // 43: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
-	27, // 44: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
-	5,  // 45: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
-	19, // 46: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
-	21, // 47: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
-	23, // 48: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
-	25, // 49: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
-	28, // 50: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	31, // 18: guidon.v1.Hello.age:type_name -> google.protobuf.Duration
+	9,  // 19: guidon.v1.PropagationKeys.keys:type_name -> guidon.v1.PropagationKey
+	11, // 20: guidon.v1.APIKeys.keys:type_name -> guidon.v1.APIKey
+	30, // 21: guidon.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 22: guidon.v1.OverrideKeys.keys:type_name -> guidon.v1.OverrideKey
+	30, // 23: guidon.v1.Delta.committed_at:type_name -> google.protobuf.Timestamp
+	31, // 24: guidon.v1.Heartbeat.age:type_name -> google.protobuf.Duration
+	31, // 25: guidon.v1.GoingAway.retry_after:type_name -> google.protobuf.Duration
+	0,  // 26: guidon.v1.SyncServiceGetDefinitionResponse.rows:type_name -> guidon.v1.Row
+	0,  // 27: guidon.v1.SyncServiceGetEmergenciesResponse.rows:type_name -> guidon.v1.Row
+	0,  // 28: guidon.v1.SyncServiceGetSnapshotResponse.rows:type_name -> guidon.v1.Row
+	3,  // 29: guidon.v1.SyncServiceGetDeltaRequest.have:type_name -> guidon.v1.SyncServiceSyncRequest
+	31, // 30: guidon.v1.SyncServiceGetDeltaRequest.wait:type_name -> google.protobuf.Duration
+	5,  // 31: guidon.v1.SyncServiceGetDeltaResponse.events:type_name -> guidon.v1.SyncServiceSyncResponse
+	0,  // 32: guidon.v1.LastKnownGood.rows:type_name -> guidon.v1.Row
+	8,  // 33: guidon.v1.LastKnownGood.propagation_keys:type_name -> guidon.v1.PropagationKeys
+	12, // 34: guidon.v1.LastKnownGood.override_keys:type_name -> guidon.v1.OverrideKeys
+	10, // 35: guidon.v1.LastKnownGood.api_keys:type_name -> guidon.v1.APIKeys
+	7,  // 36: guidon.v1.LastKnownGood.audit_checkpoint:type_name -> guidon.v1.AuditCheckpoint
+	4,  // 37: guidon.v1.SyncServiceAckRequest.client:type_name -> guidon.v1.Client
+	31, // 38: guidon.v1.SyncServiceAckRequest.age:type_name -> google.protobuf.Duration
+	29, // 39: guidon.v1.SyncServiceAckRequest.pierced:type_name -> guidon.v1.SyncServiceAckRequest.PiercedEntry
+	31, // 40: guidon.v1.SyncServiceAckResponse.ack_spread:type_name -> google.protobuf.Duration
+	3,  // 41: guidon.v1.SyncService.Sync:input_type -> guidon.v1.SyncServiceSyncRequest
+	18, // 42: guidon.v1.SyncService.GetDefinition:input_type -> guidon.v1.SyncServiceGetDefinitionRequest
+	20, // 43: guidon.v1.SyncService.GetEmergencies:input_type -> guidon.v1.SyncServiceGetEmergenciesRequest
+	22, // 44: guidon.v1.SyncService.GetSnapshot:input_type -> guidon.v1.SyncServiceGetSnapshotRequest
+	24, // 45: guidon.v1.SyncService.GetDelta:input_type -> guidon.v1.SyncServiceGetDeltaRequest
+	27, // 46: guidon.v1.SyncService.Ack:input_type -> guidon.v1.SyncServiceAckRequest
+	5,  // 47: guidon.v1.SyncService.Sync:output_type -> guidon.v1.SyncServiceSyncResponse
+	19, // 48: guidon.v1.SyncService.GetDefinition:output_type -> guidon.v1.SyncServiceGetDefinitionResponse
+	21, // 49: guidon.v1.SyncService.GetEmergencies:output_type -> guidon.v1.SyncServiceGetEmergenciesResponse
+	23, // 50: guidon.v1.SyncService.GetSnapshot:output_type -> guidon.v1.SyncServiceGetSnapshotResponse
+	25, // 51: guidon.v1.SyncService.GetDelta:output_type -> guidon.v1.SyncServiceGetDeltaResponse
+	28, // 52: guidon.v1.SyncService.Ack:output_type -> guidon.v1.SyncServiceAckResponse
+	47, // [47:53] is the sub-list for method output_type
+	41, // [41:47] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_sync_proto_init() }
