@@ -15,8 +15,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/guidon-flags/guidon/server/auth"
-	"github.com/guidon-flags/guidon/store"
 	"github.com/guidon-flags/guidon/server/flagd"
+	"github.com/guidon-flags/guidon/store"
 )
 
 // The headers of a call's identity, as [http.Header] spells them: another
