@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
@@ -44,12 +45,12 @@ func TestConflictSaysWhatBecameOfEachRow(t *testing.T) {
 		Operations: []*guidonv1.Operation{putFlag("staging", "a", "on")}, ExpectedRevisions: map[string]int64{"staging": seen},
 	})
 	conflict := detail[*guidonv1.Conflict](t, err)
-	got := ""
+	var b strings.Builder
 	for _, c := range conflict.GetChanged() {
-		got += fmt.Sprintln(c.GetAction(), c.GetKind(), c.GetName())
+		fmt.Fprintln(&b, c.GetAction(), c.GetKind(), c.GetName())
 	}
-	if want := "deleted flag gone\ncreated flag new\nchanged flag other\n"; got != want {
-		t.Errorf("conflict:\n%swant\n%s", got, want)
+	if want := "deleted flag gone\ncreated flag new\nchanged flag other\n"; b.String() != want {
+		t.Errorf("conflict:\n%swant\n%s", b.String(), want)
 	}
 }
 
