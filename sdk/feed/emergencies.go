@@ -15,18 +15,8 @@ import (
 type emergencies struct {
 	newest atomic.Pointer[eval.Emergencies]
 
-	mu      sync.Mutex
-	flights map[int64]*logCall // by the revision asked for
-	ended   bool
-	pending sync.WaitGroup
-}
-
-// logCall is a question under way; its results are set before done is closed.
-type logCall struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	log    eval.Emergencies
-	err    error
+	mu      sync.Mutex                       // of those who replace it
+	flights flights[int64, eval.Emergencies] // by the revision asked for
 }
 
 // Emergencies is the newest emergency log that this process knows: that of the
@@ -55,17 +45,23 @@ func (f *Feed) EmergenciesAt(ctx context.Context, revision int64) (eval.Emergenc
 	if f.ahead(revision) && f.waitFor(ctx, revision) {
 		return f.Emergencies(), nil
 	}
-	return f.emergencies.fetch(ctx, revision, f.askEmergencies)
+	log, err := f.emergencies.flights.fetch(ctx, revision, f.askEmergencies)
+	if err != nil {
+		return log, fmt.Errorf("emergencies up to revision %d: %w", revision, err)
+	}
+	return log, nil
 }
 
-// askEmergencies asks the server for the log.
+// askEmergencies asks the server for the log, and keeps it.
 func (f *Feed) askEmergencies(ctx context.Context, revision int64) (eval.Emergencies, error) {
 	f.stats.Fetches.Add(1)
 	log, err := f.fetchedEmergencies(ctx, revision)
 	if err != nil {
 		f.stats.FetchFailures.Add(1)
+		return log, err
 	}
-	return log, err
+	f.emergencies.take(log)
+	return log, nil
 }
 
 func (f *Feed) fetchedEmergencies(ctx context.Context, revision int64) (eval.Emergencies, error) {
@@ -105,68 +101,11 @@ func decodeEmergencies(answer *guidonv1.SyncServiceGetEmergenciesResponse, revis
 	return snapshot.Emergencies(), nil
 }
 
-// fetch asks and waits for the answer until ctx ends. Callers with the same
-// question share one; it goes on when they have left.
-func (e *emergencies) fetch(ctx context.Context, revision int64, ask func(context.Context, int64) (eval.Emergencies, error)) (eval.Emergencies, error) {
-	e.mu.Lock()
-	if e.ended {
-		e.mu.Unlock()
-		return eval.Emergencies{}, fmt.Errorf("%w: %w", ErrUnavailable, errEnded)
-	}
-	current, shared := e.flights[revision]
-	if !shared {
-		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchWithin)
-		current = &logCall{cancel: cancel, done: make(chan struct{})}
-		e.flights[revision] = current
-		e.pending.Go(func() { e.answer(asking, revision, current, ask) })
-	}
-	e.mu.Unlock()
-	select {
-	case <-current.done:
-		return current.log, current.err
-	case <-ctx.Done():
-		return eval.Emergencies{}, fmt.Errorf("%w: emergencies up to %d: %w", ErrUnavailable, revision, ctx.Err())
-	}
-}
-
-// answer asks the server and gives all who wait the result. Failures are not
-// kept: the next caller asks again.
-func (e *emergencies) answer(ctx context.Context, revision int64, c *logCall, ask func(context.Context, int64) (eval.Emergencies, error)) {
-	defer c.cancel()
-	log, err := ask(ctx, revision)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.flights, revision)
-	if err != nil {
-		c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-	} else {
-		c.log = log
-		e.keep(log)
-	}
-	close(c.done)
-}
-
-// take keeps a log that the stream brought ahead of its snapshot.
+// take keeps a log that is ahead of the snapshot, if it is the newest.
 func (e *emergencies) take(log eval.Emergencies) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keep(log)
-}
-
-// keep keeps the newer one; under the lock, so that it never goes back.
-func (e *emergencies) keep(log eval.Emergencies) {
 	if held := e.newest.Load(); held == nil || held.Revision() < log.Revision() {
 		e.newest.Store(&log)
 	}
-}
-
-// end refuses further questions, stops those under way and waits for them.
-func (e *emergencies) end() {
-	e.mu.Lock()
-	e.ended = true
-	for _, under := range e.flights {
-		under.cancel()
-	}
-	e.mu.Unlock()
-	e.pending.Wait()
 }

@@ -165,7 +165,6 @@ func New(config Config) *Feed {
 		advanced: make(chan struct{}),
 	}
 	f.superseded = newSuperseded(f.config.SupersededBytes, &f.stats)
-	f.emergencies.flights = map[int64]*logCall{}
 	f.acks = acker{feed: f, news: make(chan struct{}, 1)}
 	f.keysHeld.Store(&[]string{})
 	f.condition.Store(&condition{})
@@ -247,8 +246,8 @@ func (f *Feed) Run(ctx context.Context) error {
 }
 
 func (f *Feed) end() {
-	f.superseded.end()
-	f.emergencies.end()
+	f.superseded.flights.end()
+	f.emergencies.flights.end()
 	f.transition(func(c *condition) { c.connected = false })
 	f.transitions.Lock()
 	defer f.transitions.Unlock()

@@ -20,7 +20,7 @@ var ErrUnavailable = errors.New("feed: flag unavailable at the revision")
 // for first. The whole takes at most [Config.Budget], less if ctx ends sooner;
 // an answer that comes too late still serves the next caller.
 func (f *Feed) FlagAt(ctx context.Context, key string, revision int64) (*eval.Flag, error) {
-	flag, _, err := f.flagAt(ctx, flight{key: key, revision: revision})
+	flag, _, err := f.flagAt(ctx, question{key: key, revision: revision})
 	return flag, err
 }
 
@@ -28,10 +28,10 @@ func (f *Feed) FlagAt(ctx context.Context, key string, revision int64) (*eval.Fl
 // of the oldest that it does, and returns that. What stands in for a revision is
 // asked anew each time: it is another one as time goes by.
 func (f *Feed) Nearest(ctx context.Context, key string, revision int64) (flag *eval.Flag, at int64, err error) {
-	return f.flagAt(ctx, flight{key: key, revision: revision, nearest: true})
+	return f.flagAt(ctx, question{key: key, revision: revision, nearest: true})
 }
 
-func (f *Feed) flagAt(ctx context.Context, want flight) (*eval.Flag, int64, error) {
+func (f *Feed) flagAt(ctx context.Context, want question) (*eval.Flag, int64, error) {
 	key, revision := want.key, want.revision
 	if flag, exact := f.exact(key, revision); exact {
 		return flag, revision, nil
@@ -104,7 +104,7 @@ func (f *Feed) waitFor(ctx context.Context, revision int64) bool {
 
 // definition asks the server what a flag was at a revision. The span it returns
 // is the part of the answer that can never become untrue.
-func (f *Feed) definition(ctx context.Context, want flight) (span, error) {
+func (f *Feed) definition(ctx context.Context, want question) (span, error) {
 	answer, err := f.config.Source.Definition(ctx, &guidonv1.SyncServiceGetDefinitionRequest{
 		Environment: f.condition.Load().environment, Key: want.key, Revision: want.revision, Nearest: want.nearest,
 	})

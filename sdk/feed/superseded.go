@@ -3,19 +3,11 @@ package feed
 import (
 	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/guidon-flags/guidon/sdk/eval"
 )
-
-// fetchWithin bounds one question to the server. It is longer than what any
-// caller waits, so that over a slow network the answer is there for the next.
-const fetchWithin = 2 * time.Second
-
-var errEnded = errors.New("the feed has ended")
 
 // span is what a flag was from one revision up to, not including, another.
 type span struct {
@@ -37,35 +29,23 @@ type superseded struct {
 	limit int
 	stats *Stats
 
-	mu      sync.Mutex
-	bytes   int
-	recent  *list.List // of span, most recently used first
-	byKey   map[string][]*list.Element
-	flights map[flight]*call
-	ended   bool
-	pending sync.WaitGroup
+	mu     sync.Mutex
+	bytes  int
+	recent *list.List // of span, most recently used first
+	byKey  map[string][]*list.Element
+
+	flights flights[question, span]
 }
 
-type flight struct {
+// question is what the server is asked.
+type question struct {
 	key      string
 	revision int64
 	nearest  bool // or else the oldest that is kept
 }
 
-// call is a question under way; its results are set before done is closed.
-type call struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	flag   *eval.Flag
-	at     int64
-	err    error
-}
-
 func newSuperseded(limit int, stats *Stats) *superseded {
-	return &superseded{
-		limit: limit, stats: stats, recent: list.New(),
-		byKey: map[string][]*list.Element{}, flights: map[flight]*call{},
-	}
+	return &superseded{limit: limit, stats: stats, recent: list.New(), byKey: map[string][]*list.Element{}}
 }
 
 // lookup finds a flag that is in the cache.
@@ -150,59 +130,24 @@ func (s *superseded) size() int64 {
 }
 
 // fetch asks for a flag at a revision and waits for the answer until ctx ends.
-// Callers with the same question share one; it goes on when they have left.
-func (s *superseded) fetch(ctx context.Context, id flight, ask func(context.Context, flight) (span, error)) (*eval.Flag, int64, error) {
-	s.mu.Lock()
-	if flag, ok := s.find(id.key, id.revision); ok {
-		s.mu.Unlock()
-		return flag, id.revision, nil
-	}
-	if s.ended {
-		s.mu.Unlock()
-		return nil, 0, fmt.Errorf("%w: %w", ErrUnavailable, errEnded)
-	}
-	current, shared := s.flights[id]
-	if !shared {
-		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchWithin)
-		current = &call{cancel: cancel, done: make(chan struct{})}
-		s.flights[id] = current
+func (s *superseded) fetch(ctx context.Context, want question, ask func(context.Context, question) (span, error)) (*eval.Flag, int64, error) {
+	found, err := s.flights.fetch(ctx, want, func(ctx context.Context, want question) (span, error) {
+		if flag, ok := s.lookup(want.key, want.revision); ok {
+			return span{flag: flag, at: want.revision}, nil // it came when nobody looked
+		}
 		s.stats.Fetches.Add(1)
-		s.pending.Go(func() { s.answer(asking, id, current, ask) })
-	}
-	s.mu.Unlock()
-	select {
-	case <-current.done:
-		return current.flag, current.at, current.err
-	case <-ctx.Done():
-		return nil, 0, fmt.Errorf("%w: %q at %d: %w", ErrUnavailable, id.key, id.revision, ctx.Err())
-	}
-}
-
-// answer asks the server and gives all who wait the result. Failures are not
-// kept: the next caller asks again.
-func (s *superseded) answer(ctx context.Context, id flight, c *call, ask func(context.Context, flight) (span, error)) {
-	defer c.cancel()
-	found, err := ask(ctx, id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.flights, id)
-	if err != nil {
-		s.stats.FetchFailures.Add(1)
-		c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-	} else {
+		found, err := ask(ctx, want)
+		if err != nil {
+			s.stats.FetchFailures.Add(1)
+			return span{}, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.add(found)
-		c.flag, c.at = found.flag, found.at
+		return found, nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("%q at revision %d: %w", want.key, want.revision, err)
 	}
-	close(c.done)
-}
-
-// end refuses further questions, stops those under way and waits for them.
-func (s *superseded) end() {
-	s.mu.Lock()
-	s.ended = true
-	for _, under := range s.flights {
-		under.cancel()
-	}
-	s.mu.Unlock()
-	s.pending.Wait()
+	return found.flag, found.at, nil
 }
