@@ -49,8 +49,8 @@ func (p *provider) Init(evaluation openfeature.EvaluationContext) error {
 }
 
 // InitWithContext returns nil once there are flags, at once if there are, and an
-// error if ctx ends before (5 s if it has no end). The client goes on trying, and READY follows when it
-// succeeds.
+// error if ctx ends before (5 s if it has no end). The client goes on trying, and
+// READY follows when it succeeds.
 //
 // Requirement 2.8.2 of the specification makes the provider the sole source of
 // the event that tells the outcome. go-sdk 1.20 tells it itself from what is

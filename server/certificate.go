@@ -42,8 +42,8 @@ func OpenCertificate(certFile, keyFile string, log *slog.Logger) (*Certificate, 
 	return c, c.load()
 }
 
-// TLS is for a listener that shows the certificate.
-func (c *Certificate) TLS() *tls.Config {
+// config is for a listener that shows the certificate.
+func (c *Certificate) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.get}
 }
 

@@ -28,11 +28,11 @@ type Open struct {
 	Environment string
 }
 
-// Serve answers requests on l, and on the open listeners, until ctx ends, and then
-// stops: it is not ready any more and takes no further streams, tells each open
-// one to go elsewhere at a moment of its own within Config.Drain, goes on with
-// other calls meanwhile and for Config.DrainDelay at least, then accepts no more
-// connections, waits for calls under way, and closes what is left.
+// Serve answers requests on l, and on the open listeners, until ctx ends, and
+// then stops: it is not ready any more and takes no further streams, tells each
+// open one to go elsewhere at a moment of its own within Config.Drain, goes on
+// with other calls meanwhile and for Config.DrainDelay at least, then accepts no
+// more connections, waits for calls under way, and closes what is left.
 // Meanwhile it lets new propagation keys sign once everybody has them. It returns
 // nil if the stop was clean. A Server serves once.
 func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error {
@@ -60,7 +60,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, open ...Open) error 
 	accept := web.Serve
 	if s.cfg.Certificate != nil {
 		protocols.SetHTTP2(true)
-		web.TLSConfig = s.cfg.Certificate.TLS()
+		web.TLSConfig = s.cfg.Certificate.config()
 		accept = func(l net.Listener) error { return web.ServeTLS(l, "", "") }
 	}
 	s.auth.List(ctx)

@@ -69,7 +69,8 @@ var (
 	// changed.
 	ErrSlow = errors.New("the database took too long to read this: ask for less, such as a shorter range of time")
 	// ErrBusy says that all connections of this process to the database were in
-	// use for too long, or that too many changes wait for them. It was not asked, and the same request may succeed later.
+	// use for too long, or that too many changes wait for them. It was not asked,
+	// and the same request may succeed later.
 	ErrBusy = errors.New("all of this server's connections to the database are in use")
 	// ErrNotReplicated says that changes must reach a standby, and the database
 	// does not see to that.

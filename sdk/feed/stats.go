@@ -34,8 +34,9 @@ type Stats struct {
 	// they would have replaced one with flags.
 	Emptied atomic.Int64
 	// SupersededHits counts the flags of older revisions found in the cache,
-	// Fetches those asked of the server, the emergency log among them, FetchFailures those it did not answer
-	// (in time), Evicted those the cache dropped to stay within its bytes.
+	// Fetches those asked of the server, the emergency log among them,
+	// FetchFailures those it did not answer (in time), Evicted those the cache
+	// dropped to stay within its bytes.
 	SupersededHits, Fetches, FetchFailures, Evicted atomic.Int64
 	// Acks counts how often the server was told what is held, AckFailures how
 	// often it did not answer.

@@ -125,8 +125,8 @@ func (a *Authenticator) Recheck(ctx context.Context, p Principal) error {
 	return err
 }
 
-// key returns the key that a request carries, or nothing. Two different ones are refused:
-// whichever we took, a proxy in between may have looked at the other.
+// key returns the key that a request carries, or nothing. Two different ones are
+// refused: whichever we took, a proxy in between may have looked at the other.
 func key(header http.Header) (string, error) {
 	var found string
 	for _, line := range header.Values("Authorization") {
