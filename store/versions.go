@@ -233,9 +233,9 @@ func (db *DB) Superseded(ctx context.Context, env, key string, revision int64) (
 
 // Oldest returns the oldest revision that an environment keeps, to take a flag as
 // of that in place of a revision that is collected, or the revision itself if it
-// is kept. It is one for all flags, whatever key. A lost revision is
-// ErrRevisionLost: nothing stands in for what nobody knows.
-func (db *DB) Oldest(ctx context.Context, env, _ string, revision int64) (int64, error) {
+// is kept. A lost revision is ErrRevisionLost: nothing stands in for what nobody
+// knows.
+func (db *DB) Oldest(ctx context.Context, env string, revision int64) (int64, error) {
 	if _, err := db.unlost(ctx, env, revision); err != nil {
 		return 0, err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // Source is where a hub reads: the database, or what a relay hears from its
-// upstream. The methods are those of [store.DB], on the same terms.
+// upstream. The methods are those of [store.DB], on the same terms; the oldest
+// revision that is kept may be another one for each flag.
 type Source interface {
 	Listen(ctx context.Context, notify func()) error
 	Environments(ctx context.Context) ([]store.Environment, error)
@@ -34,6 +35,11 @@ type Keys struct {
 
 // database is the Source over Postgres.
 type database struct{ *store.DB }
+
+// Oldest is one for all flags.
+func (db database) Oldest(ctx context.Context, env, _ string, revision int64) (int64, error) {
+	return db.DB.Oldest(ctx, env, revision)
+}
 
 // Keys reads the keys. Without a master key there are none; with another one
 // than sealed them, that is a fault.
