@@ -234,9 +234,7 @@ func TestRelayOutlivesItsUpstream(t *testing.T) {
 	again := startRelay(t, r.address, s.url(), relays, cache)
 	c := connected(t, again, text, "third")
 	storetest.Eventually(t, "the relay serves from its cache", holds(c, revision))
-	if state := c.Status().State; state != feed.StateReady {
-		t.Errorf("the application is %s, want ready", state)
-	}
+	storetest.Eventually(t, "the application is ready", func() bool { return c.Status().State == feed.StateReady })
 	_, unknown := key(t, storetest.New(t), store.KeyServer)
 	stranger := connected(t, again, unknown, "stranger")
 	storetest.Eventually(t, "a key that nobody knows is refused", func() bool { return strings.Contains(stranger.Status().LastError, "unauthenticated") })
