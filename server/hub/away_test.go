@@ -1,11 +1,10 @@
 package hub_test
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,29 +22,11 @@ func (silent) Listen(ctx context.Context, _ func()) error { <-ctx.Done(); return
 
 func (silent) Environments(context.Context) ([]store.Environment, error) { return nil, relay.ErrLost }
 
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // TestRelayBeginsInSilence: that an upstream has not answered yet is no news; that
 // it does not for long is, and has nothing to do with a database.
 func TestRelayBeginsInSilence(t *testing.T) {
 	t.Parallel()
-	var log lines
+	var log storetest.Log
 	var passed atomic.Int64
 	h := hub.New(hub.Config{
 		Upstream: silent{}, Log: slog.New(slog.NewTextHandler(&log, nil)), PollInterval: time.Millisecond,
@@ -54,7 +35,12 @@ func TestRelayBeginsInSilence(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v, want context.Canceled", err)
+		}
+	}()
 	storetest.Eventually(t, "the hub has looked a few times", func() bool { return h.Stats().LooksFailed > 3 })
 	if log.String() != "" {
 		t.Errorf("before the first answer the log says %q, want nothing", log.String())
