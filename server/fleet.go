@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	guidonv1 "github.com/guidon-flags/guidon/proto/gen/guidon/v1"
 	"github.com/guidon-flags/guidon/store"
@@ -34,9 +35,15 @@ func (s fleets) List(ctx context.Context, req *guidonv1.FleetServiceListRequest)
 			if i.GetEnvironment() != e.Name() {
 				continue
 			}
-			seen.Connected++
-			if i.Lag = max(0, seen.GetRevision()-i.GetRevision()); i.Lag == 0 {
+			i.Lag = max(0, seen.GetRevision()-i.GetRevision())
+			switch {
+			case i.GetLag() == 0:
+				seen.Connected++
 				seen.Instances++
+			case s.silent(i):
+				seen.Silent++
+			default:
+				seen.Connected++
 			}
 		}
 		out.Seen = append(out.Seen, seen)
@@ -46,4 +53,14 @@ func (s fleets) List(ctx context.Context, req *guidonv1.FleetServiceListRequest)
 	}, req.GetPageSize(), req.GetPageToken())
 	out.Instances = slices.Clip(out.GetInstances())
 	return out, err
+}
+
+// silentAfter is how long an instance may be connected without acknowledging
+// anything before nobody waits for it any more: longer than SDKs spread that over.
+const silentAfter = time.Minute
+
+// silent reports whether an instance does not acknowledge, as some client that is
+// no SDK may not: what it says that it holds would stay as it was for ever.
+func (s fleets) silent(i *guidonv1.Instance) bool {
+	return i.GetProtocol() == "sync" && i.GetAcknowledgedAt() == nil && s.now().Sub(i.GetConnectedAt().AsTime()) > silentAfter
 }

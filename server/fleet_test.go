@@ -3,7 +3,9 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
@@ -98,5 +100,41 @@ func TestAckIsChecked(t *testing.T) {
 		if (err == nil) != (tt.want == 0) || err != nil && connect.CodeOf(err) != tt.want {
 			t.Errorf("%s: Ack = %v, want %v", name, err, tt.want)
 		}
+	}
+}
+
+// TestSilentInstancesAreNotWaitedFor: a client that never says what it holds is
+// counted apart after a while, so that "seen by" comes to an end.
+func TestSilentInstancesAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64 // nanoseconds
+	g := start(t, func(o *options) {
+		o.server.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	key := g.key(t, store.KeyServer, "staging")
+	revision := g.apply(t, "staging", putFlag("staging", "a", "on"))
+	for _, name := range []string{"sdk", "mute"} {
+		stream, err := g.syncs(key).Sync(t.Context(), &guidonv1.SyncServiceSyncRequest{Client: &guidonv1.Client{Instance: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = stream.Close() })
+		if !stream.Receive() {
+			t.Fatal(stream.Err())
+		}
+	}
+	if _, err := g.syncs(key).Ack(t.Context(), &guidonv1.SyncServiceAckRequest{Client: &guidonv1.Client{Instance: "sdk"}, Revision: revision}); err != nil {
+		t.Fatal(err)
+	}
+	if _, seen := g.seen(t); seen != "staging 1/2" {
+		t.Errorf("at first the newest revision is seen by %s, want 1/2", seen)
+	}
+	later.Store(int64(2 * time.Minute))
+	res, err := guidonv1connect.NewFleetServiceClient(http.DefaultClient, g.url, withKey(g.admin)).List(t.Context(), &guidonv1.FleetServiceListRequest{Environment: "staging"})
+	if err != nil || len(res.GetInstances()) != 2 {
+		t.Fatalf("FleetService.List = %v, %v, want both instances", res, err)
+	}
+	if s := res.GetSeen()[0]; s.GetInstances() != 1 || s.GetConnected() != 1 || s.GetSilent() != 1 {
+		t.Errorf("after two minutes seen is %v, want 1 of 1, and 1 silent", s)
 	}
 }

@@ -52,6 +52,9 @@ func newFleetListCommand(out *output, r *remote) *cobra.Command {
 				if s.GetConnected() > 0 {
 					cmd.PrintErrf("%s: revision %d seen by %d/%d\n", s.GetEnvironment(), s.GetRevision(), s.GetInstances(), s.GetConnected())
 				}
+				if s.GetSilent() > 0 {
+					cmd.PrintErrf("%s: %d further instances never say what they hold\n", s.GetEnvironment(), s.GetSilent())
+				}
 			}
 			return out.print(cmd.OutOrStdout(), list("instances", instances), func(t *table) {
 				t.row("ENVIRONMENT", "SERVICE", "INSTANCE", "SDK", "PROTOCOL", "REVISION", "LAG", "SINCE", "REPLICA")

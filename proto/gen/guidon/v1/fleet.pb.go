@@ -426,8 +426,11 @@ type Seen struct {
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Revision    int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// instances of the connected ones acknowledged the revision or a newer one.
-	Instances     int32 `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
-	Connected     int32 `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	Instances int32 `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
+	Connected int32 `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	// silent are further ones, which have been connected for a minute without ever
+	// acknowledging anything: what they hold nobody knows.
+	Silent        int32 `protobuf:"varint,5,opt,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,6 +493,13 @@ func (x *Seen) GetConnected() int32 {
 	return 0
 }
 
+func (x *Seen) GetSilent() int32 {
+	if x != nil {
+		return x.Silent
+	}
+	return 0
+}
+
 var File_guidon_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_guidon_v1_fleet_proto_rawDesc = "" +
@@ -530,12 +540,13 @@ const file_guidon_v1_fleet_proto_rawDesc = "" +
 	"\tinstances\x18\x01 \x03(\v2\x13.guidon.v1.InstanceR\tinstances\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
 	"\x04seen\x18\x03 \x03(\v2\x0f.guidon.v1.SeenR\x04seen\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\x80\x01\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\"\x98\x01\n" +
 	"\x04Seen\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1c\n" +
 	"\tinstances\x18\x03 \x01(\x05R\tinstances\x12\x1c\n" +
-	"\tconnected\x18\x04 \x01(\x05R\tconnected2a\n" +
+	"\tconnected\x18\x04 \x01(\x05R\tconnected\x12\x16\n" +
+	"\x06silent\x18\x05 \x01(\x05R\x06silent2a\n" +
 	"\fFleetService\x12Q\n" +
 	"\x04List\x12\".guidon.v1.FleetServiceListRequest\x1a#.guidon.v1.FleetServiceListResponse\"\x00B=Z;github.com/guidon-flags/guidon/proto/gen/guidon/v1;guidonv1b\x06proto3"
 
