@@ -94,13 +94,15 @@ func makeAnew(path string) error {
 	case len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == madeHere }):
 		return fmt.Errorf("%s holds what this program did not make: name another directory", path)
 	}
+	//nolint:gosec // it is the operator's, and holds nothing or what we made
 	if err := os.RemoveAll(path); err != nil {
 		return err
 	}
-	const passable = 0o711 // for PostgreSQL's account, whatever the umask says
-	if err := os.MkdirAll(path, passable); err != nil {
+	const passable = 0o711                              // for PostgreSQL's account, whatever the umask says
+	if err := os.MkdirAll(path, passable); err != nil { //nolint:gosec // see above
 		return err
 	}
+	//nolint:gosec // see above
 	return errors.Join(os.Chmod(path, passable), os.WriteFile(filepath.Join(path, madeHere), nil, 0o600))
 }
 
