@@ -132,6 +132,7 @@ func TestOverridesAtARestrictedEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shop, whole := openReal(t, url, text.Reveal(), first), openReal(t, url, key, first) // the server has its flags then
 	overrides := guidonv1connect.NewOverrideServiceClient(http.DefaultClient, url, connect.WithInterceptors(auth.Bearer(admin.Reveal())))
 	var tokens, ids []string
 	for _, flag := range []string{"secret", "cart"} {
@@ -143,7 +144,6 @@ func TestOverridesAtARestrictedEdge(t *testing.T) {
 		}
 		tokens, ids = append(tokens, made.GetOverride().GetToken()), append(ids, made.GetOverride().GetId())
 	}
-	shop, whole := openReal(t, url, text.Reveal(), first), openReal(t, url, key, first)
 	inside := openReal(t, url, text.Reveal(), first, guidon.WithMode(propagate.Internal))
 
 	// request is what a handler behind the middleware of an edge finds, and what it

@@ -176,7 +176,7 @@ func explainConflict(c *guidonv1.Conflict) string {
 		fmt.Fprintf(&b, ", expected %d", c.GetExpectedRevision())
 	}
 	for _, change := range c.GetChanged() {
-		fmt.Fprintf(&b, "\n  %s meanwhile: %s %s", change.GetAction(), change.GetKind(), cell(change.GetName()))
+		fmt.Fprintf(&b, "\n  %s meanwhile: %s %s", cmp.Or(change.GetAction(), "changed"), change.GetKind(), cell(change.GetName()))
 	}
 	if e := c.GetEnvironment(); c.GetExpectedRevision() > 0 && c.GetExpectedRevision() < c.GetRevision() {
 		fmt.Fprintf(&b, "\nsee how, while that revision is kept: guidon compare %s@%d %s", e, c.GetExpectedRevision(), e)

@@ -88,7 +88,7 @@ func TestExplain(t *testing.T) {
 			"  operation 2 staging banner $.flag.targeting: unknown operator \n" +
 			"  reason: is required"},
 		{conflict, "conflict, nothing was changed: staging is at revision 6, expected 4\n  changed meanwhile: flag banner\n" +
-			"see how: guidon compare staging@4 staging"},
+			"see how, while that revision is kept: guidon compare staging@4 staging"},
 		{
 			connect.NewError(connect.CodeUnauthenticated, errors.New("not authenticated")),
 			"not authenticated (give an API key with --key or GUIDON_KEY)",

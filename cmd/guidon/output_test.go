@@ -30,7 +30,7 @@ func TestMessageJSON(t *testing.T) {
 		{
 			name: "maps by key",
 			m:    &guidonv1.ChangeServiceApplyResponse{ChangeId: "c", Revisions: map[string]int64{"staging": 3, "a": 12}},
-			want: `{"changeId":"c","revisions":{"a":12,"staging":3},"changes":[],"warnings":[]}`,
+			want: `{"changeId":"c","revisions":{"a":12,"staging":3},"changes":[],"warnings":[],"unchanged":false}`,
 		},
 		{
 			name: "well-known types as their own JSON",
