@@ -74,6 +74,7 @@ func (c *compiler) flag(key string) *Flag {
 // compiled is the flag of a row.
 func (c *compiler) compiled(row Row) *Flag {
 	f := &Flag{key: row.Name, row: row, fallback: codeDefault, effectiveFrom: row.From, settings: c.snapshot.settings}
+	c.linkOwn(f)
 	f.err = c.compile(f)
 	if e, ok := c.snapshot.emergencies[row.Name].last(); ok {
 		f.kill(e)

@@ -31,31 +31,36 @@ type linker struct {
 	open     []string // segments, outermost first
 }
 
-func (l *linker) link(definition value) error {
-	f := l.flag
-	f.links.depend(f.row.name())
-	// Also while there is none: its coming changes the flag.
-	f.links.depend(Name{KindEmergency, f.key})
-	e := l.compiler.snapshot.emergencies[f.key]
-	if e != nil {
-		f.effectiveFrom = max(f.effectiveFrom, e.row.From)
-	}
-	newer := l.compiler.newer[f.key]
-	for _, row := range newer {
+// linkOwn finds the rows that every flag reads, one that cannot be read too: it
+// can be killed, and it is part of what its project sees.
+func (c *compiler) linkOwn(f *Flag) {
+	depend := func(row Row) {
 		f.links.depend(row.name())
 		f.effectiveFrom = max(f.effectiveFrom, row.From)
 	}
-	if s := l.compiler.snapshot.settings; s != nil {
-		f.links.depend(s.row.name())
-		f.effectiveFrom = max(f.effectiveFrom, s.row.From)
-		if s.err != nil {
-			return placed("", "the settings of the environment are not valid: %v", s.err)
-		}
+	depend(f.row)
+	// Also while there is none: its coming changes the flag.
+	f.links.depend(Name{KindEmergency, f.key})
+	if e := c.snapshot.emergencies[f.key]; e != nil {
+		depend(e.row)
 	}
-	if e != nil && e.err != nil {
+	for _, row := range c.newer[f.key] {
+		depend(row)
+	}
+	if s := c.snapshot.settings; s != nil {
+		depend(s.row)
+	}
+}
+
+func (l *linker) link(definition value) error {
+	f := l.flag
+	if s := l.compiler.snapshot.settings; s != nil && s.err != nil {
+		return placed("", "the settings of the environment are not valid: %v", s.err)
+	}
+	if e := l.compiler.snapshot.emergencies[f.key]; e != nil && e.err != nil {
 		return placed("", "the emergency of the flag is not valid: %v", e.err)
 	}
-	if len(newer) > 0 {
+	if newer := l.compiler.newer[f.key]; len(newer) > 0 {
 		return placed("", "depends on the row %s, of a kind that this version does not know", newer[0].name())
 	}
 	if err := definition.field("targeting").references(l.segment); err != nil {

@@ -121,6 +121,20 @@ func TestKindsOfNewerVersions(t *testing.T) {
 	if again := compile(t, slices.Collect(narrow.Rows())...); again.Digest() != narrow.Digest() || slices.Collect(narrow.Rows())[3].Kind != "flag/novel" {
 		t.Errorf("its rows %v do not compile to it", slices.Collect(narrow.Rows()))
 	}
+	// So it is with a flag that cannot be read, and with its kill.
+	unread := flag("unread", "p", `,"novel":1`)
+	withUnread, err := s.With(3, []eval.Row{unread}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	narrow = withUnread.Narrow(func(project string) bool { return project == "p" })
+	if again := compile(t, slices.Collect(narrow.Rows())...); narrow.Evaluate("unread", nil, 0).ErrorCode() != eval.CodeParseError || again.Digest() != narrow.Digest() {
+		t.Errorf("a flag that cannot be read is %s in a part of the flags, want a parse error", narrow.Evaluate("unread", nil, 0).ErrorCode())
+	}
+	stopped, err := withUnread.With(4, []eval.Row{{Kind: eval.KindEmergency, Name: "unread", From: 4, Document: []byte(`{"active":true,"log":[{"revision":4,"value":true,"variant":"on"}]}`)}}, nil)
+	if err != nil || stopped.Evaluate("unread", nil, 0).Variant() != "on" || stopped.Flag("unread").EffectiveFrom() != 4 {
+		t.Errorf("killed, it is %s as of %d, %v", stopped.Evaluate("unread", nil, 0).Message(), stopped.Flag("unread").EffectiveFrom(), err)
+	}
 	// A kill stands above what is not known, and without the row all is well.
 	killed, err := s.With(3, []eval.Row{{Kind: eval.KindEmergency, Name: "odd", From: 3, Document: []byte(`{"active":true,"log":[{"revision":3,"value":true,"variant":"on"}]}`)}}, nil)
 	if err != nil || killed.Evaluate("odd", nil, 0).Variant() != "on" || killed.Evaluate("reader", nil, 0).Variant() != "on" {

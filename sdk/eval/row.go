@@ -73,9 +73,11 @@ func (k Kind) OfFlag() bool {
 	return k == KindFlag || k == KindEmergency || strings.HasPrefix(string(k), "flag/") && k.isNewer()
 }
 
-// rank orders kinds, those of newer versions last.
+// rank orders kinds without a slash as they are listed, and then all others by
+// their words, known or not: digests are over this order, which must be the same
+// in versions that know a kind and in those that do not.
 func (k Kind) rank() int {
-	if i := slices.Index(kinds, k); i >= 0 {
+	if i := slices.Index(kinds, k); i >= 0 && !strings.Contains(string(k), "/") {
 		return i
 	}
 	return len(kinds)
