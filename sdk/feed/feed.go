@@ -207,6 +207,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	f.transition(f.startStaleClock)
 	var retry backoff
 	level := slog.LevelWarn // of the next loss: attempts that fail like the one before are detail
+	tooNew := false         // it was said that a newer version is needed, since a stream was current
 	killed := 0             // streams in a row
 	for {
 		s := stream{feed: f}
@@ -229,10 +230,10 @@ func (f *Feed) Run(ctx context.Context) error {
 		f.stats.Lost.Add(1)
 		wait := retry.after(err, s.lived())
 		if !s.currentSince.IsZero() {
-			level = slog.LevelWarn
+			level, tooNew = slog.LevelWarn, false
 		}
-		if errors.Is(err, eval.ErrUnknownKind) && level == slog.LevelWarn {
-			level = slog.LevelError // nothing newer is taken until somebody acts
+		if errors.Is(err, eval.ErrUnknownKind) && !tooNew {
+			level, tooNew = slog.LevelError, true // nothing newer is taken until somebody acts
 		}
 		f.config.Log.LogAttrs(ctx, level, "stream of flags lost", slog.Any("error", err), slog.Duration("retry_in", wait))
 		level = slog.LevelDebug
