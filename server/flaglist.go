@@ -35,10 +35,11 @@ func (s flags) List(ctx context.Context, req *guidonv1.FlagServiceListRequest) (
 		return nil, err
 	}
 	lists := make([]flagList, len(environments))
-	reading, cancel := s.fallback(ctx)
-	defer cancel()
 	for i, e := range environments {
-		if lists[i], err = s.read(reading, e, req, size, from); err != nil {
+		reading, cancel := s.fallback(ctx)
+		lists[i], err = s.read(reading, e, req, size, from)
+		cancel()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -82,7 +83,7 @@ func (s flags) listAt(ctx context.Context, req *guidonv1.FlagServiceListRequest)
 		keys[i] = f.Key()
 	}
 	described, err := s.store.Descriptions(ctx, keys)
-	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+	if err != nil { // without it, a file made of this list would take it away from the flags
 		return nil, err
 	}
 	out := &guidonv1.FlagServiceListResponse{NextPageToken: next}

@@ -83,6 +83,9 @@ func (a *api) declare(ctx context.Context, environment string, revision int64) (
 		revision: e.GetEnvironment().GetRevision(), protected: e.GetEnvironment().GetProtected(),
 		killed: map[string]*guidonv1.Killed{},
 	}
+	// All of it as of one revision, and whole: the newest is listed without what
+	// describes the flags while the database does not answer.
+	revision = d.revision
 	for _, t := range e.GetEnvironment().GetSettings().GetTravel() {
 		d.Settings.Travel[t.GetAttribute()] = travelText(t)
 	}
