@@ -49,18 +49,16 @@ func (f *checkpointFlags) destinations() ([]notary.Destination, error) {
 }
 
 func (f *checkpointFlags) token() (string, error) {
-	path, token := f.tokenFile, os.Getenv("GUIDON_CHECKPOINT_TOKEN")
-	if path == "" && token == "" {
-		path = os.Getenv("GUIDON_CHECKPOINT_TOKEN_FILE")
-	}
+	path := cmp.Or(f.tokenFile, os.Getenv("GUIDON_CHECKPOINT_TOKEN_FILE"))
 	if path == "" {
-		return token, nil
+		return os.Getenv("GUIDON_CHECKPOINT_TOKEN"), nil
 	}
 	raw, err := os.ReadFile(path) //nolint:gosec // whoever starts the server may read what it can
 	if err != nil {
 		return "", fmt.Errorf("--checkpoint-token-file: %w", err)
 	}
-	if token = strings.TrimSpace(string(raw)); token == "" {
+	token := strings.TrimSpace(string(raw))
+	if token == "" {
 		return "", fmt.Errorf("--checkpoint-token-file: %s is empty", path)
 	}
 	return token, nil
