@@ -188,8 +188,9 @@ func (s *stream) look(ctx context.Context, head *hub.Head, silent bool) error {
 	return s.send(heartbeat(s.environment, head))
 }
 
-// staleAge is the age beyond which clients are told how old what they hold is.
-const staleAge = 5 * time.Second
+// staleAge is the age beyond which clients are told how old what they hold is:
+// one look at the database that timed out is not enough.
+const staleAge = 10 * time.Second
 
 // ageOf is what clients are told of the age of an environment: nothing while it is
 // current.
