@@ -132,6 +132,11 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 		requests: requests, free: lock == lockFree, environments: map[string]*lockedEnvironment{}, flags: map[string]flagRow{}, rows: map[string][]openRow{},
 		changed: map[string]map[eval.Name]bool{},
 	}
+	seen := map[[2]string]bool{}
+	first := func(in, what string) bool {
+		defer func() { seen[[2]string{in, what}] = true }()
+		return !seen[[2]string{in, what}]
+	}
 	for _, r := range requests {
 		environments = slices.AppendSeq(environments, maps.Keys(r.Expect))
 		for _, s := range r.steps {
@@ -141,9 +146,13 @@ func (db *DB) load(ctx context.Context, conn *pgx.Conn, requests []request, lock
 			name, flag := flagOf(s.name), ""
 			if name.Kind == eval.KindFlag {
 				flag = name.Name
+			}
+			if flag != "" && first("", flag) {
 				keys = append(keys, bulkRow{flag})
 			}
-			asked = append(asked, bulkRow{s.environment, flag, name.String()})
+			if row := name.String(); first(s.environment, row) { // which holds a slash, unlike keys
+				asked = append(asked, bulkRow{s.environment, flag, row})
+			}
 		}
 	}
 	slices.Sort(environments)

@@ -296,6 +296,10 @@ func (db *DB) Erase(ctx context.Context, asked Erasure) (Erased, error) {
 			Origins int64
 		}
 		args := pgx.StrictNamedArgs{"name": asked.Person}
+		// All texts are read, for a name may stand in any of them.
+		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '18s'`); err != nil {
+			return nil, driver(err)
+		}
 		rows, err := writing[row](ctx, tx, deleteTexts, args)
 		if err != nil {
 			return nil, err

@@ -455,14 +455,21 @@ func (db *DB) revisionsMade(ctx context.Context, env string, after, last int64, 
 	})
 }
 
+// Each of the three is one look into an index: with OR, it would be all versions.
 const selectAhead = `
-SELECT kind || '/' || name AS what FROM flag_versions
-WHERE environment = @environment
-	AND (from_revision > (SELECT revision FROM environments WHERE name = @environment)
-		OR to_revision > (SELECT revision FROM environments WHERE name = @environment))
-UNION ALL
-SELECT 'revision ' || revision FROM revisions
-WHERE environment = @environment AND revision > (SELECT revision FROM environments WHERE name = @environment)
+SELECT ahead.what
+FROM environments e
+CROSS JOIN LATERAL (
+	(SELECT kind || '/' || name AS what FROM flag_versions
+	WHERE environment = e.name AND from_revision > e.revision ORDER BY from_revision DESC LIMIT 1)
+	UNION ALL
+	(SELECT kind || '/' || name FROM flag_versions
+	WHERE environment = e.name AND to_revision > e.revision ORDER BY to_revision DESC LIMIT 1)
+	UNION ALL
+	(SELECT 'revision ' || revision FROM revisions
+	WHERE environment = e.name AND revision > e.revision ORDER BY revision DESC LIMIT 1)
+) ahead
+WHERE e.name = @environment
 LIMIT 1`
 
 // ahead names something that is of a revision which an environment has not got to;
