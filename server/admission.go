@@ -70,6 +70,19 @@ func (s *Server) enter(ctx context.Context) (leave func(), err error) {
 	return func() { s.open.Add(-1) }, nil
 }
 
+// enterAs lets a stream of another protocol in, and notes it.
+func (s *Server) enterAs(ctx context.Context, protocol, environment string) (leave func(), err error) {
+	counted, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	noted := s.fleet.Attend(environment, protocol, callOf(ctx).agent)
+	return func() {
+		noted()
+		counted()
+	}, nil
+}
+
 // goodbyes is the time over which a server that stops spreads its goodbyes.
 func (s *Server) goodbyes() time.Duration {
 	return min(s.cfg.Drain, time.Duration(s.open.Load())*drainPace)

@@ -29,6 +29,9 @@ func (s fleets) List(ctx context.Context, req *guidonv1.FleetServiceListRequest)
 		return nil, err
 	}
 	out := &guidonv1.FleetServiceListResponse{Partial: err != nil}
+	if out.Streams, err = s.fleet.Streams(reading, req.GetEnvironment()); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return nil, err
+	}
 	for _, e := range environments {
 		seen := &guidonv1.Seen{Environment: e.Name(), Revision: e.Head().Revision()}
 		for _, i := range connected {

@@ -1,12 +1,18 @@
 package server_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"buf.build/gen/go/open-feature/flagd/connectrpc/go/flagd/sync/v1/syncv1connect"
+	evaluationv1 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/evaluation/v1"
+	syncv1 "buf.build/gen/go/open-feature/flagd/protocolbuffers/go/flagd/sync/v1"
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 
@@ -137,4 +143,62 @@ func TestSilentInstancesAreNotWaitedFor(t *testing.T) {
 	if s := res.GetSeen()[0]; s.GetInstances() != 1 || s.GetConnected() != 1 || s.GetSilent() != 1 {
 		t.Errorf("after two minutes seen is %v, want 1 of 1, and 1 silent", s)
 	}
+}
+
+// Streams of flagd's protocols and of OFREP are in the list while they are open,
+// by what their program calls itself.
+func TestFleetCountsOtherStreams(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	key := g.key(t, store.KeyServer, "staging")
+	list := guidonv1connect.NewFleetServiceClient(http.DefaultClient, g.url, withKey(g.admin))
+	shown := func() (out []string) {
+		t.Helper()
+		res, err := list.List(t.Context(), &guidonv1.FleetServiceListRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(res.GetInstances()); n != 0 {
+			t.Errorf("%d instances", n)
+		}
+		for _, s := range res.GetStreams() {
+			program, _, _ := strings.Cut(s.GetClient(), "/")
+			out = append(out, fmt.Sprintf("%s %s %s %d", s.GetEnvironment(), s.GetProtocol(), program, s.GetStreams()))
+		}
+		return out
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	events, err := g.flagdV1(t, dialects[2], key).EventStream(ctx, asked(&evaluationv1.EventStreamRequest{}))
+	if err != nil || !events.Receive() {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = events.Close() })
+	flags, err := syncv1connect.NewFlagSyncServiceClient(http.DefaultClient, g.url, withKey(key)).SyncFlags(ctx, asked(&syncv1.SyncFlagsRequest{}))
+	if err != nil || !flags.Receive() {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flags.Close() })
+	var bulk struct {
+		EventStreams []struct {
+			Endpoint struct{ RequestURI string }
+		}
+	}
+	if err := json.Unmarshal([]byte(g.post(t, ofrepBulk, key, `{}`).body), &bulk); err != nil || len(bulk.EventStreams) != 1 {
+		t.Fatalf("%+v, %v", bulk, err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+bulk.EventStreams[0].Endpoint.RequestURI, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("User-Agent", "browser/1")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", response, err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	if diff := cmp.Diff([]string{"staging flagd.evaluation connect-go 1", "staging flagd.sync connect-go 1", "staging ofrep browser 1"}, shown()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	cancel()
+	storetest.Eventually(t, "nobody is left", func() bool { return len(shown()) == 0 })
 }

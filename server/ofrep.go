@@ -16,7 +16,9 @@ import (
 func (s *Server) ofrepHandler() *ofrep.Handler {
 	return ofrep.New(ofrep.Config{
 		Caller: s.caller, Environment: s.hub.Environment, Explain: explain, Draining: s.draining,
-		Contexts: s.cfg.Contexts, Enter: s.enter,
+		Contexts: s.cfg.Contexts, Enter: func(ctx context.Context, environment string) (leave func(), err error) {
+			return s.enterAs(ctx, "ofrep", environment)
+		},
 		Hold: func(_ context.Context, p auth.Principal) *auth.Hold {
 			return s.auth.Hold(p, s.cfg.Recheck) //nolint:contextcheck // it outlives this stream if there are others
 		},

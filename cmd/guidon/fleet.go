@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ func newFleetListCommand(out *output, r *remote) *cobra.Command {
 		Short: "List connected instances, over all replicas",
 		Long: "List the instances that are connected to any replica: the revision each of them said that it\n" +
 			"holds, and how many revisions that is behind. What another replica than the one asked\n" +
-			"knows is a few seconds old.",
+			"knows is a few seconds old. Streams of flagd's protocols and of OFREP are counted by program:\n" +
+			"they have no names and do not say what they hold.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := r.open()
@@ -55,6 +57,9 @@ func newFleetListCommand(out *output, r *remote) *cobra.Command {
 				if s.GetSilent() > 0 {
 					cmd.PrintErrf("%s: %d further instances never say what they hold\n", s.GetEnvironment(), s.GetSilent())
 				}
+			}
+			for _, s := range last.GetStreams() {
+				cmd.PrintErrf("%s: %d streams of %s by %s\n", s.GetEnvironment(), s.GetStreams(), s.GetProtocol(), cell(cmp.Or(s.GetClient(), "others")))
 			}
 			return out.print(cmd.OutOrStdout(), list("instances", instances), func(t *table) {
 				t.row("ENVIRONMENT", "SERVICE", "INSTANCE", "SDK", "PROTOCOL", "REVISION", "LAG", "SINCE", "REPLICA")

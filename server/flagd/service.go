@@ -38,9 +38,9 @@ type Config struct {
 	// Hold has the key of the call that a context belongs to verified again and
 	// again, once for all streams that go on with it. Required.
 	Hold func(context.Context) *auth.Hold
-	// Enter counts a stream until what it returns is called, and refuses one
-	// too many. Required.
-	Enter func(context.Context) (leave func(), err error)
+	// Enter counts a stream of an environment until what it returns is called,
+	// and refuses one too many. Required.
+	Enter func(ctx context.Context, environment string) (leave func(), err error)
 	// Control sets the deadlines of the connection that a call came on.
 	// Required.
 	Control func(context.Context) *http.ResponseController

@@ -26,7 +26,7 @@ const (
 // when it is time to look up, until ctx ends, update fails, the key is no good
 // any more, or the server stops. It subscribes before the first call.
 func (s *Service) watch(ctx context.Context, e *hub.Environment, update func(*hub.Head) error) error {
-	leave, err := s.cfg.Enter(ctx)
+	leave, err := s.cfg.Enter(ctx, e.Name())
 	if err != nil {
 		return err
 	}

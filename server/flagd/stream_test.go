@@ -160,7 +160,7 @@ func TestEventStreamInTime(t *testing.T) {
 			s := flagd.New(flagd.Config{
 				Caller:  func(context.Context) (flagd.Caller, error) { return flagd.Caller{Environment: e}, nil },
 				Hold:    func(context.Context) *auth.Hold { return auth.New(auth.Config{}).Hold(auth.Principal{}, time.Second) },
-				Enter:   func(context.Context) (func(), error) { return func() {}, nil },
+				Enter:   func(context.Context, string) (func(), error) { return func() {}, nil },
 				Control: func(context.Context) *http.ResponseController { return http.NewResponseController(flusher{w, began}) },
 				Leave:   func(context.Context) error { return nil }, Draining: draining,
 			})

@@ -68,6 +68,7 @@ type environment struct {
 	instances map[string]*instance
 	relays    map[string]behind // by the relay's own instance
 	pierced   map[int64]int64
+	programs  map[program]int32 // streams of other protocols
 }
 
 // instance is what this replica heard of one.
@@ -174,11 +175,7 @@ func (f *Fleet) Ack(env string, said *guidonv1.SyncServiceAckRequest) {
 // find returns what is known of an instance, which may be nothing yet; nil if
 // there are too many. It is called under the lock.
 func (f *Fleet) find(env string, client *guidonv1.Client) *instance {
-	e := f.environments[env]
-	if e == nil {
-		e = &environment{instances: map[string]*instance{}, relays: map[string]behind{}, pierced: map[int64]int64{}}
-		f.environments[env] = e
-	}
+	e := f.environment(env)
 	name := clip(client.GetInstance())
 	i := e.instances[name]
 	if i == nil {
@@ -196,6 +193,18 @@ func (f *Fleet) find(env string, client *guidonv1.Client) *instance {
 		}
 	}
 	return i
+}
+
+// environment is what is heard in one. It is called under the lock.
+func (f *Fleet) environment(env string) *environment {
+	e := f.environments[env]
+	if e == nil {
+		e = &environment{
+			instances: map[string]*instance{}, relays: map[string]behind{}, pierced: map[int64]int64{}, programs: map[program]int32{},
+		}
+		f.environments[env] = e
+	}
+	return e
 }
 
 // forget lets go of who has not been heard for long. It is called under the lock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,5 +189,62 @@ func TestReplicasKnowTheFleet(t *testing.T) {
 	db.Close()
 	if _, err := three.Instances(t.Context(), "staging"); err == nil {
 		t.Error("Instances without a database returned no error, so what is missing would be taken for gone")
+	}
+}
+
+// Streams of other protocols are counted by program, over all replicas and behind
+// relays, and waited for by nobody.
+func TestStreamsAreCounted(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	one, two := fleet.New(fleet.Config{Replica: "one", Store: db}), fleet.New(fleet.Config{Replica: "two", Store: db})
+	relay := fleet.New(fleet.Config{Replica: "relay"})
+	shown := func() (out []string) {
+		t.Helper()
+		all, err := one.Streams(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			out = append(out, fmt.Sprintf("%s %s %q %d", s.GetEnvironment(), s.GetProtocol(), s.GetClient(), s.GetStreams()))
+		}
+		return out
+	}
+	leave := one.Attend("staging", "ofrep", "browser/1")
+	one.Attend("staging", "ofrep", "browser/1")
+	one.Attend("production", "flagd.sync", "")
+	two.Attend("staging", "ofrep", "browser/1")
+	relay.Attend("staging", "flagd.evaluation", "grpc-node")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := one.Behind("staging", client("r"), relay.Page("staging")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`production flagd.sync "" 1`, `staging flagd.evaluation "grpc-node" 1`, `staging ofrep "browser/1" 2`}, shown()); diff != "" {
+		t.Errorf("of one and a relay (-want +got):\n%s", diff)
+	}
+	running, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	three := fleet.New(fleet.Config{Replica: "three", Store: db, Interval: 10 * time.Millisecond})
+	three.Attend("staging", "ofrep", "browser/1")
+	go func() { ended <- three.Run(running) }()
+	storetest.Eventually(t, "another replica's are known", func() bool { return slices.Contains(shown(), `staging ofrep "browser/1" 3`) })
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	_ = two.Run(ctx) // tells that nobody is left
+	leave()
+	if got := shown(); !slices.Contains(got, `staging ofrep "browser/1" 1`) {
+		t.Errorf("once they left: %q", got)
+	}
+	for i := range 150 {
+		one.Attend("production", "ofrep", fmt.Sprint("program ", i))
+	}
+	if got := shown(); len(got) != 103 || !slices.Contains(got, `production ofrep "" 51`) {
+		t.Errorf("%d programs, want a hundred of each environment and the others together", len(got))
+	}
+	if count, err := one.HoldKey(t.Context(), "staging", "k"); err != nil || count.Connected != 0 {
+		t.Errorf("%d are waited for, %v", count.Connected, err)
 	}
 }

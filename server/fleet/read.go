@@ -101,6 +101,7 @@ func (f *Fleet) Told(env string) map[int64]int64 {
 // gathered is what all replicas know, joined.
 type gathered struct {
 	instances []*guidonv1.Instance
+	streams   []*guidonv1.Streams
 	pierced   map[int64]int64
 }
 
@@ -120,6 +121,9 @@ func (f *Fleet) gather(ctx context.Context, env string) (gathered, error) {
 			}
 			by[name] = i
 			out.instances = append(out.instances, i)
+		}
+		if fresh {
+			out.streams = addStreams(out.streams, said.GetStreams()...)
 		}
 		for revision, n := range said.GetPierced() {
 			out.pierced[revision] += n

@@ -15,6 +15,7 @@ import (
 // behind is who is connected to a relay.
 type behind struct {
 	instances []*guidonv1.Instance
+	streams   []*guidonv1.Streams
 	heardAt   time.Time
 }
 
@@ -43,6 +44,12 @@ func (f *Fleet) Behind(env string, relay *guidonv1.Client, page []byte) error {
 			i.PropagationKeyIds[n] = clip(id)
 		}
 	}
+	var streams []*guidonv1.Streams
+	for _, s := range said.GetStreams()[:min(len(said.GetStreams()), maxPrograms)] {
+		streams = append(streams, &guidonv1.Streams{
+			Environment: env, Protocol: clip(s.GetProtocol()), Client: clip(s.GetClient()), Streams: max(0, s.GetStreams()),
+		})
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.find(env, relay) == nil {
@@ -52,7 +59,7 @@ func (f *Fleet) Behind(env string, relay *guidonv1.Client, page []byte) error {
 	if _, known := e.relays[name]; !known && len(e.relays) >= maxRelays {
 		return fmt.Errorf("%w: there are %d relays already", ErrBehind, maxRelays)
 	}
-	e.relays[name] = behind{said.GetInstances(), f.cfg.Now()}
+	e.relays[name] = behind{said.GetInstances(), streams, f.cfg.Now()}
 	return nil
 }
 

@@ -55,6 +55,7 @@ func (f *Fleet) disconnect() {
 		for _, i := range e.instances {
 			i.streams, i.protocol = 0, ""
 		}
+		clear(e.programs)
 	}
 }
 
@@ -112,6 +113,7 @@ func (f *Fleet) pages() map[string][]byte {
 	pages := map[string][]byte{}
 	for env, message := range messages {
 		slices.SortFunc(message.GetInstances(), byName)
+		slices.SortFunc(message.GetStreams(), byProgram)
 		pages[env] = pack(message)
 	}
 	return pages
@@ -127,6 +129,7 @@ func (f *Fleet) own(env string) *guidonv1.Instances {
 	for _, i := range e.instances {
 		out.Instances = append(out.Instances, i.message(env, f.cfg.Replica, now))
 	}
+	out.Streams = e.streams(env)
 	for _, said := range e.relays {
 		if now.Sub(said.heardAt) > relayed {
 			continue
@@ -135,6 +138,7 @@ func (f *Fleet) own(env string) *guidonv1.Instances {
 			// A copy: who reads it joins and sorts.
 			out.Instances = append(out.Instances, proto.CloneOf(i))
 		}
+		out.Streams = addStreams(out.Streams, said.streams...)
 	}
 	if len(e.pierced) > 0 {
 		out.Pierced = maps.Clone(e.pierced)

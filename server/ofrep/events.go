@@ -60,7 +60,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, "", err)
 		return
 	}
-	leave, err := h.cfg.Enter(r.Context())
+	leave, err := h.cfg.Enter(r.Context(), caller.Environment.Name())
 	if err != nil {
 		h.fail(w, r, "", err)
 		return

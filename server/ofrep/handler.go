@@ -50,9 +50,9 @@ type Config struct {
 	// Hold has the key of an event stream verified again and again, once for all
 	// that go on with it. Required.
 	Hold func(context.Context, auth.Principal) *auth.Hold
-	// Enter counts an event stream until what it returns is called, and refuses
-	// one too many. Required.
-	Enter func(context.Context) (leave func(), err error)
+	// Enter counts an event stream of an environment until what it returns is
+	// called, and refuses one too many. Required.
+	Enter func(ctx context.Context, environment string) (leave func(), err error)
 	// Draining ends when the server begins to stop: event streams end then.
 	// Defaults to never.
 	Draining context.Context //nolint:containedctx // a signal to streams, not a scope of work

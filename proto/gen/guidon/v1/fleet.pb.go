@@ -240,6 +240,7 @@ type Instances struct {
 	// pierced counts, by the revision of an emergency, the requests whose value it
 	// changed under way.
 	Pierced       map[int64]int64 `protobuf:"bytes,2,rep,name=pierced,proto3" json:"pierced,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Streams       []*Streams      `protobuf:"bytes,3,rep,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +289,85 @@ func (x *Instances) GetPierced() map[int64]int64 {
 	return nil
 }
 
+func (x *Instances) GetStreams() []*Streams {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+// Streams are those of clients of another protocol: flagd.evaluation, flagd.sync
+// or ofrep. They have no names and do not say what they hold; each is sent what
+// is new.
+type Streams struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Protocol    string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// client is what the program calls itself.
+	Client        string `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	Streams       int32  `protobuf:"varint,4,opt,name=streams,proto3" json:"streams,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Streams) Reset() {
+	*x = Streams{}
+	mi := &file_guidon_v1_fleet_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Streams) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Streams) ProtoMessage() {}
+
+func (x *Streams) ProtoReflect() protoreflect.Message {
+	mi := &file_guidon_v1_fleet_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Streams.ProtoReflect.Descriptor instead.
+func (*Streams) Descriptor() ([]byte, []int) {
+	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Streams) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Streams) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Streams) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Streams) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
 type FleetServiceListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// environment limits the list to one; empty for all.
@@ -300,7 +380,7 @@ type FleetServiceListRequest struct {
 
 func (x *FleetServiceListRequest) Reset() {
 	*x = FleetServiceListRequest{}
-	mi := &file_guidon_v1_fleet_proto_msgTypes[3]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +392,7 @@ func (x *FleetServiceListRequest) String() string {
 func (*FleetServiceListRequest) ProtoMessage() {}
 
 func (x *FleetServiceListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_fleet_proto_msgTypes[3]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +405,7 @@ func (x *FleetServiceListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetServiceListRequest.ProtoReflect.Descriptor instead.
 func (*FleetServiceListRequest) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FleetServiceListRequest) GetEnvironment() string {
@@ -357,14 +437,16 @@ type FleetServiceListResponse struct {
 	Seen []*Seen `protobuf:"bytes,3,rep,name=seen,proto3" json:"seen,omitempty"`
 	// partial says that the database cannot be reached, and that instances which
 	// are connected to other replicas are missing.
-	Partial       bool `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	// streams are those that are open over other protocols.
+	Streams       []*Streams `protobuf:"bytes,5,rep,name=streams,proto3" json:"streams,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FleetServiceListResponse) Reset() {
 	*x = FleetServiceListResponse{}
-	mi := &file_guidon_v1_fleet_proto_msgTypes[4]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +458,7 @@ func (x *FleetServiceListResponse) String() string {
 func (*FleetServiceListResponse) ProtoMessage() {}
 
 func (x *FleetServiceListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_fleet_proto_msgTypes[4]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +471,7 @@ func (x *FleetServiceListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetServiceListResponse.ProtoReflect.Descriptor instead.
 func (*FleetServiceListResponse) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FleetServiceListResponse) GetInstances() []*Instance {
@@ -420,6 +502,13 @@ func (x *FleetServiceListResponse) GetPartial() bool {
 	return false
 }
 
+func (x *FleetServiceListResponse) GetStreams() []*Streams {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
 // Seen says how many of an environment's instances hold a revision.
 type Seen struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -437,7 +526,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_guidon_v1_fleet_proto_msgTypes[5]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +538,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_guidon_v1_fleet_proto_msgTypes[5]
+	mi := &file_guidon_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +551,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_guidon_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Seen) GetEnvironment() string {
@@ -524,23 +613,30 @@ const file_guidon_v1_fleet_proto_rawDesc = "" +
 	"\fAcknowledged\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x129\n" +
 	"\n" +
-	"applied_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt\"\xb7\x01\n" +
+	"applied_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt\"\xe5\x01\n" +
 	"\tInstances\x121\n" +
 	"\tinstances\x18\x01 \x03(\v2\x13.guidon.v1.InstanceR\tinstances\x12;\n" +
-	"\apierced\x18\x02 \x03(\v2!.guidon.v1.Instances.PiercedEntryR\apierced\x1a:\n" +
+	"\apierced\x18\x02 \x03(\v2!.guidon.v1.Instances.PiercedEntryR\apierced\x12,\n" +
+	"\astreams\x18\x03 \x03(\v2\x12.guidon.v1.StreamsR\astreams\x1a:\n" +
 	"\fPiercedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"w\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"y\n" +
+	"\aStreams\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x16\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\x12\x18\n" +
+	"\astreams\x18\x04 \x01(\x05R\astreams\"w\n" +
 	"\x17FleetServiceListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xb4\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xe2\x01\n" +
 	"\x18FleetServiceListResponse\x121\n" +
 	"\tinstances\x18\x01 \x03(\v2\x13.guidon.v1.InstanceR\tinstances\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
 	"\x04seen\x18\x03 \x03(\v2\x0f.guidon.v1.SeenR\x04seen\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\x98\x01\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\x12,\n" +
+	"\astreams\x18\x05 \x03(\v2\x12.guidon.v1.StreamsR\astreams\"\x98\x01\n" +
 	"\x04Seen\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1c\n" +
@@ -562,33 +658,36 @@ func file_guidon_v1_fleet_proto_rawDescGZIP() []byte {
 	return file_guidon_v1_fleet_proto_rawDescData
 }
 
-var file_guidon_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_guidon_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_guidon_v1_fleet_proto_goTypes = []any{
 	(*Instance)(nil),                 // 0: guidon.v1.Instance
 	(*Acknowledged)(nil),             // 1: guidon.v1.Acknowledged
 	(*Instances)(nil),                // 2: guidon.v1.Instances
-	(*FleetServiceListRequest)(nil),  // 3: guidon.v1.FleetServiceListRequest
-	(*FleetServiceListResponse)(nil), // 4: guidon.v1.FleetServiceListResponse
-	(*Seen)(nil),                     // 5: guidon.v1.Seen
-	nil,                              // 6: guidon.v1.Instances.PiercedEntry
-	(*timestamppb.Timestamp)(nil),    // 7: google.protobuf.Timestamp
+	(*Streams)(nil),                  // 3: guidon.v1.Streams
+	(*FleetServiceListRequest)(nil),  // 4: guidon.v1.FleetServiceListRequest
+	(*FleetServiceListResponse)(nil), // 5: guidon.v1.FleetServiceListResponse
+	(*Seen)(nil),                     // 6: guidon.v1.Seen
+	nil,                              // 7: guidon.v1.Instances.PiercedEntry
+	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
 }
 var file_guidon_v1_fleet_proto_depIdxs = []int32{
-	7, // 0: guidon.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
-	7, // 1: guidon.v1.Instance.acknowledged_at:type_name -> google.protobuf.Timestamp
-	1, // 2: guidon.v1.Instance.acks:type_name -> guidon.v1.Acknowledged
-	7, // 3: guidon.v1.Acknowledged.applied_at:type_name -> google.protobuf.Timestamp
-	0, // 4: guidon.v1.Instances.instances:type_name -> guidon.v1.Instance
-	6, // 5: guidon.v1.Instances.pierced:type_name -> guidon.v1.Instances.PiercedEntry
-	0, // 6: guidon.v1.FleetServiceListResponse.instances:type_name -> guidon.v1.Instance
-	5, // 7: guidon.v1.FleetServiceListResponse.seen:type_name -> guidon.v1.Seen
-	3, // 8: guidon.v1.FleetService.List:input_type -> guidon.v1.FleetServiceListRequest
-	4, // 9: guidon.v1.FleetService.List:output_type -> guidon.v1.FleetServiceListResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	8,  // 0: guidon.v1.Instance.connected_at:type_name -> google.protobuf.Timestamp
+	8,  // 1: guidon.v1.Instance.acknowledged_at:type_name -> google.protobuf.Timestamp
+	1,  // 2: guidon.v1.Instance.acks:type_name -> guidon.v1.Acknowledged
+	8,  // 3: guidon.v1.Acknowledged.applied_at:type_name -> google.protobuf.Timestamp
+	0,  // 4: guidon.v1.Instances.instances:type_name -> guidon.v1.Instance
+	7,  // 5: guidon.v1.Instances.pierced:type_name -> guidon.v1.Instances.PiercedEntry
+	3,  // 6: guidon.v1.Instances.streams:type_name -> guidon.v1.Streams
+	0,  // 7: guidon.v1.FleetServiceListResponse.instances:type_name -> guidon.v1.Instance
+	6,  // 8: guidon.v1.FleetServiceListResponse.seen:type_name -> guidon.v1.Seen
+	3,  // 9: guidon.v1.FleetServiceListResponse.streams:type_name -> guidon.v1.Streams
+	4,  // 10: guidon.v1.FleetService.List:input_type -> guidon.v1.FleetServiceListRequest
+	5,  // 11: guidon.v1.FleetService.List:output_type -> guidon.v1.FleetServiceListResponse
+	11, // [11:12] is the sub-list for method output_type
+	10, // [10:11] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_guidon_v1_fleet_proto_init() }
@@ -602,7 +701,7 @@ func file_guidon_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guidon_v1_fleet_proto_rawDesc), len(file_guidon_v1_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

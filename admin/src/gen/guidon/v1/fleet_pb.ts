@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guidon/v1/fleet.proto.
  */
 export const file_guidon_v1_fleet: GenFile = /*@__PURE__*/
-  fileDesc("ChVndWlkb24vdjEvZmxlZXQucHJvdG8SCWd1aWRvbi52MSLdAgoISW5zdGFuY2USEwoLZW52aXJvbm1lbnQYASABKAkSDwoHc2VydmljZRgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRILCgNzZGsYBCABKAkSDwoHdmVyc2lvbhgFIAEoCRIQCghwcm90b2NvbBgGIAEoCRIQCghyZXZpc2lvbhgHIAEoAxIOCgZkaWdlc3QYCCABKAkSCwoDbGFnGAkgASgDEjAKDGNvbm5lY3RlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPYWNrbm93bGVkZ2VkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXBsaWNhGAwgASgJEhsKE3Byb3BhZ2F0aW9uX2tleV9pZHMYDSADKAkSJQoEYWNrcxgOIAMoCzIXLmd1aWRvbi52MS5BY2tub3dsZWRnZWQiUAoMQWNrbm93bGVkZ2VkEhAKCHJldmlzaW9uGAEgASgDEi4KCmFwcGxpZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpcBCglJbnN0YW5jZXMSJgoJaW5zdGFuY2VzGAEgAygLMhMuZ3VpZG9uLnYxLkluc3RhbmNlEjIKB3BpZXJjZWQYAiADKAsyIS5ndWlkb24udjEuSW5zdGFuY2VzLlBpZXJjZWRFbnRyeRouCgxQaWVyY2VkRW50cnkSCwoDa2V5GAEgASgDEg0KBXZhbHVlGAIgASgDOgI4ASJVChdGbGVldFNlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSKLAQoYRmxlZXRTZXJ2aWNlTGlzdFJlc3BvbnNlEiYKCWluc3RhbmNlcxgBIAMoCzITLmd1aWRvbi52MS5JbnN0YW5jZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSHQoEc2VlbhgDIAMoCzIPLmd1aWRvbi52MS5TZWVuEg8KB3BhcnRpYWwYBCABKAgiYwoEU2VlbhITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoAxIRCglpbnN0YW5jZXMYAyABKAUSEQoJY29ubmVjdGVkGAQgASgFEg4KBnNpbGVudBgFIAEoBTJhCgxGbGVldFNlcnZpY2USUQoETGlzdBIiLmd1aWRvbi52MS5GbGVldFNlcnZpY2VMaXN0UmVxdWVzdBojLmd1aWRvbi52MS5GbGVldFNlcnZpY2VMaXN0UmVzcG9uc2UiAEI9WjtnaXRodWIuY29tL2d1aWRvbi1mbGFncy9ndWlkb24vcHJvdG8vZ2VuL2d1aWRvbi92MTtndWlkb252MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChVndWlkb24vdjEvZmxlZXQucHJvdG8SCWd1aWRvbi52MSLdAgoISW5zdGFuY2USEwoLZW52aXJvbm1lbnQYASABKAkSDwoHc2VydmljZRgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRILCgNzZGsYBCABKAkSDwoHdmVyc2lvbhgFIAEoCRIQCghwcm90b2NvbBgGIAEoCRIQCghyZXZpc2lvbhgHIAEoAxIOCgZkaWdlc3QYCCABKAkSCwoDbGFnGAkgASgDEjAKDGNvbm5lY3RlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMwoPYWNrbm93bGVkZ2VkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdyZXBsaWNhGAwgASgJEhsKE3Byb3BhZ2F0aW9uX2tleV9pZHMYDSADKAkSJQoEYWNrcxgOIAMoCzIXLmd1aWRvbi52MS5BY2tub3dsZWRnZWQiUAoMQWNrbm93bGVkZ2VkEhAKCHJldmlzaW9uGAEgASgDEi4KCmFwcGxpZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrwBCglJbnN0YW5jZXMSJgoJaW5zdGFuY2VzGAEgAygLMhMuZ3VpZG9uLnYxLkluc3RhbmNlEjIKB3BpZXJjZWQYAiADKAsyIS5ndWlkb24udjEuSW5zdGFuY2VzLlBpZXJjZWRFbnRyeRIjCgdzdHJlYW1zGAMgAygLMhIuZ3VpZG9uLnYxLlN0cmVhbXMaLgoMUGllcmNlZEVudHJ5EgsKA2tleRgBIAEoAxINCgV2YWx1ZRgCIAEoAzoCOAEiUQoHU3RyZWFtcxITCgtlbnZpcm9ubWVudBgBIAEoCRIQCghwcm90b2NvbBgCIAEoCRIOCgZjbGllbnQYAyABKAkSDwoHc3RyZWFtcxgEIAEoBSJVChdGbGVldFNlcnZpY2VMaXN0UmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSKwAQoYRmxlZXRTZXJ2aWNlTGlzdFJlc3BvbnNlEiYKCWluc3RhbmNlcxgBIAMoCzITLmd1aWRvbi52MS5JbnN0YW5jZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSHQoEc2VlbhgDIAMoCzIPLmd1aWRvbi52MS5TZWVuEg8KB3BhcnRpYWwYBCABKAgSIwoHc3RyZWFtcxgFIAMoCzISLmd1aWRvbi52MS5TdHJlYW1zImMKBFNlZW4SEwoLZW52aXJvbm1lbnQYASABKAkSEAoIcmV2aXNpb24YAiABKAMSEQoJaW5zdGFuY2VzGAMgASgFEhEKCWNvbm5lY3RlZBgEIAEoBRIOCgZzaWxlbnQYBSABKAUyYQoMRmxlZXRTZXJ2aWNlElEKBExpc3QSIi5ndWlkb24udjEuRmxlZXRTZXJ2aWNlTGlzdFJlcXVlc3QaIy5ndWlkb24udjEuRmxlZXRTZXJ2aWNlTGlzdFJlc3BvbnNlIgBCPVo7Z2l0aHViLmNvbS9ndWlkb24tZmxhZ3MvZ3VpZG9uL3Byb3RvL2dlbi9ndWlkb24vdjE7Z3VpZG9udjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Instance is one process of an application, or a relay, that is connected.
@@ -157,6 +157,11 @@ export type Instances = Message<"guidon.v1.Instances"> & {
    * @generated from field: map<int64, int64> pierced = 2;
    */
   pierced: { [key: string]: bigint };
+
+  /**
+   * @generated from field: repeated guidon.v1.Streams streams = 3;
+   */
+  streams: Streams[];
 };
 
 /**
@@ -165,6 +170,44 @@ export type Instances = Message<"guidon.v1.Instances"> & {
  */
 export const InstancesSchema: GenMessage<Instances> = /*@__PURE__*/
   messageDesc(file_guidon_v1_fleet, 2);
+
+/**
+ * Streams are those of clients of another protocol: flagd.evaluation, flagd.sync
+ * or ofrep. They have no names and do not say what they hold; each is sent what
+ * is new.
+ *
+ * @generated from message guidon.v1.Streams
+ */
+export type Streams = Message<"guidon.v1.Streams"> & {
+  /**
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * @generated from field: string protocol = 2;
+   */
+  protocol: string;
+
+  /**
+   * client is what the program calls itself.
+   *
+   * @generated from field: string client = 3;
+   */
+  client: string;
+
+  /**
+   * @generated from field: int32 streams = 4;
+   */
+  streams: number;
+};
+
+/**
+ * Describes the message guidon.v1.Streams.
+ * Use `create(StreamsSchema)` to create a new message.
+ */
+export const StreamsSchema: GenMessage<Streams> = /*@__PURE__*/
+  messageDesc(file_guidon_v1_fleet, 3);
 
 /**
  * @generated from message guidon.v1.FleetServiceListRequest
@@ -193,7 +236,7 @@ export type FleetServiceListRequest = Message<"guidon.v1.FleetServiceListRequest
  * Use `create(FleetServiceListRequestSchema)` to create a new message.
  */
 export const FleetServiceListRequestSchema: GenMessage<FleetServiceListRequest> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_fleet, 3);
+  messageDesc(file_guidon_v1_fleet, 4);
 
 /**
  * @generated from message guidon.v1.FleetServiceListResponse
@@ -223,6 +266,13 @@ export type FleetServiceListResponse = Message<"guidon.v1.FleetServiceListRespon
    * @generated from field: bool partial = 4;
    */
   partial: boolean;
+
+  /**
+   * streams are those that are open over other protocols.
+   *
+   * @generated from field: repeated guidon.v1.Streams streams = 5;
+   */
+  streams: Streams[];
 };
 
 /**
@@ -230,7 +280,7 @@ export type FleetServiceListResponse = Message<"guidon.v1.FleetServiceListRespon
  * Use `create(FleetServiceListResponseSchema)` to create a new message.
  */
 export const FleetServiceListResponseSchema: GenMessage<FleetServiceListResponse> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_fleet, 4);
+  messageDesc(file_guidon_v1_fleet, 5);
 
 /**
  * Seen says how many of an environment's instances hold a revision.
@@ -274,7 +324,7 @@ export type Seen = Message<"guidon.v1.Seen"> & {
  * Use `create(SeenSchema)` to create a new message.
  */
 export const SeenSchema: GenMessage<Seen> = /*@__PURE__*/
-  messageDesc(file_guidon_v1_fleet, 5);
+  messageDesc(file_guidon_v1_fleet, 6);
 
 /**
  * FleetService tells who is connected and what each instance holds.
