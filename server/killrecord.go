@@ -39,16 +39,20 @@ type notedKill struct {
 // recordKills notes how kills go until ctx ends, and once more then.
 func (s *Server) recordKills(ctx context.Context) {
 	r := &killRecorder{Server: s, noted: map[string]map[int64]*notedKill{}}
+	// The end of ctx cuts no look short: what it wrote would be counted again.
+	look := func() {
+		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		r.record(store.Background(looking))
+	}
 	tick := time.NewTicker(s.cfg.KillRecord)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			r.record(store.Background(ctx))
+			look()
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-			defer cancel()
-			r.record(store.Background(last))
+			look()
 			return
 		}
 	}
