@@ -21,7 +21,7 @@ func killPostgres(ctx context.Context, c *Cluster) (map[string]any, error) {
 	if err := c.Begin(ctx, 3); err != nil {
 		return nil, err
 	}
-	rounds, most, environments, n := 100, 10_000, 50, 100
+	rounds, most, environments, n := 100, 2000, 50, 100
 	if c.settings.short {
 		rounds, most, environments, n = 4, 200, 4, 10
 	}
